@@ -1,0 +1,63 @@
+"""One exception class per kind of failure; each carries the exit code of the command line."""
+
+
+class BitqError(Exception):
+    """A failure that a user can act on. The text is one sentence: given, allowed, remedy."""
+
+    exit_code = 70
+
+
+class UsageError(BitqError):
+    """What was asked for does not exist or makes no sense; never worth a retry."""
+
+    exit_code = 2
+
+
+class DataError(BitqError):
+    """A file is missing, damaged or belongs to something else."""
+
+    exit_code = 65
+
+
+class Bug(BitqError):
+    """bitq broke one of its own promises."""
+
+    exit_code = 70
+
+
+class Diverged(BitqError):
+    """A run went non-finite under --strict; without it, divergence is a result."""
+
+    exit_code = 71
+
+
+class OutOfMemory(BitqError):
+    """The device had no memory left."""
+
+    exit_code = 72
+
+
+class StorageError(BitqError):
+    """Reading or writing failed for a reason outside the file's content (disk full, stale mount)."""
+
+    exit_code = 74
+
+
+class Preempted(BitqError):
+    """The run stopped early with its state saved, or is already running elsewhere: start it again later."""
+
+    exit_code = 75
+
+
+def one_of(kind: str, given: object, allowed: object, remedy: str = "") -> UsageError:
+    """The usual complaint about a name.
+
+    >>> str(one_of("method", "bitnt", ["bitnet", "ttq"]))
+    "unknown method 'bitnt'; allowed: bitnet, ttq. Did you mean 'bitnet'?"
+    """
+    import difflib
+
+    names = sorted(str(name) for name in allowed)  # type: ignore[attr-defined]
+    near = difflib.get_close_matches(str(given), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {given!r}; allowed: {', '.join(names)}.{hint}{' ' + remedy if remedy else ''}")

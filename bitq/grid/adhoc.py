@@ -1,0 +1,75 @@
+"""One-off runs and sweeps from command-line options, resolved like the runs of a study."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from bitq.errors import UsageError
+from bitq.grid.expand import build_run
+from bitq.grid.run import Distillation, Parent, Recipe, Run
+from bitq.grid.select import find_run
+from bitq.grid.study import Arm, Scale, scale
+from bitq.io import canonical_json, sha256, sha256_file
+
+STUDY = "adhoc"
+ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings")
+
+
+def sweep(scale_name: str, options: Mapping[str, Sequence[Any]]) -> tuple[Run, ...]:
+    """Every combination of the options' values as a run.
+
+    Options are model, dataset, seed, the arm's (method, keep, norm, stem, settings), variant, width, precision,
+    teacher with temperature and alpha, start, and any key of a recipe.
+    """
+    given = {name: tuple(values) for name, values in options.items() if values}
+    for required in ("model", "dataset", "method"):
+        if required not in given:
+            raise UsageError(
+                f"a run needs --{required}; for example: bitq train --model resnet18 --dataset cifar10 --method bitnet."
+            )
+    at = scale(scale_name)
+    return tuple(_one(at, dict(zip(given, values, strict=True))) for values in product(*given.values()))
+
+
+def _one(at: Scale, choice: dict[str, Any]) -> Run:
+    arm = Arm(**{key: choice[key] for key in ARM_OPTIONS if key in choice})
+    recipe = {key: value for key, value in choice.items() if key in Recipe.model_fields}
+    run = build_run(
+        study=STUDY,
+        phase="",
+        scale=at,
+        dataset=choice["dataset"],
+        model=choice["model"],
+        arm=arm.model_copy(update={"recipe": recipe}),
+        seed=choice.get("seed", 42),
+        distillation=_distillation(choice, at),
+        start=parent(choice["start"], at) if "start" in choice else None,
+        base_recipe={},
+        precision=choice.get("precision", "bf16"),
+        width=choice.get("width"),
+        data_variant=choice.get("variant"),
+    )
+    return run.model_copy(update={"tag": _tag(run)})
+
+
+def _tag(run: Run) -> str:
+    """Eight digits over everything but the seed: two different sweeps never share a folder."""
+    return sha256(canonical_json(run.model_dump(mode="json", exclude={"seed"})))[:8]
+
+
+def _distillation(choice: dict[str, Any], at: Scale) -> Distillation | None:
+    if "teacher" not in choice:
+        if "temperature" in choice or "alpha" in choice:
+            raise UsageError("--temperature and --alpha need a teacher: add --teacher RUN or --teacher FILE.")
+        return None
+    settings = {key: choice[key] for key in ("temperature", "alpha") if key in choice}
+    return Distillation(teacher=parent(choice["teacher"], at), **settings)
+
+
+def parent(name: str, at: Scale) -> Parent:
+    """A packed file, or a run of the grid at this scale."""
+    if name.endswith(".safetensors"):
+        return Parent(id=name, hash=sha256_file(Path(name)))
+    run = find_run(name, at.scale)
+    return Parent(id=run.id, hash=run.hash)

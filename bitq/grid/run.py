@@ -1,0 +1,132 @@
+"""One run of the grid: everything that decides its numbers, and nothing else."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bitq.io import canonical_json, sha256
+
+
+class Frozen(BaseModel):
+    """A record that cannot change and knows all its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Frozen):
+    """Which pixels: a data set, one of its variants, and the digest that identifies its content."""
+
+    dataset: str
+    variant: str
+    digest: str
+    classes: int = Field(ge=2)
+    image_size: int = Field(ge=4)
+    channels: int = Field(default=3, ge=1)
+
+
+class Recipe(Frozen):
+    """How to train. Lengths are in epochs, `lr` is for the whole batch."""
+
+    epochs: int = Field(default=200, ge=1)
+    batch: int = Field(default=128, ge=1)
+    accumulate: int = Field(default=1, ge=1)  # micro-batches per step; refused where batch statistics would change
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.1, gt=0, lt=100)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    milestones: tuple[int, ...] = ()  # epochs at which `step` multiplies lr by `gamma`
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    min_lr: float = Field(default=0.0, ge=0)
+    lr_every: Literal["epoch", "step"] = "epoch"  # the originals change lr once an epoch; short runs need finer steps
+    clip_norm: float | None = Field(default=None, gt=0)
+    mixup: float = Field(default=0.0, ge=0)  # α of the Beta distribution; 0 is off
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment: Literal["none", "basic", "randaug", "cutout", "full"] = "basic"
+    pad: int = Field(default=4, ge=0)  # zero border of the random crop, in pixels
+    normalisation: Literal["imagenet", "half"] = "imagenet"
+    validation: float = Field(default=0.0, ge=0, lt=1)  # share of the training images held out, seeded
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Recipe":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} must not exceed lr {self.lr}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch} must be a multiple of accumulate {self.accumulate}")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones, for example milestones: [100, 150]")
+        return self
+
+
+class Parent(Frozen):
+    """A run (or file) whose weights this run starts from or learns from."""
+
+    id: str
+    hash: str
+
+
+class Distillation(Frozen):
+    """Knowledge distillation: loss = α·T²·KL(teacher ‖ student) + (1-α)·cross-entropy."""
+
+    teacher: Parent
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=0.9, ge=0, le=1)
+
+
+class Run(Frozen):
+    """A fully resolved line of the grid."""
+
+    study: str
+    phase: str
+    scale: str
+    data: Data
+    model: str
+    width: int = Field(default=64, ge=1)  # channels of the first stage; 64 is the published network
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    norm: Literal["none", "layer"] = "none"  # per-sample normalisation in front of every convolution and linear layer
+    method: str
+    settings: dict[str, Any] = Field(default_factory=dict)  # arguments of the method's quantizer
+    keep: tuple[str, ...] = ()  # layers left in full precision: modes of the model's adapter, or globs
+    distillation: Distillation | None = None
+    start: Parent | None = None  # initial weights, if not drawn from the seed
+    recipe: Recipe = Recipe()
+    precision: Literal["fp32", "bf16"] = "bf16"
+    seed: int = Field(ge=0)
+    tag: str = ""  # tells apart arms whose difference has no name of its own
+
+    @property
+    def arm(self) -> str:
+        """The folder between model and seed: method, kept layers, and whatever else sets the arm apart."""
+        parts = [self.method]
+        parts += ["keep_" + "+".join(self.keep)] if self.keep else []
+        parts += ["norm"] if self.norm != "none" else []
+        parts += ["imagenet_stem"] if self.stem == "imagenet" else []
+        parts += ["kd"] if self.distillation else []
+        parts += [self.tag] if self.tag else []
+        return "-".join(parts).replace("*", "_").replace("/", "_")
+
+    @cached_property
+    def id(self) -> str:
+        """Readable and unique within a scale: study/dataset/model/arm/seed."""
+        return f"{self.study}/{self.data.dataset}/{self.model}/{self.arm}/s{self.seed}"
+
+    @property
+    def path(self) -> str:
+        """Where its files lie, relative to the results folder."""
+        return f"{self.scale}/{self.id}"
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the resolved configuration, its data digest and the hashes of its parents."""
+        return sha256(canonical_json(self.model_dump(mode="json")))
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The runs that must be finished first."""
+        found = (self.distillation.teacher if self.distillation else None, self.start)
+        return tuple(parent for parent in found if parent)

@@ -1,0 +1,104 @@
+"""Reading and writing files so that a crash at any instant leaves the old file or the new one, never half."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bitq.errors import DataError, StorageError
+
+Buffer = bytes | bytearray | memoryview
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a value: sorted keys, no spaces, no NaN. Its hash identifies the value.
+
+    >>> canonical_json({"b": 1.0, "a": [True, None]})
+    '{"a":[true,null],"b":1.0}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def pretty_json(value: Any) -> str:
+    """The same value laid out for people; what is written to disk."""
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def sha256(data: Buffer | str) -> str:
+    """Hex digest of bytes, or of a text in UTF-8."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with open_for_reading(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_for_reading(path: Path) -> Any:
+    """Open a binary file, or say in one sentence why not."""
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def write_atomic(path: Path, *chunks: Buffer) -> None:
+    """Write `chunks` to `path` completely or not at all, and have them on the disk when this returns."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # 0o666 less the umask: a results file is as readable as its owner wants new files to be.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            _write_all(handle, chunks)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path} was not written and its old content is kept: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _write_all(handle: int, chunks: Iterable[Buffer]) -> None:
+    for chunk in chunks:
+        rest = memoryview(chunk).cast("B")
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+
+
+def _sync_directory(folder: Path) -> None:
+    """Make the rename itself durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as sorted, NaN-free JSON, atomically."""
+    write_atomic(path, pretty_json(value).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that this project wrote; a torn or foreign one is a data error."""
+    try:
+        with open_for_reading(path) as file:
+            return json.loads(file.read(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); delete it and run its command again.") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not allowed")

@@ -1,0 +1,54 @@
+"""What bitq must know about a network besides its code: its geometry, and which of its layers a keep mode means."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+from torch import nn
+
+from bitq.errors import UsageError, one_of
+
+PUBLISHED_WIDTH = 64
+STEMS = ("cifar", "imagenet")
+
+Patterns = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes that decide a network's shapes."""
+
+    classes: int
+    width: int = PUBLISHED_WIDTH  # 64 is the published network; other widths scale all its channels
+    stem: str = "cifar"
+    channels: int = 3
+    image_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.stem not in STEMS:
+            raise one_of("stem", self.stem, STEMS)
+        for size in fields(self):
+            value = getattr(self, size.name)
+            if size.type is int and value < 1:
+                raise UsageError(f"{size.name} {value} makes no network; give {size.name} of 1 or more.")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One network: how to build it, what its keep modes mean, how small an image may be."""
+
+    network: Callable[[Geometry], nn.Module]
+    keep: Mapping[str, Patterns]
+    smallest_image: Mapping[str, int]  # by stem, pixels
+
+
+def keep_modes(first: str, stages: tuple[Patterns, ...], head: str, last: str) -> dict[str, Patterns]:
+    """The keep modes of a network: all names of its first layer, its stages, all names of its classifier, its last layer.
+
+    >>> keep_modes("conv1", (("layer1.*",),), head="fc", last="fc")["stem"]
+    ('conv1',)
+    """
+    return (
+        dict.fromkeys(("first", "conv1", "conv_stem", "stem"), (first,))
+        | {f"layer{number}": patterns for number, patterns in enumerate(stages, 1)}
+        | {"fc": (head,), "head": (head,), "last": (last,)}
+    )

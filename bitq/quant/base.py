@@ -1,0 +1,74 @@
+"""What every weight quantizer is: a weight goes in, a weight of few levels comes out, and both can be shipped."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What ships in place of a weight tensor: ŵ = values[index] · scale.
+
+    >>> Codes(torch.tensor([0, 2], dtype=torch.uint8), torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(0.5)).decode()
+    tensor([-0.5000,  0.5000])
+    """
+
+    index: Tensor  # uint8, the shape of the weight
+    values: Tensor  # float32, (levels,), ascending
+    scale: Tensor  # float32, () or (out, 1, …)
+
+    def decode(self) -> Tensor:
+        """The weights that inference uses."""
+        return self.values[self.index.int()] * self.scale
+
+
+class Quantizer(nn.Module):
+    """Base of the weight quantizers.
+
+    A subclass says how a weight splits into a grid and a scale, ŵ = grid · scale, with the gradient it wants;
+    and which codes ship. In eval mode ŵ equals `codes(w).decode()` bit for bit.
+    """
+
+    levels: int | None = None  # number of distinct values before scaling; None: a float method, shipped as float
+    decay_scalars = False  # do the optimizer's weight decay rules reach the quantizer's own parameters?
+
+    def __init__(self, weight: Tensor) -> None:
+        """`weight` is the layer's initial weight: scalars are initialised from it, it is not kept."""
+        super().__init__()
+
+    def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(grid, scale), differentiable."""
+        raise NotImplementedError
+
+    def codes(self, weight: Tensor) -> Codes:
+        """What ships."""
+        raise NotImplementedError
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """ŵ, differentiable, of the weight's shape."""
+        grid, scale = self.factors(weight)
+        return grid * scale
+
+
+def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
+    """Exactly `value` going forward, the gradient of `surrogate` going back.
+
+    >>> w = torch.tensor([0.4, -1.7], requires_grad=True)
+    >>> y = straight_through(w.round(), 2 * w)
+    >>> y.tolist()
+    [0.0, -2.0]
+    >>> y.sum().backward(); w.grad.tolist()
+    [2.0, 2.0]
+    """
+    # (s - sg(s)) is exactly zero for finite s, so no rounding reaches the value.
+    return value.detach() + (surrogate - surrogate.detach())
+
+
+TERNARY = (-1.0, 0.0, 1.0)
+
+
+def ternary_codes(signs: Tensor, scale: Tensor) -> Codes:
+    """Codes of a ternary tensor with one scale: signs in {-1, 0, 1}."""
+    index = (signs.detach() + 1).to(torch.uint8)
+    return Codes(index, torch.tensor(TERNARY, device=signs.device), scale.detach().float())

@@ -1,0 +1,54 @@
+"""The methods by name. A new method is one file and one line here."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from bitq.errors import UsageError, one_of
+from bitq.quant.activation import Int8Activation
+from bitq.quant.base import Quantizer
+from bitq.quant.bitnet import Bitnet
+from bitq.quant.bitnet_legacy import BitnetLegacy, NormScaledActivation
+from bitq.quant.fp32 import Fp32
+from bitq.quant.layers import Activation
+from bitq.quant.ttq import Ttq
+from bitq.quant.ttq_legacy import TtqLegacy
+from bitq.quant.twn import Twn
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method does to a layer's weight and to its input."""
+
+    weight: type[Quantizer]
+    activation: Activation | None = None
+
+
+METHODS: dict[str, Method] = {
+    "fp32": Method(Fp32),
+    "bitnet": Method(Bitnet, Int8Activation),
+    "bitnet_legacy": Method(BitnetLegacy, NormScaledActivation),
+    "ttq": Method(Ttq),
+    "ttq_legacy": Method(TtqLegacy),
+    "twn": Method(Twn),
+}
+
+
+def method(name: str) -> Method:
+    """Look a method up."""
+    if name not in METHODS:
+        raise one_of("method", name, METHODS)
+    return METHODS[name]
+
+
+def make_quantizer(name: str, weight: Tensor, settings: Mapping[str, Any]) -> Quantizer:
+    """The quantizer of one layer; unknown settings are refused by name."""
+    quantizer = method(name).weight
+    allowed = [key for key in inspect.signature(quantizer).parameters if key != "weight"]
+    unknown = sorted(set(settings) - set(allowed))
+    if unknown:
+        raise UsageError(f"method {name!r} has no setting {unknown[0]!r}; allowed: {', '.join(allowed) or 'none'}.")
+    return quantizer(weight, **settings)

@@ -1,0 +1,81 @@
+"""Trained ternary quantization (Zhu et al. 2017): one learned scale for the positive weights, one for the negative."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from bitq.quant.base import Codes, Quantizer
+
+
+class Ttq(Quantizer):
+    """ŵ = wp where w > Δ, -wn where w < -Δ, else 0; Δ = threshold·max|w|, recomputed at each step.
+
+    Gradients: dw = g·(wp | 1 | wn) by region, dwp = Σ g over the positive region, dwn = -Σ g over the negative one.
+
+    >>> w = torch.tensor([1.0, -0.5, 0.01, -0.75], requires_grad=True)   # Δ = 0.05
+    >>> ttq = Ttq(w); ttq.wp.item(), ttq.wn.item()                      # start at the mean of each region
+    (1.0, 0.625)
+    >>> w_hat = ttq(w); w_hat.tolist()
+    [1.0, -0.625, 0.0, -0.625]
+    >>> w_hat.backward(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    >>> w.grad.tolist(), ttq.wp.grad.item(), ttq.wn.grad.item()
+    ([1.0, 1.25, 3.0, 2.5], 1.0, -6.0)
+    """
+
+    levels = 3
+
+    def __init__(self, weight: Tensor, threshold: float = 0.05) -> None:
+        super().__init__(weight)
+        self.threshold = threshold
+        positive, negative = _regions(weight.detach(), self._delta(weight.detach()))
+        self.wp = nn.Parameter(_mean_over(weight.detach(), positive))
+        self.wn = nn.Parameter(_mean_over(weight.detach(), negative))
+
+    def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return self(weight), weight.new_ones(())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        quantized: Tensor = _TtqFunction.apply(weight, self.wp, self.wn, self._delta(weight.detach()))
+        return quantized
+
+    def codes(self, weight: Tensor) -> Codes:
+        return asymmetric_codes(weight.detach(), self._delta(weight.detach()), self.wp, self.wn)
+
+    def _delta(self, weight: Tensor) -> Tensor:
+        return self.threshold * weight.abs().max()
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}"
+
+
+def asymmetric_codes(weight: Tensor, delta: Tensor, wp: Tensor, wn: Tensor) -> Codes:
+    """Codes of a ternary tensor with its own value on either side of zero."""
+    positive, negative = _regions(weight, delta)
+    index = 1 + positive.to(torch.uint8) - negative.to(torch.uint8)
+    values = torch.stack([-wn.detach(), torch.zeros_like(wp), wp.detach()]).float()
+    return Codes(index, values, values.new_ones(()))
+
+
+def _regions(weight: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    return weight > delta, weight < -delta
+
+
+def _mean_over(weight: Tensor, mask: Tensor) -> Tensor:
+    return (weight.abs() * mask).sum() / mask.sum().clamp(min=1)
+
+
+class _TtqFunction(torch.autograd.Function):
+    """The law above; the region masks are recomputed rather than kept, they cost less than their memory."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight: Tensor, wp: Tensor, wn: Tensor, delta: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, wp, wn, delta)
+        positive, negative = _regions(weight, delta)
+        return wp * positive - wn * negative
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        weight, wp, wn, delta = ctx.saved_tensors  # type: ignore[attr-defined]
+        positive, negative = _regions(weight, delta)
+        region_scale = torch.where(positive, wp, torch.where(negative, wn, torch.ones_like(wp)))
+        return grad * region_scale, (grad * positive).sum(), -(grad * negative).sum(), None

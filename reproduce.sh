@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Sets everything up inside this folder, then does one thing; `./reproduce.sh help` lists what.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+cd "$root"
+locks=(requirements/{build,base,train,dev}.txt)
+python=.venv/bin/python
+unset PYTHONPATH PYTHONHOME
+# Trust the certificates that this machine trusts, as git does.
+export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}
+
+main() {
+    case "$*" in
+        "") refuse "there is no paper to rebuild yet; what exists is ./reproduce.sh test." ;;
+        setup) set_up ;;
+        test) set_up; quick_tests ;;
+        "test --all") set_up; all_checks ;;
+        clean) clean ;;
+        help | -h | --help) usage ;;
+        *) refuse "'$*' is not known; allowed: setup, test, test --all, clean, help." ;;
+    esac
+}
+
+usage() {
+    cat <<'TEXT'
+./reproduce.sh setup        make .venv from the hash-locked requirements (about 6 GB, once)
+./reproduce.sh test         set up, then the quick tests
+./reproduce.sh test --all   set up, then linters, type checker and all tests
+./reproduce.sh clean        remove .venv, build/ and every cache; results/, data/ and state/ stay
+TEXT
+}
+
+# --- verbs -----------------------------------------------------------------------------------------------------------
+
+quick_tests() { in_venv pytest --numprocesses=2; }
+
+all_checks() {
+    local status=0
+    lint || status=1
+    # Also after a lint error, and last: CI reads the summary line.
+    in_venv pytest --numprocesses=2 --durations=15 -m "" || status=$?
+    return "$status"
+}
+
+lint() {
+    local status=0
+    in_venv ruff check . || status=1
+    in_venv ruff format --check . || status=1
+    in_venv mypy || status=1
+    if [ -e Snakefile ]; then in_venv snakefmt --check Snakefile workflow || status=1; fi
+    return "$status"
+}
+
+clean() {
+    rm -rf .venv .venv.lock build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+    find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+}
+
+# Tests run in two processes, so each keeps to one thread.
+in_venv() { OMP_NUM_THREADS=1 "$python" -m "$@"; }
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+set_up() {
+    if is_set_up; then return; fi
+    (
+        # Of two commands started at once, the second waits here and then finds the work done.
+        if command -v flock >/dev/null; then flock 9; fi
+        if ! is_set_up; then install; fi
+    ) 9>.venv.lock
+}
+
+is_set_up() { { where; what; } 2>/dev/null | cmp --silent - .venv/stamp; }
+
+where() { echo "$root" && "$python" --version; }
+
+what() { cat pyproject.toml "${locks[@]}"; }
+
+install() {
+    say "Setting up .venv ..."
+    fits || make_venv
+    rm -f .venv/stamp
+    find_uv
+    quietly "$uv" pip sync --python "$python" --require-hashes --compile-bytecode "${locks[@]}" || give_up
+    quietly "$uv" pip install --python "$python" --no-deps --no-build-isolation --editable . || give_up
+    { where; what; } >.venv/stamp
+    say "Set up in $SECONDS s."
+}
+
+# A finished .venv, made here and by this Python, is brought up to date; any other is made anew.
+fits() { where 2>/dev/null | cmp --silent - <(head -n 2 .venv/stamp 2>/dev/null); }
+
+make_venv() {
+    local base
+    base=$(find_python)
+    new_venv "$base" && return
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        say "Installing python3-venv ..."
+        { apt-get update && apt-get install --yes python3-venv; } </dev/null >/dev/null 2>&1 || true
+    fi
+    new_venv "$base" ||
+        refuse "$base cannot make virtual environments; install its venv module (Debian: apt-get install python3-venv)."
+}
+
+new_venv() { rm -rf .venv && "$1" -m venv .venv >/dev/null 2>&1; }
+
+find_python() {
+    local name
+    for name in python3 python3.{14,13,12,11}; do
+        "$name" -c 'import sys; print(sys.executable); sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return
+    done
+    refuse "no Python 3.11 or newer is on PATH; install one (Debian: apt-get install python3)."
+}
+
+find_uv() {
+    uv=$(command -v uv) || uv=.venv/bin/uv
+    lend_pip_index
+    [ -x "$uv" ] || "$python" -m pip --disable-pip-version-check install --quiet --retries 2 \
+        --require-hashes --requirement requirements/build.txt </dev/null || give_up
+}
+
+# uv does not read pip.conf: where pip was told of a mirror, uv must be told too.
+lend_pip_index() {
+    local index
+    index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | tail -n 1)
+    if [ -n "$index" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
+}
+
+# A progress bar for people only; errors for all.
+quietly() {
+    local command=$1
+    shift
+    if [ -t 2 ]; then "$command" "$@" </dev/null; else "$command" --quiet "$@" </dev/null; fi
+}
+
+give_up() {
+    say "Not set up, for the reason above; check network and disk space, then call this again (downloads are kept)."
+    exit 74
+}
+
+say() { echo "$*" >&2; }
+
+refuse() {
+    say "reproduce.sh: $*"
+    exit 2
+}
+
+main "$@"
