@@ -53,7 +53,7 @@ lint() {
 }
 
 clean() {
-    rm -rf .venv .venv.lock build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+    rm -rf .venv .venv.lock build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
     find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 }
 
@@ -108,7 +108,7 @@ new_venv() { rm -rf .venv && "$1" -m venv .venv >/dev/null 2>&1; }
 find_python() {
     local name
     for name in python3 python3.{14,13,12,11}; do
-        "$name" -c 'import sys; print(sys.executable); sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return
+        "$name" -c 'import sys; sys.version_info < (3, 11) and exit(1); print(sys.executable)' 2>/dev/null && return
     done
     refuse "no Python 3.11 or newer is on PATH; install one (Debian: apt-get install python3)."
 }
@@ -123,7 +123,7 @@ find_uv() {
 # uv does not read pip.conf: where pip was told of a mirror, uv must be told too.
 lend_pip_index() {
     local index
-    index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index-url='\(.*\)'$/\1/p" | tail -n 1)
+    index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index.url='\(.*\)'$/\1/p" | tail -n 1)
     if [ -n "$index" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
 }
 

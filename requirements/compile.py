@@ -1,8 +1,8 @@
 """Compile pyproject.toml into the hash-locked files of this folder and into environment.yml.
 
-    python requirements/compile.py             after a change of pyproject.toml; versions that still fit stay
-    python requirements/compile.py --upgrade   take the newest versions instead
-    python requirements/compile.py --check     write nothing; fail when a file is not what would be written
+python requirements/compile.py             after a change of pyproject.toml; versions that still fit stay
+python requirements/compile.py --upgrade   take the newest versions instead
+python requirements/compile.py --check     write nothing; fail when a file is not what would be written
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def compile_locks(upgrade: bool = False) -> dict[str, str]:
     """The text of every lock; all are cut from one resolution, so that they can be installed together."""
     sets = requirement_sets()
     kept = "" if upgrade else "".join(lock_file(name).read_text() for name in sets if lock_file(name).exists())
-    everything = resolve("all", sum(sets.values(), []), kept)
+    everything = resolve("all", list(chain(*sets.values())), kept)
     return {name: resolve(name, requirements, everything) for name, requirements in sets.items()}
 
 
@@ -72,8 +73,8 @@ def resolve(name: str, requirements: list[str], kept: str) -> str:
         lock.write_text(kept)
         # One version per package on all Pythons (fewest): what environment.yml and a paper can name.
         options = ["--universal", "--python-version=3.11", "--fork-strategy=fewest", "--generate-hashes"]
-        options += ["--no-emit-index-url", f"--custom-compile-command={COMMAND}", "--quiet"]
-        command = [find_uv(), "pip", "compile", source.name, f"--output-file={lock.name}", *options]
+        options += [f"--custom-compile-command={COMMAND}", f"--output-file={lock.name}", "--quiet"]
+        command = [find_uv(), "pip", "compile", source.name, *options]
         subprocess.run(command, cwd=folder, check=True)
         return lock.read_text()
 

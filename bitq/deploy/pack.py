@@ -39,10 +39,15 @@ def checked_packing(levels: int, packing: str | None) -> str:
     packing = packing or default_packing(levels)
     if packing not in PACKINGS:
         raise one_of("packing", packing, PACKINGS)
-    room = 3 if packing == "base3" else 2 ** BITS[packing]
-    if levels > room:
-        raise UsageError(f"packing {packing!r} holds {room} levels, not {levels}; use {default_packing(levels)!r}.")
+    if levels > levels_of(packing):
+        use = default_packing(levels)
+        raise UsageError(f"packing {packing!r} holds {levels_of(packing)} levels, not {levels}; use {use!r}.")
     return packing
+
+
+def levels_of(packing: str) -> int:
+    """How many levels a packing can tell apart; none, if there is no such packing."""
+    return 3 if packing == "base3" else 2 ** BITS[packing] if packing in BITS else 0
 
 
 def pack(index: Tensor, levels: int, packing: str | None = None) -> Tensor:

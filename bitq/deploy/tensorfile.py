@@ -7,8 +7,7 @@ own 64 characters read as zeros.
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def _header(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
 def _bytes(tensor: Tensor) -> memoryview:
     """The elements in row-major order, without a copy where they already lie so in main memory."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")  # type: ignore[arg-type]
 
 
 def _sha256(*chunks: Buffer) -> str:

@@ -42,7 +42,7 @@ class Adapter:
 
 
 def keep_modes(first: str, stages: tuple[Patterns, ...], head: str, last: str) -> dict[str, Patterns]:
-    """The keep modes of a network: all names of its first layer, its stages, all names of its classifier, its last layer.
+    """The keep modes of a network: the names of its first layer, its stages, its classifier and its last layer.
 
     >>> keep_modes("conv1", (("layer1.*",),), head="fc", last="fc")["stem"]
     ('conv1',)

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torchvision.models import resnet as published  # type: ignore[import-untyped]
+from torchvision.models import resnet as published
 
 from bitq.models.adapter import Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal

@@ -27,11 +27,13 @@ def _zero_bias(layer: nn.Conv2d | nn.Linear) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def refit(conv: nn.Conv2d, initialise: Initialise, channels: int, **changes: tuple[int, int]) -> nn.Conv2d:
-    """`conv` for images of `channels` channels, with another kernel_size, stride or padding; untouched if equal."""
+def refit(model: nn.Module, path: str, initialise: Initialise, channels: int, **changes: tuple[int, int]) -> nn.Module:
+    """Give the convolution at `path` other input channels, kernel_size or stride; untouched if nothing changes."""
+    conv = model.get_submodule(path)
+    assert isinstance(conv, nn.Conv2d)
     shape = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding")}
-    if channels == conv.in_channels and shape | changes == shape:
-        return conv
-    fitted = nn.Conv2d(channels, conv.out_channels, **(shape | changes), bias=conv.bias is not None)
-    initialise(fitted)
-    return fitted
+    if channels != conv.in_channels or shape | changes != shape:
+        fitted = nn.Conv2d(channels, conv.out_channels, **(shape | changes), bias=conv.bias is not None)
+        initialise(fitted)
+        model.set_submodule(path, fitted)
+    return model

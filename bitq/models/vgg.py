@@ -1,48 +1,72 @@
-"""VGG-16 with batch normalisation."""
+"""VGG-16 with batch normalisation: torchvision's layers and names, with a width and a head for small images."""
 
 import torch
 from torch import nn
-from torchvision.models import vgg as published  # type: ignore[import-untyped]
+from torchvision.models import vgg as published
 
 from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal, refit
 
 
 def vgg16(geometry: Geometry) -> nn.Module:
-    """torchvision's vgg16_bn without dropout, of any width.
+    """torchvision's vgg16_bn without dropout.
 
-    The CIFAR stem pools the last features to one pixel and classifies them with the last linear layer alone, under its
-    published name `classifier.6`; the 4096-wide layers in front of it would hold 88 % of the weights. Its poolings
-    round sizes up, which changes nothing at multiples of 32 and lets smaller images through.
+    The CIFAR stem pools the last features to one pixel and keeps only the last linear layer, under its published name
+    `classifier.6`; the two in front of it would hold nine tenths of the weights. Its poolings round sizes up, which
+    changes nothing at multiples of 32 and lets smaller images through.
     """
-    small = geometry.stem == "cifar"
-    # torchvision's constructor would lay out 124 million classifier weights first: take its skeleton without memory.
+    # torchvision's constructor lays out 124 million classifier weights: take its skeleton without memory.
     with torch.device("meta"):
-        model = published.VGG(nn.Sequential(), init_weights=False)
-    model.features = _features(geometry, ceil_mode=small)
-    if small:
+        model = published.VGG(nn.Sequential(), init_weights=False, dropout=0.0)
+    model.features = _features(geometry)
+    if geometry.stem == "cifar":
         model.avgpool = nn.AdaptiveAvgPool2d(1)
-    model.classifier = _classifier(model.classifier, geometry)[6 if small else 0 :]
+        model.classifier = _small_head(geometry)
+    else:
+        _resize_head(model.classifier, geometry)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             he_normal(module)
     return model  # type: ignore[no-any-return]
 
 
-def _features(geometry: Geometry, ceil_mode: bool) -> nn.Sequential:
+def _features(geometry: Geometry) -> nn.Sequential:
     plan = [item if item == "M" else _scaled(item, geometry) for item in published.cfgs["D"]]
     features: nn.Sequential = published.make_layers(plan, batch_norm=True)
-    features[0] = refit(features[0], he_normal, geometry.channels)  # type: ignore[arg-type]
+    refit(features, "0", he_normal, geometry.channels)
     for module in features:
         if isinstance(module, nn.MaxPool2d):
-            module.ceil_mode = ceil_mode
+            module.ceil_mode = geometry.stem == "cifar"
     return features
 
 
-def _classifier(skeleton: nn.Sequential, geometry: Geometry) -> nn.Sequential:
-    """The published classifier at the wanted width; dropout is off because it would draw hidden random numbers."""
-    ...
+def _small_head(geometry: Geometry) -> nn.Sequential:
+    head = nn.Sequential()
+    head.add_module("6", nn.Linear(_scaled(512, geometry), geometry.classes))
+    return head
+
+
+def _resize_head(head: nn.Sequential, geometry: Geometry) -> None:
+    pixels, hidden = 7 * 7, _scaled(4096, geometry)
+    head[0] = nn.Linear(_scaled(512, geometry) * pixels, hidden)
+    head[3] = nn.Linear(hidden, hidden)
+    head[6] = nn.Linear(hidden, geometry.classes)
 
 
 def _scaled(channels: int, geometry: Geometry) -> int:
     return channels * geometry.width // PUBLISHED_WIDTH
+
+
+# The stages lie between the poolings; the first layer is in none of them, as in the ResNets.
+STAGES = (
+    ("features.3",),
+    ("features.7", "features.10"),
+    ("features.14", "features.17", "features.20"),
+    ("features.24", "features.27", "features.30"),
+    ("features.34", "features.37", "features.40"),
+)
+VGG16 = Adapter(
+    vgg16,
+    keep_modes("features.0", STAGES, head="classifier.*", last="classifier.6"),
+    smallest_image={"cifar": 1, "imagenet": 32},
+)

@@ -1,0 +1,1 @@
+"""Finished runs: typed records, their folders, their checks. No torch here."""

@@ -1,0 +1,73 @@
+"""Does a network hold what its name says? Levels counted on the decoded weights, bits on the stored bytes."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bitq.deploy import tensorfile
+from bitq.deploy.evaluate import inference
+from bitq.deploy.export import checked_codes, contents, packed_layers, parameters
+from bitq.deploy.load import load
+from bitq.errors import Bug
+from bitq.models.layers import weight_layers
+from bitq.quant.layers import QuantLayer
+from bitq.results.schema import Audit, LayerAudit
+
+
+def audit(subject: nn.Module | Path) -> Audit:
+    """Audit a model file, or a network in memory as the file that it would become."""
+    if isinstance(subject, Path):
+        model, _ = load(subject)
+        return _audit(model, subject.stat().st_size)
+    return _audit(subject, tensorfile.measure(contents(subject), {}))
+
+
+def _audit(model: nn.Module, size: int) -> Audit:
+    tensors = contents(model)
+    layers = tuple(_layer(name, layer, tensors) for name, layer in packed_layers(model).items())
+    weights = sum(model.get_parameter(f"{name}.weight").numel() for name in weight_layers(model))
+    packed = sum(layer.weights for layer in layers)
+    bits = sum(layer.bits_per_weight * layer.weights for layer in layers)
+    return Audit(
+        layers=layers,
+        packed_weights=packed,
+        float_weights=weights - packed,
+        coverage=packed / weights,
+        bits_per_packed_weight=bits / packed if packed else None,
+        bits_per_parameter=8 * size / parameters(model),
+    )
+
+
+def _layer(name: str, layer: QuantLayer, tensors: dict[str, Tensor]) -> LayerAudit:
+    codes = checked_codes(name, layer)
+    weight = evaluation_weight(layer)
+    levels, count = len(codes.values), weight.numel()
+    most = most_values_under_a_scale(weight, codes.scale)
+    if most > levels:
+        raise Bug(f"{name}: {most} distinct weights under one scale, more than the {levels} levels it declares.")
+    if not torch.equal(weight, codes.decode()):
+        raise Bug(f"{name}: the weight used in evaluation is not the one that ships.")
+    stored = sum(tensors[f"{name}.{part}"].nbytes for part in ("codes", "values", "scale"))
+    return LayerAudit(
+        name=name,
+        levels=levels,
+        codes_used=int((codes.index.flatten().int().bincount() > 0).sum()),
+        values_per_scale=most,
+        weights=count,
+        bits_per_weight=8 * stored / count,
+        zeros=float((weight == 0).float().mean()),
+    )
+
+
+def evaluation_weight(layer: QuantLayer) -> Tensor:
+    """ŵ as the layer's forward pass uses it in eval mode."""
+    with inference(layer.quantizer):
+        weight: Tensor = layer.quantizer(layer.weight)
+    return weight
+
+
+def most_values_under_a_scale(weight: Tensor, scale: Tensor) -> int:
+    """Distinct values of the scale group that has most of them."""
+    groups = weight.reshape(scale.numel(), -1).sort(dim=1).values
+    return 1 + int((groups.diff(dim=1) != 0).sum(dim=1).max())

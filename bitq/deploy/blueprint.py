@@ -1,0 +1,78 @@
+"""What a model file says about itself: the network to build, and how each of its packed layers is stored."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bitq.deploy.pack import levels_of
+from bitq.errors import DataError, UsageError
+from bitq.grid.run import Frozen
+
+Size = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Spec(BaseModel):
+    """The network, and whatever else its evaluation needs to know: other keys are kept as they are.
+
+    The caps are generous for networks of the kind and keep a forged file from asking for the whole machine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: str
+    classes: int = Field(ge=1, le=100_000)
+    width: int = Field(default=64, ge=1, le=1024)
+    stem: str = "cifar"
+    channels: int = Field(default=3, ge=1, le=1024)
+    image_size: int = Field(default=32, ge=1, le=4096)
+    method: str
+    settings: dict[str, Any] = {}
+    norm: Literal["none", "layer"] = "none"
+
+
+class LayerRecord(Frozen):
+    """One quantized layer. Float methods have neither levels nor a packing: their weights ship as floats."""
+
+    shape: tuple[Size, ...]
+    levels: int | None = Field(ge=2, le=256)
+    packing: str | None
+    activation: str | None
+
+    @model_validator(mode="after")
+    def _holds(self) -> "LayerRecord":
+        if (self.levels is None) != (self.packing is None):
+            raise ValueError("levels and a packing go together")
+        if self.levels and levels_of(self.packing or "") < self.levels:
+            raise ValueError(f"packing {self.packing!r} cannot hold {self.levels} levels")
+        return self
+
+
+class Blueprint(Frozen):
+    """The metadata of a model file."""
+
+    kind: Literal["model"] = "model"
+    version: Literal[1] = 1
+    spec: Spec
+    layers: dict[str, LayerRecord]
+
+
+def blueprint(spec: dict[str, Any], layers: dict[str, LayerRecord]) -> Blueprint:
+    """Metadata of a file to write; a spec that nobody could load is refused now."""
+    try:
+        return Blueprint(spec=Spec.model_validate(spec), layers=layers)
+    except ValidationError as error:
+        raise UsageError(f"this spec describes no network: {_first(error)}.") from error
+
+
+def parse(path: Path, meta: dict[str, Any]) -> Blueprint:
+    """Metadata of a file that was read."""
+    try:
+        return Blueprint.model_validate(meta)
+    except ValidationError as error:
+        raise DataError(f"{path} is not a model that this bitq can load: {_first(error)}; export it again.") from error
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

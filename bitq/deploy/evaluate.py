@@ -1,0 +1,70 @@
+"""What a network gets right, in fp32 without autocast: the only precision in which accuracies are reported."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Batches = Iterable[tuple[Tensor, Tensor]]  # (images as the network takes them, labels), on the network's device
+
+
+@dataclass(frozen=True)
+class Score:
+    """Images classified correctly, of how many; `finite` if no logit was NaN or infinite."""
+
+    correct: int
+    total: int
+    finite: bool = True
+
+    @property
+    def percent(self) -> float:
+        """Top-1 accuracy."""
+        return 100 * self.correct / self.total if self.total else math.nan
+
+
+def evaluate(model: nn.Module, batches: Batches) -> Score:
+    """Top-1 accuracy over all batches."""
+    logits, labels = predict(model, batches)
+    correct = int((logits.argmax(1) == labels).sum())
+    return Score(correct, len(labels), bool(logits.isfinite().all()))
+
+
+def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Logits and labels of all images, in order."""
+    with inference(model), full_precision():
+        pairs = [(model(images).float(), labels) for images, labels in batches]
+    logits, labels = zip(*pairs, strict=True)
+    return torch.cat(logits), torch.cat(labels)
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; afterwards each module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No autocast, and no TF32, which cuDNN takes for fp32 convolutions unless told otherwise."""
+    kernels = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [kernel.fp32_precision for kernel in kernels]
+    with ExitStack() as off:
+        for device in ("cpu", "cuda"):
+            off.enter_context(torch.autocast(device, enabled=False))
+        try:
+            for kernel in kernels:
+                kernel.fp32_precision = "ieee"
+            yield
+        finally:
+            for kernel, precision in zip(kernels, before, strict=True):
+                kernel.fp32_precision = precision

@@ -1,0 +1,152 @@
+"""A trained network as the file that would ship: codes for quantized weights, fp32 for everything else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq.deploy import tensorfile
+from bitq.deploy.blueprint import LayerRecord, blueprint
+from bitq.deploy.pack import checked_packing, pack
+from bitq.errors import Bug
+from bitq.quant.base import Codes
+from bitq.quant.convert import quantized_layers
+from bitq.quant.fp32 import Fp32
+from bitq.quant.layers import QuantLayer
+
+# Batch normalisation's step counter, of use to nobody in evaluation.
+NOT_SHIPPED = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The written file: its size, its digest, and its bytes by component."""
+
+    bytes: int
+    sha256: str
+    parts: dict[str, int]
+
+
+def export(model: nn.Module, spec: Mapping[str, Any], path: Path, packing: str | None = None) -> Exported:
+    """Write `model` to `path`. `spec` says what rebuilds and evaluates it (see `blueprint.Spec`)."""
+    tensors = contents(model, packing)
+    records = {name: _record(layer, packing) for name, layer in lowbit_layers(model).items()}
+    meta = blueprint(dict(spec), records).model_dump(mode="json")
+    digest = tensorfile.write(path, tensors, meta)
+    size = path.stat().st_size
+    return Exported(size, digest, _parts(model, tensors, size))
+
+
+def contents(model: nn.Module, packing: str | None = None) -> dict[str, Tensor]:
+    """The tensors that ship."""
+    tensors = float_state(model)
+    for name, layer in packed_layers(model).items():
+        codes = checked_codes(name, layer)
+        tensors[f"{name}.codes"] = pack(codes.index, len(codes.values), packing_of(layer, packing))
+        tensors[f"{name}.values"], tensors[f"{name}.scale"] = codes.values, codes.scale
+    return tensors
+
+
+def float_bytes(model: nn.Module) -> int:
+    """What the same network takes as an fp32 file, written by the same writer."""
+    state = _network_state(model).items()
+    return tensorfile.measure({name: _as_shipped(value.to("meta")) for name, value in state}, {})
+
+
+def parameters(model: nn.Module) -> int:
+    """How many parameters the network has, whatever its quantizers add."""
+    state = _network_state(model)
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name in state)
+
+
+def lowbit_layers(model: nn.Module) -> dict[str, QuantLayer]:
+    """The layers whose weight goes through a quantizer that does something."""
+    return {name: layer for name, layer in quantized_layers(model).items() if not isinstance(layer.quantizer, Fp32)}
+
+
+def packed_layers(model: nn.Module) -> dict[str, QuantLayer]:
+    """The layers that ship as codes."""
+    return {name: layer for name, layer in lowbit_layers(model).items() if layer.quantizer.levels is not None}
+
+
+def float_state(model: nn.Module) -> dict[str, Tensor]:
+    """What ships beside the codes: all of the state but the latent weights and the parameters of their quantizers."""
+    packed = packed_layers(model)
+    latent = {f"{name}.weight" for name in packed}
+    scalars = tuple(f"{name}.quantizer." for name in packed)
+    state = _state(model).items()
+    return {name: _as_shipped(value) for name, value in state if name not in latent and not name.startswith(scalars)}
+
+
+def _network_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state of the network without its quantizers."""
+    added = tuple(f"{name}.{part}." for name in quantized_layers(model) for part in ("quantizer", "activation"))
+    return {name: value for name, value in _state(model).items() if not name.startswith(added)}
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if not name.endswith(NOT_SHIPPED)}
+
+
+def _as_shipped(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def packing_of(layer: QuantLayer, packing: str | None = None) -> str:
+    """The packing asked for, else the one that the layer was read from, else the densest."""
+    quantizer = layer.quantizer
+    return checked_packing(quantizer.levels or 0, packing or getattr(quantizer, "packing", None))
+
+
+def checked_codes(name: str, layer: QuantLayer) -> Codes:
+    """What the layer ships, if it keeps the promise of its quantizer: so many levels under each scale, no more."""
+    with torch.no_grad():
+        codes = layer.quantizer.codes(layer.weight)
+    weight, levels = layer.weight, layer.quantizer.levels
+    if codes.index.shape != weight.shape or codes.index.dtype != torch.uint8:
+        raise Bug(f"{name}: codes are {_kind(codes.index)}, not uint8 of the weight's shape {tuple(weight.shape)}.")
+    if codes.values.shape != (levels,) or codes.values.dtype != torch.float32:
+        raise Bug(f"{name}: declares {levels} levels, but ships values {_kind(codes.values)}.")
+    if codes.scale.shape not in scale_shapes(weight.shape) or codes.scale.dtype != torch.float32:
+        allowed = " or ".join(map(str, map(tuple, scale_shapes(weight.shape))))
+        raise Bug(f"{name}: ships scales {_kind(codes.scale)}; its {levels} levels allow {allowed} in float32.")
+    return codes
+
+
+def scale_shapes(weight: torch.Size) -> tuple[torch.Size, torch.Size]:
+    """One scale for the tensor, or one for each output channel; finer scales are further levels in disguise."""
+    return torch.Size(), torch.Size([weight[0]] + [1] * (len(weight) - 1))
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _record(layer: QuantLayer, packing: str | None) -> LayerRecord:
+    return LayerRecord(
+        shape=tuple(layer.weight.shape),
+        levels=layer.quantizer.levels,
+        packing=packing_of(layer, packing) if layer.quantizer.levels else None,
+        activation=activation_kind(layer),
+    )
+
+
+def activation_kind(layer: QuantLayer) -> str | None:
+    """The class of the layer's activation quantizer."""
+    return type(layer.activation).__name__ if layer.activation is not None else None
+
+
+def _parts(model: nn.Module, tensors: Mapping[str, Tensor], size: int) -> dict[str, int]:
+    parameters = {name for name, _ in model.named_parameters()}
+    packed = packed_layers(model)
+    groups = {
+        "codes": {f"{name}.codes" for name in packed},
+        "values_scales": {f"{name}.{part}" for name in packed for part in ("values", "scale")},
+    }
+    groups["float_parameters"] = {name for name in tensors if name in parameters}
+    groups["buffers"] = set(tensors).difference(*groups.values())
+    parts = {part: sum(tensors[name].nbytes for name in names) for part, names in groups.items()}
+    return parts | {"header": size - sum(parts.values())}

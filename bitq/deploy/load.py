@@ -1,0 +1,115 @@
+"""A network from its packed file alone."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq.deploy import tensorfile
+from bitq.deploy.blueprint import Blueprint, LayerRecord, parse
+from bitq.deploy.export import NOT_SHIPPED, activation_kind, float_state, lowbit_layers, packed_layers, scale_shapes
+from bitq.deploy.pack import packed_bytes, unpack
+from bitq.deploy.stored import Stored
+from bitq.errors import DataError, UsageError
+from bitq.models.adapter import Geometry
+from bitq.models.layers import weight_layers
+from bitq.models.registry import network
+from bitq.quant.base import Codes
+from bitq.quant.convert import convert
+from bitq.quant.layers import QuantLayer
+
+Tensors = dict[str, Tensor]
+Records = dict[str, LayerRecord]
+
+
+def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in eval mode on the CPU, its codes in place of latent weights, and the spec it was exported with."""
+    tensors, meta = tensorfile.read(path)
+    plan = parse(path, meta)
+    # Laid out without memory first: nothing is allocated that the file does not fill.
+    model = _skeleton(path, plan)
+    _compare_layers(path, model, plan.layers)
+    _compare_tensors(path, model, plan.layers, tensors)
+    _fill(path, model, plan.layers, tensors)
+    return model.eval(), plan.spec.model_dump(mode="json")
+
+
+def _skeleton(path: Path, plan: Blueprint) -> nn.Module:
+    """The converted network on the meta device, with everything in full precision that the file does not list."""
+    spec = plan.spec
+    try:
+        geometry = Geometry(spec.classes, spec.width, spec.stem, spec.channels, spec.image_size)
+        with torch.device("meta"):
+            model = network(spec.model, geometry)
+            keep = weight_layers(model).keys() - plan.layers.keys()
+            return convert(model, spec.method, spec.settings, keep, norm=spec.norm == "layer")
+    except (UsageError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path} describes a network that cannot be built: {error}") from error
+
+
+def _compare_layers(path: Path, model: nn.Module, records: Records) -> None:
+    """The quantized layers that the network has are those that the file describes."""
+    built = lowbit_layers(model)
+    for name in sorted(built.keys() | records.keys()):
+        layer, record = built.get(name), records.get(name)
+        _agree(path, name, record and (record.shape, record.levels, record.activation), layer and _described(layer))
+
+
+def _described(layer: QuantLayer) -> tuple[tuple[int, ...], int | None, str | None]:
+    return tuple(layer.weight.shape), layer.quantizer.levels, activation_kind(layer)
+
+
+def _compare_tensors(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> None:
+    """Every leaf of the model is in the file, in its shape and type, and no other."""
+    expected = {name: _kind(value) for name, value in float_state(model).items()}
+    for name, layer in packed_layers(model).items():
+        expected |= _packed_kinds(name, layer.weight.shape, records[name], tensors)
+    for name in sorted(expected.keys() | tensors.keys()):
+        _agree(path, name, _kind(tensors[name]) if name in tensors else None, expected.get(name))
+
+
+def _packed_kinds(name: str, shape: torch.Size, record: LayerRecord, tensors: Tensors) -> dict[str, str]:
+    levels = record.levels or 0
+    whole, by_channel = scale_shapes(shape)
+    is_whole = f"{name}.scale" in tensors and tensors[f"{name}.scale"].shape == whole
+    length = packed_bytes(shape.numel(), levels, record.packing)
+    return {
+        f"{name}.codes": f"{(length,)} {torch.uint8}",
+        f"{name}.values": f"{(levels,)} {torch.float32}",
+        f"{name}.scale": f"{tuple(whole if is_whole else by_channel)} {torch.float32}",
+    }
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _agree(path: Path, leaf: str, in_file: object, in_model: object) -> None:
+    if in_file != in_model:
+        found, wanted = (value or "nothing" for value in (in_file, in_model))
+        raise DataError(f"{path}: {leaf}: file {found}, model {wanted}; export the model again.")
+
+
+def _fill(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> None:
+    """Give the skeleton its values."""
+    state = {
+        name: torch.zeros_like(value, device="cpu")
+        for name, value in model.state_dict().items()
+        if name.endswith(NOT_SHIPPED)
+    }
+    state |= {name: tensors[name] for name in float_state(model)}
+    for name, layer in packed_layers(model).items():
+        stored = _stored(path, name, layer.weight.shape, records[name], tensors)
+        layer.quantizer = stored
+        state[f"{name}.weight"] = stored(layer.weight)
+    model.load_state_dict(state, assign=True)
+
+
+def _stored(path: Path, name: str, shape: torch.Size, record: LayerRecord, tensors: Tensors) -> Stored:
+    values, scale = tensors[f"{name}.values"], tensors[f"{name}.scale"]
+    try:
+        index = unpack(tensors[f"{name}.codes"], shape, len(values), record.packing)
+    except DataError as error:
+        raise DataError(f"{path}: {name}.codes: {error}") from error
+    return Stored(Codes(index, values, scale), record.packing or "")

@@ -1,0 +1,80 @@
+"""The promise behind every reported number: the file computes what the network in memory computes, bit for bit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq.deploy.audit import evaluation_weight
+from bitq.deploy.evaluate import full_precision, inference
+from bitq.deploy.export import float_state, packed_layers
+from bitq.deploy.load import load
+from bitq.errors import Bug
+
+
+def verify(model: nn.Module, path: Path, images: Tensor, autocast: torch.dtype | None = None) -> None:
+    """Read the file back and compare: every weight, then the logits of `images` in fp32 and under `autocast`.
+
+    `images` lie on the model's device in the layout that it was trained in.
+    """
+    stored, _ = load(path)
+    stored = stored.to(images.device, memory_format=_layout(model))  # type: ignore[call-overload]
+    _compare_weights(path, model, stored)
+    for dtype in dict.fromkeys((None, autocast)):
+        with inference(model), full_precision(), _autocast(images, dtype):
+            if not torch.equal(model(images), stored(images)):
+                layer = _first_difference(model, stored, images)
+                precision = str(dtype or torch.float32).removeprefix("torch.")
+                raise Bug(f"{path}: the logits differ from those in memory in {precision}, first after {layer}.")
+
+
+def _layout(model: nn.Module) -> torch.memory_format:
+    kernels = [weight for weight in model.parameters() if weight.dim() == 4 and not weight.is_contiguous()]
+    last = bool(kernels) and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _autocast(images: Tensor, dtype: torch.dtype | None) -> torch.autocast | nullcontext[None]:
+    return torch.autocast(images.device.type, dtype) if dtype else nullcontext()
+
+
+def _compare_weights(path: Path, model: nn.Module, stored: nn.Module) -> None:
+    in_memory, in_file = _weights(model), _weights(stored)
+    for name in sorted(in_memory.keys() | in_file.keys()):
+        if name not in in_memory or name not in in_file or not torch.equal(in_memory[name], in_file[name]):
+            raise Bug(f"{path}: {name} differs from the one in memory.")
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Everything that ships, as evaluation uses it."""
+    packed = {f"{name}.weight": evaluation_weight(layer) for name, layer in packed_layers(model).items()}
+    return float_state(model) | packed
+
+
+def _first_difference(model: nn.Module, stored: nn.Module, images: Tensor) -> str:
+    """The first module whose output differs, for the one who has to find out why."""
+    with _recorded(model) as one, _recorded(stored) as other:
+        model(images), stored(images)
+    shared = [name for name in one if name in other]
+    return next((name for name in shared if not torch.equal(one[name], other[name])), "the last layer")
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """The outputs of all modules in the order in which they finish, inner ones first."""
+    outputs: dict[str, Tensor] = {}
+    names = {module: name for name, module in model.named_modules()}
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            outputs[names[module]] = output
+
+    hooks = [module.register_forward_hook(note) for module in names]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,56 @@
+"""What one image costs a network: multiplications, weights, activations. Counted without allocating anything."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bitq.models.adapter import PUBLISHED_WIDTH, Geometry
+from bitq.models.registry import network
+
+# Their outputs are kept for the backward pass.
+REMEMBERED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class Flops:
+    """The cost of one image."""
+
+    forward_macs: int  # multiply-accumulates of convolutions and linear layers
+    params: int
+    activations: int  # numbers that convolution, linear and normalisation layers put out
+
+
+@cache
+def flops(
+    name: str,
+    classes: int,
+    width: int = PUBLISHED_WIDTH,
+    stem: str = "cifar",
+    channels: int = 3,
+    image_size: int = 32,
+) -> Flops:
+    """The cost of one image in one network, before any method touches it."""
+    with torch.device("meta"):
+        model = network(name, Geometry(classes, width, stem, channels, image_size)).eval()
+        image = torch.empty(1, channels, image_size, image_size)
+    outputs = _record_outputs(model)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return Flops(counter.get_total_flops() // 2, params, sum(outputs))
+
+
+def _record_outputs(model: nn.Module) -> list[int]:
+    """A list that every forward pass extends by the output sizes of the remembered layers."""
+    sizes: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes.append(output.numel())
+
+    for module in model.modules():
+        if isinstance(module, REMEMBERED):
+            module.register_forward_hook(note)
+    return sizes

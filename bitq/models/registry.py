@@ -1,0 +1,74 @@
+"""The networks by name. A new one is one adapter and one line here."""
+
+import torch
+from torch import nn
+
+from bitq.errors import UsageError, one_of
+from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, Patterns
+from bitq.models.convnext import CONVNEXT
+from bitq.models.mobile import EFFICIENTNET_B0, MOBILENET_V2
+from bitq.models.resnet import RESNET18, RESNET50
+from bitq.models.vgg import VGG16
+from bitq.rng import derive
+
+ADAPTERS: dict[str, Adapter] = {
+    "resnet18": RESNET18,
+    "resnet50": RESNET50,
+    "vgg16": VGG16,
+    "mobilenet_v2": MOBILENET_V2,
+    "efficientnet_b0": EFFICIENTNET_B0,
+    "convnext": CONVNEXT,
+}
+MODES = frozenset(mode for adapter in ADAPTERS.values() for mode in adapter.keep)
+
+
+def names() -> tuple[str, ...]:
+    """The networks that can be built."""
+    return tuple(ADAPTERS)
+
+
+def adapter(name: str) -> Adapter:
+    """Look a network up."""
+    if name not in ADAPTERS:
+        raise one_of("model", name, ADAPTERS)
+    return ADAPTERS[name]
+
+
+def network(name: str, geometry: Geometry) -> nn.Module:
+    """The network on torch's current device, its weights drawn from torch's current generator."""
+    smallest = adapter(name).smallest_image[geometry.stem]
+    if geometry.image_size < smallest:
+        raise UsageError(
+            f"{name} with the {geometry.stem} stem cannot take images of {geometry.image_size} pixels; "
+            f"give an image size of {smallest} or more."
+        )
+    return adapter(name).network(geometry)
+
+
+def build(
+    name: str,
+    classes: int,
+    width: int = PUBLISHED_WIDTH,
+    stem: str = "cifar",
+    channels: int = 3,
+    image_size: int = 32,
+    seed: int = 0,
+) -> nn.Module:
+    """A network on the CPU whose initial weights are a function of these arguments and nothing else."""
+    geometry = Geometry(classes, width, stem, channels, image_size)
+    # torch.manual_seed would reseed the accelerators too.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(derive(seed, "init"))
+        return network(name, geometry)
+
+
+def keep_patterns(name: str, keep: tuple[str, ...]) -> Patterns:
+    """Translate keep modes into globs on the layer names of one network; what is no mode is taken as a glob."""
+    return tuple(pattern for item in keep for pattern in _patterns(name, item))
+
+
+def _patterns(name: str, item: str) -> Patterns:
+    modes = adapter(name).keep
+    if item in MODES and item not in modes:
+        raise one_of("keep mode", item, modes, f"{name} has these; a glob on its layer names works too.")
+    return modes.get(item, (item,))

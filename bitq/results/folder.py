@@ -1,0 +1,100 @@
+"""A finished run on disk: its folder, how it is written, and how it is read with every promise checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitq.errors import DataError
+from bitq.grid.run import Frozen, Run
+from bitq.io import pretty_json, read_json, sha256, sha256_file, write_atomic
+from bitq.results.schema import Env, History, Results, parse
+
+MODEL = "model.safetensors"
+DIGESTED = ("config.json", "results.json", "history.json", MODEL)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The records of one run, consistent with each other."""
+
+    folder: Path
+    config: Run
+    results: Results
+    history: History
+    env: Env
+
+
+def folder_of(run: Run, root: Path) -> Path:
+    """Where a run's files lie."""
+    return root / run.path
+
+
+def text(record: Frozen) -> bytes:
+    """The bytes of a record's file."""
+    return pretty_json(record.model_dump(mode="json")).encode()
+
+
+def publish(folder: Path, run: Run, results: Results, history: History, env: Env) -> None:
+    """Write the four files; results.json comes last, so that its presence means that the run is complete."""
+    for name, record in (("config", run), ("history", history), ("env", env), ("results", results)):
+        write_atomic(folder / f"{name}.json", text(record))
+
+
+def read(folder: Path) -> Finished:
+    """Read a run and check that its files belong together; the model file may be absent."""
+    config: Run = _load(folder, "config")
+    results: Results = _load(folder, "results")
+    history: History = _load(folder, "history")
+    env: Env = _load(folder, "env")
+    finished = Finished(folder, config, results, history, env)
+    for problem in _problems(finished):
+        raise DataError(f"{folder}: {problem}; delete the folder and train the run again.")
+    return finished
+
+
+def _load(folder: Path, name: str) -> Frozen:
+    path = folder / f"{name}.json"
+    record: Frozen = parse(name, read_json(path), path)
+    if name in ("config", "history") and path.read_bytes() != text(record):
+        raise DataError(f"{path} is not the text that bitq writes; delete the run's folder and train it again.")
+    return record
+
+
+def _problems(run: Finished) -> list[str]:
+    results, history = run.results, run.history
+    found = []
+    if results.hash != run.config.hash or results.id != run.config.id:
+        found.append(f"results.json belongs to {results.id} ({results.hash[:12]}), config.json to {run.config.id}")
+    if results.config_sha256 != sha256(text(run.config)) or results.history_sha256 != sha256(text(history)):
+        found.append("config.json or history.json is not the one that results.json was written with")
+    if results.status == "done" and len(history.test_accuracy) != run.config.recipe.epochs:
+        found.append(f"history has {len(history.test_accuracy)} epochs, the recipe {run.config.recipe.epochs}")
+    if results.best_accuracy is not None and results.best_accuracy != max(history.test_accuracy):
+        found.append("best_accuracy is not the maximum of the history")
+    model = run.folder / MODEL
+    if results.packed and model.exists() and sha256_file(model) != results.packed.sha256:
+        found.append(f"{MODEL} is damaged or from another run")
+    return found
+
+
+def finished(run: Run, root: Path, need_model: bool = False) -> Finished | None:
+    """The run's results if they are there, whole, and of this very run; None if it has to be trained.
+
+    Results of a different configuration in the same place are never overwritten.
+    """
+    folder = folder_of(run, root)
+    if not (folder / "results.json").exists():
+        return None
+    found = read(folder)
+    if found.config.hash != run.hash:
+        raise DataError(
+            f"{folder} holds results of another grid (hash {found.config.hash[:12]}, wanted {run.hash[:12]}); "
+            f"move the folder away or choose another --results folder."
+        )
+    if need_model and found.results.packed and not (folder / MODEL).exists():
+        return None
+    return found
+
+
+def run_digest(folder: Path) -> str:
+    """One digest over what the same run must reproduce: config, results, history and model."""
+    return sha256("\n".join(sha256_file(folder / name) for name in DIGESTED if (folder / name).exists()))

@@ -1,0 +1,141 @@
+"""The four files of a run, as typed records. The JSON Schemas beside this module are generated from them."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from bitq.errors import DataError
+from bitq.grid.run import Frozen, Parent, Run
+from bitq.grid.study import explain
+from bitq.io import pretty_json
+
+Percent = float  # 0 … 100
+
+
+class LayerAudit(Frozen):
+    """What the exported file holds for one packed layer."""
+
+    name: str
+    levels: int  # declared
+    codes_used: int  # distinct codes that occur
+    values_per_scale: int  # most distinct decoded values under one scale
+    weights: int
+    bits_per_weight: float  # codes, values and scales as stored
+    zeros: float = Field(ge=0, le=1)
+
+
+class Audit(Frozen):
+    """The level audit of a file."""
+
+    layers: tuple[LayerAudit, ...]
+    packed_weights: int  # weights of convolutions and linear layers that ship as codes
+    float_weights: int  # … that ship as floats
+    coverage: float = Field(ge=0, le=1)  # packed share of the two
+    bits_per_packed_weight: float | None
+    bits_per_parameter: float  # the whole file over all parameters
+
+
+class Packed(Frozen):
+    """What would ship, measured on the file after it was written and read back."""
+
+    accuracy: Percent = Field(ge=0, le=100)
+    correct: int
+    images: int
+    file_bytes: int
+    float_bytes: int  # the same network as an fp32 file
+    compression: float
+    parts: dict[str, int]  # bytes by component; they add up to file_bytes
+    sha256: str
+    audit: Audit
+
+
+class Divergence(Frozen):
+    """Where a run went non-finite."""
+
+    epoch: int
+    what: str
+
+
+class Results(Frozen):
+    """What the same run must reproduce on the same kind of machine."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    hash: str
+    parents: tuple[Parent, ...]
+    status: Literal["done", "diverged"]
+    diverged: Divergence | None = None
+    accuracy: Percent | None = Field(default=None, ge=0, le=100)  # last epoch, in memory, fp32
+    best_accuracy: Percent | None = Field(default=None, ge=0, le=100)  # best epoch on test, in training precision
+    best_epoch: int | None = None
+    collapsed: bool | None = None  # within three standard errors of chance; not judged at smoke
+    packed: Packed | None = None
+    weights_digest: str | None = None  # of the float weights that the file was packed from
+    config_sha256: str
+    history_sha256: str
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Results":
+        if self.status == "done" and (self.packed is None or self.accuracy is None or self.weights_digest is None):
+            raise ValueError("a run that is done has an accuracy, a weights digest and a packed file")
+        if (self.status == "diverged") != (self.diverged is not None):
+            raise ValueError("status 'diverged' and the place of the divergence go together")
+        return self
+
+
+class History(Frozen):
+    """Curves, one value an epoch."""
+
+    lr: tuple[float, ...]
+    train_loss: tuple[float, ...]
+    train_accuracy: tuple[Percent, ...]
+    hard_loss: tuple[float, ...] = ()  # distilled runs only
+    soft_loss: tuple[float, ...] = ()
+    test_loss: tuple[float, ...]
+    test_accuracy: tuple[Percent, ...]  # in training precision
+    validation_accuracy: tuple[Percent, ...] = ()
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "History":
+        lengths = {name: len(values) for name, values in self if values}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"curves differ in length: {lengths}")
+        return self
+
+
+class Env(Frozen):
+    """Where and how fast it ran: recorded, never part of a run's identity."""
+
+    wall_seconds: float
+    images_per_second: float | None
+    attempts: int  # processes that worked on it, resumed ones included
+    device: str
+    machine: str
+    threads: int
+    mode: Literal["exact", "fast"]
+    versions: dict[str, str]
+    code_sha256: str
+
+
+RECORDS: dict[str, type[Frozen]] = {"config": Run, "results": Results, "history": History, "env": Env}
+SCHEMAS = Path(__file__).with_name("schemas")
+
+
+def schema_text(name: str) -> str:
+    """The JSON Schema of one of the four files."""
+    return pretty_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter(name).json_schema()})
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Frozen]:
+    return TypeAdapter(RECORDS[name])
+
+
+def parse(name: str, value: Any, where: Path) -> Any:
+    """Check a decoded JSON file against its record."""
+    try:
+        return RECORDS[name].model_validate(value)
+    except ValidationError as error:
+        raise DataError(f"{where}: {explain(error)} Delete the run's folder and train it again.") from error

@@ -1,0 +1,72 @@
+"""The machine under a run: device, threads, determinism, and the fingerprint that says which bits to expect."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from bitq.errors import UsageError
+
+Mode = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes. `exact` repeats bit for bit on one kind of machine; `fast` lets cuDNN choose freely."""
+
+    device: torch.device
+    mode: Mode = "exact"
+    threads: int = 1
+
+    def prepare(self) -> None:
+        """Set the process up; called once before the first tensor."""
+        torch.set_num_threads(self.threads)
+        exact = self.mode == "exact"
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first CUDA call
+        torch.use_deterministic_algorithms(exact)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = not exact
+
+
+def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Machine:
+    """The machine that the options ask for."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device} was given, but no CUDA device is visible; use --device cpu.")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device} was given; allowed: auto, cpu, cuda, cuda:N.")
+    return Machine(torch.device(device), mode, threads)
+
+
+def fingerprint(of: Machine) -> str:
+    """Equal bits are promised only between machines with equal fingerprints."""
+    kind = torch.cuda.get_device_name(of.device) if of.device.type == "cuda" else platform.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    amx = "amx" if torch.cpu._is_amx_tile_supported() else "no-amx"
+    caps = [os.environ.get(key, "") for key in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")]
+    return " ".join([kind, capability, amx, *filter(None, caps)])
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    names = ("torch", "torchvision", "numpy", "safetensors")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+@cache
+def code_sha256() -> str:
+    """Digest of the code that can change a result: everything left of results/."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for room in ("grid", "quant", "models", "data", "train", "deploy"):
+        for path in sorted((package / room).rglob("*.py")):
+            digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,29 @@
+"""One process per run."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitq.errors import Preempted, StorageError
+
+
+@contextmanager
+def exclusive(folder: Path, run_id: str) -> Iterator[None]:
+    """Hold the run's folder; the kernel lets go of it when the process dies, however it dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StorageError(f"{folder / 'lock'} cannot be opened: {error.strerror}.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.uname().nodename} {os.getpid()}\n".encode())
+        yield
+    except BlockingIOError:
+        owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        raise Preempted(f"{run_id} is already running ({owner}); wait for it, or stop it, then start again.") from None
+    finally:
+        os.close(handle)

@@ -1,0 +1,44 @@
+"""What a run minimises."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from bitq.grid.run import Distillation
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a batch and, for distilled runs, its two parts."""
+
+    total: Tensor
+    hard: Tensor | None = None
+    soft: Tensor | None = None
+
+
+def cross_entropy(logits: Tensor, y: Tensor, y_mix: Tensor, lam: float, smoothing: float) -> Tensor:
+    """λ·CE(y) + (1-λ)·CE(y_mix), each with smoothed labels; λ = 1 without mixup."""
+    first = functional.cross_entropy(logits, y, label_smoothing=smoothing)
+    if lam == 1.0:
+        return first
+    return lam * first + (1 - lam) * functional.cross_entropy(logits, y_mix, label_smoothing=smoothing)
+
+
+def distillation_term(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T²·KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch.
+
+    >>> import torch
+    >>> distillation_term(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 4.0).item()
+    0.0
+    """
+    student, teacher = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def loss_of(hard: Tensor, logits: Tensor, teacher_logits: Tensor | None, kd: Distillation | None) -> Loss:
+    """The hard loss alone, or (1-α)·hard + α·soft."""
+    if kd is None or teacher_logits is None:
+        return Loss(hard)
+    soft = distillation_term(logits, teacher_logits, kd.temperature)
+    return Loss((1 - kd.alpha) * hard + kd.alpha * soft, hard, soft)

@@ -1,0 +1,72 @@
+"""The optimizer: which parameters decay, and how its state survives a restart."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from bitq.grid.run import Recipe
+from bitq.quant.base import Quantizer
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """Fused SGD or AdamW. Weight decay reaches every parameter but the quantizers' scalars."""
+    exempt = undecayed(model)
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for name, p in named if name not in exempt], "weight_decay": recipe.weight_decay},
+        {"params": [p for name, p in named if name in exempt], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        return AdamW(groups, lr=recipe.lr, fused=True)
+    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True)
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Parameters that belong to a quantizer, unless its original let them decay."""
+    owners = {name: module for name, module in model.named_modules() if isinstance(module, Quantizer)}
+    return {
+        f"{owner}.{name}"
+        for owner, module in owners.items()
+        if not module.decay_scalars
+        for name, _ in module.named_parameters()
+    }
+
+
+def optimizer_state(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
+    """The state by parameter name."""
+    return {f"{names[p]}/{key}": value for p, state in optimizer.state.items() for key, value in state.items() if value is not None}
+
+
+def restore_optimizer(optimizer: Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]) -> None:
+    """Put the state back in the memory format of its parameter.
+
+    A fused step over a state with other strides than its parameter is silently wrong, and load_state_dict keeps the
+    strides of the file.
+    """
+    parameters = {name: p for p, name in names.items()}
+    for full_name, value in saved.items():
+        name, _, key = full_name.rpartition("/")
+        p = parameters[name]
+        own = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=_step_device(p))
+        optimizer.state[p][key] = own.copy_(value)
+
+
+def _step_device(p: Tensor) -> torch.device:
+    return p.device  # the fused kernels keep AdamW's step count beside its parameter
+
+
+def check_strides(optimizer: Optimizer) -> None:
+    """The fused kernels assume this; see restore_optimizer."""
+    for p, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                raise AssertionError(f"optimizer state {key!r} has strides {value.stride()}, its parameter {p.stride()}")
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """One rate for all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,115 @@
+"""What a run starts from: its data, its network with equal initial weights for all arms of a seed, its parents."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq import models
+from bitq.data.loader import Batches, evaluation_batches
+from bitq.data.registry import variant
+from bitq.data.store import ImageSet, open_set
+from bitq.deploy.load import load
+from bitq.errors import DataError, UsageError
+from bitq.grid.run import Parent, Run
+from bitq.grid.select import find_run
+from bitq.io import sha256_file
+from bitq.quant.convert import convert
+from bitq.results.folder import MODEL, folder_of
+from bitq.train.device import Machine
+
+EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
+
+
+def open_data(run: Run) -> ImageSet:
+    """The run's images; not those of another digest under the same name."""
+    found = variant(run.data.dataset, run.data.variant)
+    if found.digest != run.data.digest:
+        raise DataError(
+            f"{run.id} was planned for {run.data.dataset}/{run.data.variant} with digest {run.data.digest[:12]}, "
+            f"but this machine has {found.digest[:12]}; import the right data or plan the run again."
+        )
+    return open_set(found)
+
+
+def test_batches(images: ImageSet, run: Run, machine: Machine) -> list[tuple[Tensor, Tensor]]:
+    """The test set, normalised, on the device."""
+    batches = evaluation_batches(
+        images.x_test, images.y_test, run.recipe.normalisation, EVALUATION_BATCH, machine.device
+    )
+    return list(batches)
+
+
+def training_batches(images: ImageSet, run: Run, machine: Machine) -> Batches:
+    """The training images in the order of the run's seed."""
+    return Batches(images, run.recipe, run.seed, machine.device)
+
+
+def network(run: Run, machine: Machine, results: Path) -> nn.Module:
+    """The network before its first step: built, given its parent's weights if it has one, then quantized."""
+    model = models.build(
+        run.model, run.data.classes, run.width, run.stem, run.data.channels, run.data.image_size, run.seed
+    )
+    if run.start:
+        start_from(model, run.start, run, results)
+    kept = models.matching_layers(model, models.keep_patterns(run.model, run.keep)) if run.keep else {}
+    convert(model, run.method, run.settings, kept, norm=run.norm == "layer")
+    return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def start_from(model: nn.Module, parent: Parent, run: Run, results: Path) -> None:
+    """Copy the weights of a float parent."""
+    source, spec = load(parent_file(parent, run, results))
+    if spec["method"] != "fp32":
+        raise UsageError(f"{run.id} starts from {parent.id}, a {spec['method']} network; only fp32 weights can be a start.")
+    missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
+    odd = [name for name in [*missing, *unexpected] if not name.endswith("num_batches_tracked")]
+    if odd:
+        raise DataError(f"{parent.id} does not fit {run.model} of {run.id}: {odd[0]} is in only one of them.")
+
+
+def teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
+    """The frozen teacher, read from the file that it shipped as."""
+    if run.distillation is None:
+        return None
+    parent = run.distillation.teacher
+    model, spec = load(parent_file(parent, run, results))
+    if spec["classes"] != run.data.classes:
+        raise UsageError(f"{parent.id} tells {spec['classes']} classes apart, {run.id} {run.data.classes}; take another teacher.")
+    model.requires_grad_(False).eval()
+    return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def parent_file(parent: Parent, run: Run, results: Path) -> Path:
+    """The parent's packed file: a file given by name, or the result of a run."""
+    if parent.id.endswith(".safetensors"):
+        path = Path(parent.id)
+        if sha256_file(path) != parent.hash:
+            raise DataError(f"{path} has changed since {run.id} was planned; plan the run again.")
+        return path
+    path = folder_of(find_run(parent.id, run.scale), results) / MODEL
+    if not path.exists():
+        raise DataError(f"{run.id} needs {path}; train it first: bitq train {parent.id} --scale {run.scale}.")
+    return path
+
+
+def spec_of(run: Run) -> dict[str, Any]:
+    """What a packed file says of itself: enough to rebuild the network and evaluate it on the right data."""
+    return {
+        "run": run.id,
+        "hash": run.hash,
+        "model": run.model,
+        "classes": run.data.classes,
+        "width": run.width,
+        "stem": run.stem,
+        "channels": run.data.channels,
+        "image_size": run.data.image_size,
+        "norm": run.norm,
+        "method": run.method,
+        "settings": run.settings,
+        "keep": list(run.keep),
+        "dataset": run.data.dataset,
+        "variant": run.data.variant,
+        "normalisation": run.recipe.normalisation,
+    }

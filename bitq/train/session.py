@@ -1,0 +1,125 @@
+"""Train runs one after the other in one warm process, parents first."""
+
+import gc
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bitq.errors import BitqError, Bug, Diverged, OutOfMemory, Preempted
+from bitq.grid.run import Run
+from bitq.grid.select import find_run
+from bitq.results.folder import finished
+from bitq.results.schema import Results
+from bitq.train import checkpoint, prepare
+from bitq.train.device import Machine
+from bitq.train.finish import finish
+from bitq.train.lock import exclusive
+from bitq.train.loop import Training, train
+from bitq.train.progress import Progress, clock
+from bitq.train.signals import StopRequest, stop_on_signals
+
+# From bad to worse; a session ends with the worst that it met.
+SEVERITY = (0, 75, 74, 72, 71, 2, 65, 70)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where to train and where to put what."""
+
+    machine: Machine
+    results: Path
+    state: Path
+    strict: bool = False  # a diverged run is an error
+
+    def train(self, runs: Iterable[Run]) -> int:
+        """Train all that is not done yet; one failure does not stop the others. Returns the exit code."""
+        worst = 0
+        with stop_on_signals() as stop:
+            for run in runs:
+                code = self._train_reporting(run, stop)
+                worst = max(worst, code, key=SEVERITY.index)
+                if stop:
+                    return Preempted.exit_code
+        return worst
+
+    def _train_reporting(self, run: Run, stop: StopRequest) -> int:
+        try:
+            outcome = self.ensure(run, stop)
+            if self.strict and outcome.status == "diverged":
+                raise Diverged(f"{run.id} went non-finite ({_where(outcome)}).")
+        except BitqError as error:
+            print(f"bitq: {error}", file=sys.stderr)
+            return error.exit_code
+        except Exception:
+            traceback.print_exc()
+            print(f"bitq: {run.id} failed on a bug, see above; its state is kept in {self._folder(run)}.", file=sys.stderr)
+            return Bug.exit_code
+        return 0
+
+    def ensure(self, run: Run, stop: StopRequest, need_model: bool = False) -> Results:
+        """The run's results, trained now if they are not there."""
+        done = finished(run, self.results, need_model)
+        if done:
+            return done.results
+        for parent in run.parents:
+            if not parent.id.endswith(".safetensors"):
+                self.ensure(find_run(parent.id, run.scale), stop, need_model=True)
+        with exclusive(self._folder(run), run.id):
+            done = finished(run, self.results, need_model)  # another process may have finished it meanwhile
+            return done.results if done else self._train(run, stop)
+
+    def _train(self, run: Run, stop: StopRequest) -> Results:
+        try:
+            outcome = self._train_to_the_end(run, stop)
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(run, error) from error
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):
+                raise
+            raise _out_of_memory(run, error) from error
+        checkpoint.discard(self._folder(run))
+        gc.collect()
+        return outcome
+
+    def _train_to_the_end(self, run: Run, stop: StopRequest) -> Results:
+        images = prepare.open_data(run)
+        training = Training(
+            run=run,
+            model=prepare.network(run, self.machine, self.results),
+            batches=prepare.training_batches(images, run, self.machine),
+            machine=self.machine,
+            folder=self._folder(run),
+            teacher=prepare.teacher(run, self.machine, self.results),
+        )
+        training.resume()
+        test = prepare.test_batches(images, run, self.machine)
+        progress = Progress(run.id, run.recipe.epochs, training.batches.steps, training.epoch)
+        train(training, test, stop, progress)
+        outcome = finish(training, test, self.results, progress.seconds)
+        progress.close(_summary(outcome, training.seconds + progress.seconds))
+        return outcome
+
+    def _folder(self, run: Run) -> Path:
+        return self.state / run.hash
+
+
+def _out_of_memory(run: Run, error: Exception) -> OutOfMemory:
+    first_line = str(error).splitlines()[0]
+    return OutOfMemory(
+        f"{run.id} ran out of memory ({first_line}); train it on a larger device: a smaller batch would be another run."
+    )
+
+
+def _where(outcome: Results) -> str:
+    return f"{outcome.diverged.what} in epoch {outcome.diverged.epoch}" if outcome.diverged else ""
+
+
+def _summary(outcome: Results, seconds: float) -> str:
+    if outcome.packed is None:
+        return f"diverged: {_where(outcome)}"
+    packed = outcome.packed
+    return f"{packed.accuracy:.2f} % from {packed.file_bytes:,} bytes ({packed.compression:.1f}× smaller), {clock(seconds)}"

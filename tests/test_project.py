@@ -1,0 +1,105 @@
+"""What the project promises about its own files."""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ["reproduce.sh", ".ci/run"]
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+UNSAFE = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch.load", "torch.save", "torch.hub"}
+# An address of a package index, or a place on somebody's machine.
+FOREIGN = re.compile(
+    rf"index[-]url|https?://\S*/(simple|packages|debian)\b|(?<!\w)/(home|root|Users)/|{re.escape(str(ROOT))}"
+)
+
+locking = runpy.run_path(str(ROOT / "requirements" / "compile.py"))
+
+
+def project_files() -> list[Path]:
+    """Everything that is, or would be, committed."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [path for name in names if name and (path := ROOT / name).is_file()]
+
+
+def used_names(source: str) -> set[str]:
+    """Every module that is imported and every dotted name."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Attribute):
+            names.add(ast.unparse(node))
+    return names
+
+
+def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", ROOT / "reproduce.sh", *arguments], capture_output=True, text=True)
+
+
+def test_no_file_names_a_machine_or_a_package_index() -> None:
+    texts = {path: path.read_bytes().decode(errors="ignore") for path in project_files()}
+    assert {str(path): found[0] for path, text in texts.items() if (found := FOREIGN.search(text))} == {}
+
+
+def test_nothing_that_ships_can_unpickle() -> None:
+    used = {path.name: used_names(path.read_text()) & UNSAFE for path in (ROOT / "bitq").rglob("*.py")}
+    assert {name: names for name, names in used.items() if names} == {}
+
+
+@pytest.mark.parametrize("text", ["import pickle", "from torch import load", "import torch as t; torch.load(f)"])
+def test_an_unpickler_would_be_found(text: str) -> None:
+    assert used_names(text) & UNSAFE
+
+
+@pytest.mark.parametrize("module", ["grid", "results", "cli"])
+def test_light_modules_stay_light(module: str) -> None:
+    code = f"import bitq.{module}, sys; print(*{{'torch', 'pandas', 'matplotlib', 'scipy'}} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split() == []
+
+
+def test_every_lock_gives_every_package_a_hash_and_the_same_version() -> None:
+    versions: dict[str, str] = {}
+    for lock in LOCKS:
+        pins = locking["pins"](lock.read_text())
+        assert len(pins) == len(re.findall(r" \\\n    --hash=sha256:[0-9a-f]{64}.*\n(?!    --hash)", lock.read_text()))
+        assert pins.items() <= (versions := pins | versions).items(), lock.name
+
+
+def test_every_requirement_set_has_its_lock() -> None:
+    assert set(LOCKS) == {locking["lock_file"](name) for name in locking["requirement_sets"]()}
+
+
+def test_conda_environment_names_the_locked_versions() -> None:
+    locks = {path.stem: path.read_text() for path in LOCKS}
+    assert (ROOT / "environment.yml").read_text() == locking["environment"](locks)
+    assert (
+        "pytorch=" + locking["pins"](locks["train"])["torch"]
+        in yaml.safe_load(locking["environment"](locks))["dependencies"]
+    )
+
+
+@pytest.mark.slow
+def test_locks_are_what_compiling_gives() -> None:
+    subprocess.run([sys.executable, ROOT / "requirements" / "compile.py", "--check"], check=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_shell_scripts_parse(script: str) -> None:
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
+
+
+@pytest.mark.parametrize("arguments", [["tset"], ["test", "--al"], ["setup", "now"]])
+def test_reproduce_refuses_what_it_does_not_know(arguments: list[str]) -> None:
+    refused = reproduce(*arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"'{' '.join(arguments)}' is not known; allowed: setup, test" in refused.stderr

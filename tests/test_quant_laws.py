@@ -1,0 +1,224 @@
+"""The laws that every method keeps. A new method is tested by being registered."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from bitq.quant.activation import Int8Activation
+from bitq.quant.base import Quantizer
+from bitq.quant.convert import convert, quantized_layers
+from bitq.quant.registry import METHODS, make_quantizer
+
+SHIPPED = [name for name, method in METHODS.items() if method.weight.levels is not None]
+SYMMETRIC = ["bitnet", "bitnet_legacy", "twn"]  # one scale for both signs
+SHAPES = st.sampled_from([(1,), (7,), (3, 5), (4, 3, 3, 3), (8, 2, 1, 1)])
+
+
+def weights(seed: int, shape: tuple[int, ...], size: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * size
+
+
+def grown(name: str, weight: Tensor) -> Quantizer:
+    """A quantizer whose scalars have moved away from their initial values, as after some training."""
+    quantizer = make_quantizer(name, weight, {})
+    with torch.no_grad():
+        for parameter in quantizer.parameters():
+            parameter.mul_(1.1)
+    return quantizer.eval()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@given(seed=st.integers(0, 10**6), shape=SHAPES, size=st.sampled_from([1e-4, 0.05, 1.0, 30.0]))
+@settings(max_examples=40)
+def test_evaluation_uses_exactly_what_ships(name: str, seed: int, shape: tuple[int, ...], size: float) -> None:
+    weight = weights(seed, shape, size)
+    quantizer = grown(name, weight)
+    codes = quantizer.codes(weight)
+    assert torch.equal(quantizer(weight), codes.decode())
+    assert codes.index.dtype == torch.uint8 and codes.index.shape == weight.shape
+    assert len(codes.values) == quantizer.levels and int(codes.index.max()) < len(codes.values)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_values_stay_within_the_declared_levels(name: str) -> None:
+    weight = weights(1, (16, 8, 3, 3))
+    assert len(grown(name, weight)(weight).unique()) <= METHODS[name].weight.levels  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", SYMMETRIC)
+@given(seed=st.integers(0, 10**6), exponent=st.integers(-6, 6))
+@settings(max_examples=30)
+def test_scaling_the_weights_scales_the_result(name: str, seed: int, exponent: int) -> None:
+    if name == "bitnet_legacy":
+        exponent = abs(exponent)  # the original adds 1e-5 to its divisor, which small weights feel
+    weight, factor = weights(seed, (6, 4)), 2.0**exponent
+    one, other = (make_quantizer(name, w, {})(w) for w in (weight, weight * factor))
+    torch.testing.assert_close(one * factor, other)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=30)
+def test_codes_of_the_result_are_the_codes(name: str, seed: int) -> None:
+    weight = weights(seed, (5, 7))
+    quantizer = make_quantizer(name, weight, {}).eval()
+    codes = quantizer.codes(weight)
+    assert torch.equal(quantizer.codes(codes.decode()).index, codes.index)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gradient_reaches_every_weight(name: str) -> None:
+    layer = convert(nn.Sequential(nn.Conv2d(3, 8, 3)), name)[0]
+    layer(weights(2, (4, 3, 6, 6))).square().sum().backward()
+    assert (layer.weight.grad != 0).all()
+
+
+@pytest.mark.parametrize("name", ["bitnet", "twn"])
+def test_straight_through_gradient_is_the_identity(name: str) -> None:
+    weight, upstream = weights(3, (6, 5)).requires_grad_(), weights(4, (6, 5))
+    make_quantizer(name, weight, {})(weight).backward(upstream)
+    torch.testing.assert_close(weight.grad, upstream)
+
+
+def test_bitnet_legacy_gradient_equals_its_formula() -> None:
+    # dL/dw = β·g + (Σ g·T)·sign(w)/n, with T = clamp(round(w/(β+1e-5)), -1, 1)
+    weight, upstream = weights(5, (6, 5)).requires_grad_(), weights(6, (6, 5))
+    make_quantizer("bitnet_legacy", weight, {})(weight).backward(upstream)
+    plain = weight.detach()
+    beta = plain.abs().mean()
+    signs = (plain / (beta + 1e-5)).round().clamp(-1, 1)
+    expected = beta * upstream + (upstream * signs).sum() * plain.sign() / plain.numel()
+    torch.testing.assert_close(weight.grad, expected)
+
+
+def test_ttq_scale_gradients_equal_finite_differences() -> None:
+    weight, upstream = weights(7, (9, 5)), weights(8, (9, 5))
+    quantizer = make_quantizer("ttq", weight, {})
+    quantizer(weight).backward(upstream)
+    for parameter in quantizer.parameters():
+        analytic, step = parameter.grad.item(), 1e-2  # type: ignore[union-attr]
+        with torch.no_grad():
+            parameter += step
+            above = (quantizer(weight) * upstream).sum()
+            parameter -= 2 * step
+            below = (quantizer(weight) * upstream).sum()
+            parameter += step
+        assert analytic == pytest.approx(((above - below) / (2 * step)).item(), abs=1e-3)
+
+
+def test_ttq_scales_the_latent_gradient_by_region() -> None:
+    weight, upstream = weights(9, (9, 5)).requires_grad_(), weights(10, (9, 5))
+    quantizer = grown("ttq", weight)
+    quantizer(weight).backward(upstream)
+    delta = 0.05 * weight.detach().abs().max()
+    factor = torch.ones_like(upstream)
+    factor[weight.detach() > delta] = quantizer.wp.item()  # type: ignore[union-attr, operator]
+    factor[weight.detach() < -delta] = quantizer.wn.item()  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(weight.grad, upstream * factor)
+
+
+def test_ttq_legacy_threshold_stays_where_it_began() -> None:
+    weight = weights(11, (9, 5))
+    quantizer = make_quantizer("ttq_legacy", weight, {})
+    quantizer(weight.requires_grad_()).sum().backward()
+    assert quantizer.delta.grad is None
+    threshold = torch.nn.functional.softplus(quantizer.delta)  # type: ignore[arg-type]
+    torch.testing.assert_close(threshold, 0.7 * weight.detach().abs().mean())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_an_all_zero_layer_survives(name: str) -> None:
+    weight = torch.zeros(4, 3, requires_grad=True)
+    quantizer = make_quantizer(name, weight, {})
+    assert torch.isfinite(quantizer(weight)).all()
+    assert torch.isfinite(quantizer.codes(weight).decode()).all()
+
+
+@given(seed=st.integers(0, 10**6), size=st.sampled_from([1e-8, 1e-3, 1.0, 1e4]), half=st.booleans())
+@settings(max_examples=40)
+def test_activation_codes_are_int8(seed: int, size: float, half: bool) -> None:
+    x = weights(seed, (3, 4, 5, 5), size)
+    codes, step = Int8Activation((1, 2, 3))(x.bfloat16() if half else x)
+    assert torch.equal(codes, codes.round()) and codes.abs().max() <= 128
+    assert step.shape == (3, 1, 1, 1) and step.dtype == torch.float32
+    if size >= 1e-3 and not half:
+        assert ((codes * step - x).abs() <= 0.5001 * step).all()
+
+
+def test_convolution_over_codes_is_exact_integer_arithmetic() -> None:
+    layer = convert(nn.Sequential(nn.Conv2d(8, 4, 3, bias=True)), "bitnet")[0].eval()
+    x = weights(12, (2, 8, 6, 6))
+    codes, step = layer.activation(x)
+    signs = layer.quantizer.codes(layer.weight).index.long() - 1
+    integer = torch.nn.functional.conv2d(codes.double(), signs.double())
+    assert torch.equal(integer, integer.round())
+    scale = step * layer.quantizer.codes(layer.weight).scale
+    assert torch.equal(layer(x), integer.float() * scale + layer.bias.view(1, -1, 1, 1))
+
+
+def test_bias_is_exactly_additive_in_bitnet_and_scaled_in_the_original() -> None:
+    x = weights(13, (2, 3, 6, 6))
+    for name, additive in (("bitnet", True), ("bitnet_legacy", False)):
+        layer = convert(nn.Sequential(nn.Conv2d(3, 4, 3)), name)[0].eval()
+        with torch.no_grad():
+            layer.bias.zero_()
+            without = layer(x)
+            layer.bias.fill_(1.0)
+            difference = layer(x) - without
+        assert torch.allclose(difference, torch.ones(()), atol=1e-5) == additive
+
+
+def test_bitnet_legacy_layer_equals_its_formula() -> None:
+    # y = conv(LN(x)·128/g clamped, T, b)·g·β/128, LN over all axes but the batch, g = max|LN(x)|
+    layer = convert(nn.Sequential(nn.Conv2d(3, 4, 3)), "bitnet_legacy")[0].eval()
+    x = weights(14, (2, 3, 6, 6), 5.0)
+    normal = (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+    peak = normal.abs().amax((1, 2, 3), keepdim=True)
+    beta = layer.weight.abs().mean()
+    signs = (layer.weight / (beta + 1e-5)).round().clamp(-1, 1)
+    codes = (normal * 128 / peak).clamp(-128 + 1e-5, 128 - 1e-5)
+    expected = torch.nn.functional.conv2d(codes, signs, layer.bias) * peak * beta / 128
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_overfits_one_batch(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2, bias=False),
+        nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, 4),
+    )  # fmt: skip
+    convert(model, name)
+    x, y = weights(15, (16, 3, 8, 8)), torch.arange(16) % 4
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(150):
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "fp32"])
+def test_conversion_keeps_the_initial_weights_and_the_named_layers(name: str) -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    before = [plain[0].weight, plain[2].weight]
+    convert(plain, name, keep=["2"])
+    assert list(quantized_layers(plain)) == ["0"]
+    assert plain[0].weight is before[0] and plain[2].weight is before[1] and type(plain[2]) is nn.Linear
+
+
+def test_inner_normalisation_reaches_kept_layers_too() -> None:
+    model = convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)), "bitnet", keep=["2"], norm=True)
+    assert all(layer.norm for layer in quantized_layers(model).values()) and len(quantized_layers(model)) == 2
+    x = weights(16, (2, 3, 3, 3))
+    torch.testing.assert_close(model.eval()(x), model(7 * x + 3), rtol=1e-3, atol=1e-4)
+
+
+def test_unknown_methods_and_settings_are_refused_by_name() -> None:
+    with pytest.raises(Exception, match="unknown method 'bitnt'.*Did you mean 'bitnet'"):
+        make_quantizer("bitnt", torch.ones(2), {})
+    with pytest.raises(Exception, match="no setting 'treshold'; allowed: threshold"):
+        make_quantizer("ttq", torch.ones(2), {"treshold": 1})
