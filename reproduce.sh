@@ -53,7 +53,7 @@ lint() {
 }
 
 clean() {
-    rm -rf .venv .venv.lock build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
+    rm -rf .venv .venv.lock build .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
     find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 }
 
@@ -123,7 +123,7 @@ find_uv() {
 # uv does not read pip.conf: where pip was told of a mirror, uv must be told too.
 lend_pip_index() {
     local index
-    index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index.url='\(.*\)'$/\1/p" | tail -n 1)
+    index=$("$python" -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.index.url='\(.*\)'$/\1/p" | tail -n 1) || return 0
     if [ -n "$index" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
 }
 

@@ -265,7 +265,7 @@ def export(
         raise UsageError(f"{target} exists; give a name that is free, nothing is overwritten.")
     model, spec = load(source)
     done = write(model, spec, target, packing)
-    emit({"bytes": done.bytes, "sha256": done.sha256, "parts": done.parts}, as_json, f"{target}  {done.bytes:,} bytes")
+    emit({"bytes": done.file_bytes, "sha256": done.sha256, "parts": done.parts}, as_json, f"{target}  {done.file_bytes:,} bytes")
 
 
 @data_app.command("fetch")
@@ -299,3 +299,7 @@ def data_info(dataset: Annotated[str | None, typer.Argument(help="Only this set.
     rows = info(dataset)
     lines = [f"{r['dataset']:<14} {r['variant']:<16} {r['status']:<9} {r['digest'][:12]}  {r['source']}" for r in rows]
     emit(rows, as_json, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

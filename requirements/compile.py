@@ -34,8 +34,10 @@ dependencies:
 def requirement_sets() -> dict[str, list[str]]:
     """The direct requirements by lock file: base, each extra, and what builds and installs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    base = {"base": project["project"]["dependencies"]}
-    return base | project["project"]["optional-dependencies"] | project["dependency-groups"]
+    sets: dict[str, list[str]] = {"base": project["project"]["dependencies"]}
+    sets |= project["project"]["optional-dependencies"]
+    sets |= project["dependency-groups"]
+    return sets
 
 
 def lock_file(name: str) -> Path:
@@ -82,7 +84,7 @@ def resolve(name: str, requirements: list[str], kept: str) -> str:
 def find_uv() -> str:
     """The locked uv beside this Python (its version shapes the text), or the one on PATH."""
     uv = shutil.which("uv", path=Path(sys.executable).parent) or shutil.which("uv")
-    return uv or sys.exit("uv was not found; run ./reproduce.sh setup and then .venv/bin/python " + COMMAND[7:])
+    return uv or sys.exit(f"uv was not found; run ./reproduce.sh setup, then .venv/bin/{COMMAND}.")
 
 
 def environment(locks: dict[str, str]) -> str:

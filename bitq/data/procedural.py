@@ -56,7 +56,8 @@ def _texture(draws: Draws, y: Integers) -> Integers:
     step = PLAIDS[y // len(TINTS), :, None] * np.arange(SIZE) + draws.integers(1, 0, TURN - 1, 2)[..., None]
     columns, rows = COSINE[step % TURN].swapaxes(0, 1)
     tint = (TINTS[y % len(TINTS)] + draws.integers(2, -6, 6, 3)) * draws.integers(3, 80, 120)
-    return rows[:, :, None, None] * columns[:, None, :, None] * tint[:, None, None, :] >> 22
+    texture: Integers = rows[:, :, None, None] * columns[:, None, :, None] * tint[:, None, None, :] >> 22
+    return texture
 
 
 def _shade(draws: Draws) -> Integers:

@@ -15,12 +15,11 @@ from bitq.quant.layers import QuantLayer
 from bitq.results.schema import Audit, LayerAudit
 
 
-def audit(subject: nn.Module | Path) -> Audit:
-    """Audit a model file, or a network in memory as the file that it would become."""
+def audit(subject: nn.Module | Path, file_bytes: int | None = None) -> Audit:
+    """Audit a model file, or a network whose file has `file_bytes`; without them, as many as its tensors would take."""
     if isinstance(subject, Path):
-        model, _ = load(subject)
-        return _audit(model, subject.stat().st_size)
-    return _audit(subject, tensorfile.measure(contents(subject), {}))
+        return _audit(load(subject)[0], subject.stat().st_size)
+    return _audit(subject, file_bytes or tensorfile.measure(contents(subject), {}))
 
 
 def _audit(model: nn.Module, size: int) -> Audit:

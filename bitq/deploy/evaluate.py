@@ -1,6 +1,5 @@
 """What a network gets right, in fp32 without autocast: the only precision in which accuracies are reported."""
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ class Score:
     @property
     def percent(self) -> float:
         """Top-1 accuracy."""
-        return 100 * self.correct / self.total if self.total else math.nan
+        return 100 * self.correct / self.total
 
 
 def evaluate(model: nn.Module, batches: Batches) -> Score:

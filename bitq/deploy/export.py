@@ -25,7 +25,7 @@ NOT_SHIPPED = "num_batches_tracked"
 class Exported:
     """The written file: its size, its digest, and its bytes by component."""
 
-    bytes: int
+    file_bytes: int
     sha256: str
     parts: dict[str, int]
 
@@ -107,12 +107,12 @@ def checked_codes(name: str, layer: QuantLayer) -> Codes:
         codes = layer.quantizer.codes(layer.weight)
     weight, levels = layer.weight, layer.quantizer.levels
     if codes.index.shape != weight.shape or codes.index.dtype != torch.uint8:
-        raise Bug(f"{name}: codes are {_kind(codes.index)}, not uint8 of the weight's shape {tuple(weight.shape)}.")
+        raise Bug(f"{name}: codes are {kind(codes.index)}, not uint8 of the weight's shape {tuple(weight.shape)}.")
     if codes.values.shape != (levels,) or codes.values.dtype != torch.float32:
-        raise Bug(f"{name}: declares {levels} levels, but ships values {_kind(codes.values)}.")
+        raise Bug(f"{name}: declares {levels} levels, but ships values {kind(codes.values)}.")
     if codes.scale.shape not in scale_shapes(weight.shape) or codes.scale.dtype != torch.float32:
         allowed = " or ".join(map(str, map(tuple, scale_shapes(weight.shape))))
-        raise Bug(f"{name}: ships scales {_kind(codes.scale)}; its {levels} levels allow {allowed} in float32.")
+        raise Bug(f"{name}: ships scales {kind(codes.scale)}; its {levels} levels allow {allowed} in float32.")
     return codes
 
 
@@ -121,7 +121,8 @@ def scale_shapes(weight: torch.Size) -> tuple[torch.Size, torch.Size]:
     return torch.Size(), torch.Size([weight[0]] + [1] * (len(weight) - 1))
 
 
-def _kind(tensor: Tensor) -> str:
+def kind(tensor: Tensor) -> str:
+    """Shape and type, as messages say them."""
     return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
 from bitq.deploy.blueprint import Blueprint, LayerRecord, parse
-from bitq.deploy.export import NOT_SHIPPED, activation_kind, float_state, lowbit_layers, packed_layers, scale_shapes
+from bitq.deploy.export import (
+    NOT_SHIPPED,
+    activation_kind,
+    float_state,
+    kind,
+    lowbit_layers,
+    packed_layers,
+    scale_shapes,
+)
 from bitq.deploy.pack import packed_bytes, unpack
 from bitq.deploy.stored import Stored
 from bitq.errors import DataError, UsageError
@@ -62,11 +70,11 @@ def _described(layer: QuantLayer) -> tuple[tuple[int, ...], int | None, str | No
 
 def _compare_tensors(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> None:
     """Every leaf of the model is in the file, in its shape and type, and no other."""
-    expected = {name: _kind(value) for name, value in float_state(model).items()}
+    expected = {name: kind(value) for name, value in float_state(model).items()}
     for name, layer in packed_layers(model).items():
         expected |= _packed_kinds(name, layer.weight.shape, records[name], tensors)
     for name in sorted(expected.keys() | tensors.keys()):
-        _agree(path, name, _kind(tensors[name]) if name in tensors else None, expected.get(name))
+        _agree(path, name, kind(tensors[name]) if name in tensors else None, expected.get(name))
 
 
 def _packed_kinds(name: str, shape: torch.Size, record: LayerRecord, tensors: Tensors) -> dict[str, str]:
@@ -81,10 +89,6 @@ def _packed_kinds(name: str, shape: torch.Size, record: LayerRecord, tensors: Te
     }
 
 
-def _kind(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {tensor.dtype}"
-
-
 def _agree(path: Path, leaf: str, in_file: object, in_model: object) -> None:
     if in_file != in_model:
         found, wanted = (value or "nothing" for value in (in_file, in_model))
@@ -93,11 +97,7 @@ def _agree(path: Path, leaf: str, in_file: object, in_model: object) -> None:
 
 def _fill(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> None:
     """Give the skeleton its values."""
-    state = {
-        name: torch.zeros_like(value, device="cpu")
-        for name, value in model.state_dict().items()
-        if name.endswith(NOT_SHIPPED)
-    }
+    state = {name: torch.tensor(0) for name in model.state_dict() if name.endswith(NOT_SHIPPED)}
     state |= {name: tensors[name] for name in float_state(model)}
     for name, layer in packed_layers(model).items():
         stored = _stored(path, name, layer.weight.shape, records[name], tensors)

@@ -28,10 +28,13 @@ class Stored(Quantizer):
             self.register_buffer(name, part, persistent=False)
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(values[index], scale), as read."""
         return self.grid, self.scale
 
     def codes(self, weight: Tensor) -> Codes:
+        """The codes, as read."""
         return Codes(self.index, self.values, self.scale)
 
     def extra_repr(self) -> str:
+        """What `print(model)` shows."""
         return f"levels={self.levels}, packing={self.packing}"

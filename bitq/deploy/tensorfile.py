@@ -132,6 +132,8 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, Any], str]:
         fields = json.loads(header[LENGTH_BYTES:])
         metadata = fields.pop("__metadata__")
         meta = json.loads(metadata["bitq"])
+        if canonical_json(meta) != metadata["bitq"]:  # refuses NaN and keys that occur twice, too
+            raise ValueError("its metadata is not canonical")
         types = {str(entry["dtype"]) for entry in fields.values()}
         digest = str(metadata["sha256"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -15,13 +15,13 @@ from bitq.deploy.load import load
 from bitq.errors import Bug
 
 
-def verify(model: nn.Module, path: Path, images: Tensor, autocast: torch.dtype | None = None) -> None:
+def verify(model: nn.Module, path: Path, images: Tensor, autocast: torch.dtype | None = None) -> nn.Module:
     """Read the file back and compare: every weight, then the logits of `images` in fp32 and under `autocast`.
 
-    `images` lie on the model's device in the layout that it was trained in.
+    `images` lie on the model's device in the layout that it was trained in. Returns the network that was read, on that
+    device and in that layout: what is measured from here on is the file.
     """
-    stored, _ = load(path)
-    stored = stored.to(images.device, memory_format=_layout(model))  # type: ignore[call-overload]
+    stored: nn.Module = load(path)[0].to(images.device, memory_format=_layout(model))  # type: ignore[call-overload]
     _compare_weights(path, model, stored)
     for dtype in dict.fromkeys((None, autocast)):
         with inference(model), full_precision(), _autocast(images, dtype):
@@ -29,6 +29,7 @@ def verify(model: nn.Module, path: Path, images: Tensor, autocast: torch.dtype |
                 layer = _first_difference(model, stored, images)
                 precision = str(dtype or torch.float32).removeprefix("torch.")
                 raise Bug(f"{path}: the logits differ from those in memory in {precision}, first after {layer}.")
+    return stored
 
 
 def _layout(model: nn.Module) -> torch.memory_format:
@@ -43,7 +44,9 @@ def _autocast(images: Tensor, dtype: torch.dtype | None) -> torch.autocast | nul
 
 def _compare_weights(path: Path, model: nn.Module, stored: nn.Module) -> None:
     in_memory, in_file = _weights(model), _weights(stored)
-    for name in sorted(in_memory.keys() | in_file.keys()):
+    # In the model's order: what comes first may well be the cause of the rest.
+    order = [name for name in model.state_dict() if name in in_memory]
+    for name in [*order, *(in_file.keys() - in_memory.keys())]:
         if name not in in_memory or name not in in_file or not torch.equal(in_memory[name], in_file[name]):
             raise Bug(f"{path}: {name} differs from the one in memory.")
 

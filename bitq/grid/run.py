@@ -125,6 +125,13 @@ class Run(Frozen):
         """sha256 of the resolved configuration, its data digest and the hashes of its parents."""
         return sha256(canonical_json(self.model_dump(mode="json")))
 
+    def __copy__(self) -> "Run":
+        # model_copy(update=…) starts from here: a changed copy must not keep the names of the original.
+        copied = super().__copy__()
+        for name in ("id", "hash"):
+            copied.__dict__.pop(name, None)
+        return copied
+
     @property
     def parents(self) -> tuple[Parent, ...]:
         """The runs that must be finished first."""

@@ -131,7 +131,8 @@ def _parse(record: type[Record], path: Path) -> Record:
 
 def explain(error: ValidationError) -> str:
     """A pydantic report as one sentence: which key, what was given, what is wrong with it."""
-    first = error.errors()[0]
+    # A key that does not exist is usually the typo behind one that is missing, so it is told first.
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "the record"
     given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
     more = f" And {error.error_count() - 1} more." if error.error_count() > 1 else ""

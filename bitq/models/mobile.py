@@ -1,7 +1,7 @@
 """MobileNetV2 and EfficientNet-B0: torchvision's, narrowed by their own width multipliers, without dropout.
 
-The CIFAR stem gives the first convolution stride 1. Channels are rounded to multiples of 8 as published, so that very
-narrow nets have the same channels as slightly wider ones.
+The CIFAR stem gives the first convolution stride 1. As published, channels are rounded to
+multiples of 8: neighbouring widths can give the same network.
 """
 
 from torch import nn
@@ -34,7 +34,8 @@ def _with_stem(model: nn.Module, geometry: Geometry) -> nn.Module:
     return refit(model, "features.0.0", he_normal, geometry.channels, stride=stride)
 
 
-# The stages are those of a ResNet: one per resolution, each beginning with the layer that halves it.
+# As in a ResNet, a stage begins with the block that halves the resolution, at 1/4, 1/8, 1/16 and 1/32 of a large image;
+# the block before 1/4 counts as the first stage's, the convolution after 1/32 as the last one's.
 MOBILENET_STAGES = (
     ("features.[1-3].*",),
     ("features.[4-6].*",),

@@ -35,7 +35,8 @@ def text(record: Frozen) -> bytes:
 
 def publish(folder: Path, run: Run, results: Results, history: History, env: Env) -> None:
     """Write the four files; results.json comes last, so that its presence means that the run is complete."""
-    for name, record in (("config", run), ("history", history), ("env", env), ("results", results)):
+    records: dict[str, Frozen] = {"config": run, "history": history, "env": env, "results": results.sealed()}
+    for name, record in records.items():
         write_atomic(folder / f"{name}.json", text(record))
 
 
@@ -62,6 +63,8 @@ def _load(folder: Path, name: str) -> Frozen:
 def _problems(run: Finished) -> list[str]:
     results, history = run.results, run.history
     found = []
+    if results.seal != results.sealed().seal:
+        found.append("results.json was changed after it was written")
     if results.hash != run.config.hash or results.id != run.config.id:
         found.append(f"results.json belongs to {results.id} ({results.hash[:12]}), config.json to {run.config.id}")
     if results.config_sha256 != sha256(text(run.config)) or results.history_sha256 != sha256(text(history)):

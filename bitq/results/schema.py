@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from bitq.errors import DataError
 from bitq.grid.run import Frozen, Parent, Run
 from bitq.grid.study import explain
-from bitq.io import pretty_json
+from bitq.io import canonical_json, pretty_json, sha256, write_atomic
 
 Percent = float  # 0 … 100
 
@@ -75,6 +75,11 @@ class Results(Frozen):
     weights_digest: str | None = None  # of the float weights that the file was packed from
     config_sha256: str
     history_sha256: str
+    seal: str = ""  # sha256 of all other fields, so that a changed digit is noticed
+
+    def sealed(self) -> "Results":
+        """The same record with its seal."""
+        return self.model_copy(update={"seal": sha256(canonical_json(self.model_dump(mode="json", exclude={"seal"})))})
 
     @model_validator(mode="after")
     def _complete(self) -> "Results":
@@ -139,3 +144,13 @@ def parse(name: str, value: Any, where: Path) -> Any:
         return RECORDS[name].model_validate(value)
     except ValidationError as error:
         raise DataError(f"{where}: {explain(error)} Delete the run's folder and train it again.") from error
+
+
+def write_schemas() -> None:
+    """Write the JSON Schemas beside this module."""
+    for name in RECORDS:
+        write_atomic(SCHEMAS / f"{name}.schema.json", schema_text(name).encode())
+
+
+if __name__ == "__main__":
+    write_schemas()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bitq.deploy import tensorfile
 from bitq.errors import DataError, StorageError
+from bitq.io import read_json, write_json
 
 CURRENT, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
 
@@ -56,6 +57,14 @@ def load(folder: Path, run_hash: str) -> Checkpoint | None:
     if problems:
         raise DataError(f"{problems[-1]} No whole checkpoint is left: delete {folder} to train the run from the start.")
     return None
+
+
+def count_attempt(folder: Path) -> int:
+    """How many processes have worked on this run, this one included."""
+    file = folder / "attempts.json"
+    attempts: int = (read_json(file) if file.exists() else 0) + 1
+    write_json(file, attempts)
+    return attempts
 
 
 def discard(folder: Path) -> None:

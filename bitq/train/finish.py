@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bitq.deploy.audit import audit, verify
+from bitq.deploy.audit import audit
 from bitq.deploy.evaluate import Score, evaluate
 from bitq.deploy.export import export, float_bytes
-from bitq.deploy.load import load
+from bitq.deploy.verify import verify
 from bitq.errors import Bug
 from bitq.grid.run import Run
 from bitq.io import sha256
@@ -37,21 +37,19 @@ def ship(training: Training, test: TestSet, folder: Path) -> tuple[Packed, Score
     path = folder / MODEL
     model = training.model.eval()
     exported = export(model, spec_of(training.run), path)
-    verify(model, path, test[0][0], torch.bfloat16 if training.run.precision == "bf16" else None)
-    shipped, _ = load(path)
-    shipped = shipped.to(training.machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shipped = verify(model, path, test[0][0], torch.bfloat16 if training.run.precision == "bf16" else None)
     from_file, in_memory = evaluate(shipped, test), evaluate(model, test)
     unpacked = float_bytes(model)
     packed = Packed(
         accuracy=from_file.percent,
         correct=from_file.correct,
         images=from_file.total,
-        file_bytes=exported.bytes,
+        file_bytes=exported.file_bytes,
         float_bytes=unpacked,
-        compression=unpacked / exported.bytes,
+        compression=unpacked / exported.file_bytes,
         parts=exported.parts,
         sha256=exported.sha256,
-        audit=audit(path),
+        audit=audit(shipped, exported.file_bytes),
     )
     return packed, in_memory
 

@@ -64,7 +64,6 @@ class Training:
             "run": self.run.hash,
             "epoch": self.epoch,
             "step": self.step,
-            "attempts": self.attempts,
             "seconds": self.seconds + seconds,
             "curves": self.curves,
             "diverged": self.diverged.model_dump() if self.diverged else None,
@@ -73,6 +72,7 @@ class Training:
 
     def resume(self) -> None:
         """Go back to the last checkpoint, if there is one."""
+        self.attempts = checkpoint.count_attempt(self.folder)
         saved = checkpoint.load(self.folder, self.run.hash)
         if saved is None:
             return
@@ -80,7 +80,7 @@ class Training:
         restore_optimizer(self.optimizer, self.names, _below(saved.tensors, "optimizer/"))
         self.sums.copy_(saved.tensors["sums"])
         self.epoch, self.step = saved.meta["epoch"], saved.meta["step"]
-        self.attempts, self.seconds = saved.meta["attempts"] + 1, saved.meta["seconds"]
+        self.seconds = saved.meta["seconds"]
         self.curves = saved.meta["curves"]
         self.diverged = Divergence(**saved.meta["diverged"]) if saved.meta["diverged"] else None
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from bitq.errors import Bug
 from bitq.grid.run import Recipe
 from bitq.quant.base import Quantizer
 
@@ -62,8 +63,13 @@ def check_strides(optimizer: Optimizer) -> None:
     """The fused kernels assume this; see restore_optimizer."""
     for p, state in optimizer.state.items():
         for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
-                raise AssertionError(f"optimizer state {key!r} has strides {value.stride()}, its parameter {p.stride()}")
+            if isinstance(value, Tensor) and value.shape == p.shape and _strides(value) != _strides(p):
+                raise Bug(f"optimizer state {key!r} has strides {value.stride()}, its parameter {p.stride()}.")
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """Strides that matter: those of dimensions longer than one."""
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

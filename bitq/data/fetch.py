@@ -1,0 +1,106 @@
+"""Official image sets from where their authors put them: downloaded, checked against the published digest, decoded."""
+
+import hashlib
+import http.client
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from bitq.data.archives import READERS
+from bitq.data.registry import Archive, Download, Variant, default_data_dir, download, variant
+from bitq.data.store import status, summary, write_set
+from bitq.errors import DataError, StorageError
+
+Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if the server says
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 1 << 20  # bytes
+
+
+def fetch(
+    dataset: str, data_dir: Path | None = None, mirror: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Download and decode an official set, unless it is there already.
+
+    `mirror` replaces the published address: a URL or folder that holds the archives under their names.
+    """
+    source = download(dataset)
+    if mirror:
+        source = source.model_copy(update={"mirrors": (as_url(mirror),)})
+    return fetch_variant(variant(dataset), source, data_dir or default_data_dir(), progress)
+
+
+def as_url(place: str) -> str:
+    """A URL that ends with a slash, of a URL or a folder."""
+    url = place if "://" in place else Path(place).resolve().as_uri()
+    return url.rstrip("/") + "/"
+
+
+def fetch_variant(whole: Variant, source: Download, data_dir: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """The same for any record and source."""
+    if status(whole, data_dir) != "present":
+        with ExitStack() as stack:
+            # Unnamed temporary files: a crash leaves nothing behind.
+            files = {a.name: stack.enter_context(tempfile.TemporaryFile()) for a in source.archives}
+            for archive in source.archives:
+                _download(archive, source.mirrors, files[archive.name], whole, progress)
+            arrays, names = READERS[source.layout](files, whole)
+        write_set(whole, arrays, names, data_dir)
+    return summary(whole, data_dir)
+
+
+def _download(
+    archive: Archive, mirrors: tuple[str, ...], file: IO[bytes], whole: Variant, progress: Progress | None
+) -> None:
+    """Fill `file` from the first mirror that delivers the archive undamaged."""
+    *others, last = mirrors
+    for mirror in others:
+        try:
+            return _receive(mirror, archive, file, whole, progress)
+        except (DataError, StorageError):
+            continue
+    _receive(last, archive, file, whole, progress)
+
+
+def _receive(mirror: str, archive: Archive, file: IO[bytes], whole: Variant, progress: Progress | None) -> None:
+    try:
+        _copy(mirror + archive.name, archive, file, progress)
+    except (OSError, http.client.HTTPException) as error:
+        host = urlsplit(mirror).netloc or mirror
+        raise StorageError(
+            f"{archive.name} could not be downloaded from {host} ({_reason(error)}); try again later, or get the file "
+            f"elsewhere and run `bitq data fetch {whole.dataset} --mirror FOLDER`, or use `bitq data import`."
+        ) from error
+    file.seek(0)
+
+
+def _reason(error: Exception) -> object:
+    return getattr(error, "reason", None) or error
+
+
+def _copy(url: str, archive: Archive, file: IO[bytes], progress: Progress | None) -> None:
+    algorithm, expected = ("sha256", archive.sha256) if archive.sha256 else ("md5", archive.md5)
+    digest, received, limit = hashlib.new(algorithm, usedforsecurity=False), 0, archive.max_mib << 20
+    file.seek(0)
+    file.truncate()
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        total = response.headers.get("Content-Length")
+        while chunk := response.read(CHUNK):
+            received += len(chunk)
+            if received > limit:
+                raise DataError(
+                    f"{url} is larger than {archive.max_mib} MiB, so it is not {archive.name}; nothing was kept."
+                )
+            digest.update(chunk)
+            file.write(chunk)
+            if progress:
+                progress(archive.name, received, int(total) if total else None)
+    if digest.hexdigest() != expected:
+        raise DataError(
+            f"{url} gave {received} bytes whose {algorithm} is {digest.hexdigest()}, not the published {expected}; "
+            f"nothing was kept, try again or take another mirror."
+        )

@@ -1,0 +1,164 @@
+"""Which image sets there are, in which variants, and the digest that tells the real one from any other."""
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from bitq.errors import DataError, UsageError, one_of
+from bitq.grid.run import Frozen
+from bitq.io import canonical_json, read_json, sha256
+
+OFFICIAL, PROCEDURAL = "official", "procedural"
+INFO = "info.json"
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+ArrayRecord = tuple[str, str, tuple[int, ...], str]  # name, dtype, shape, sha256 of the bytes in C order
+
+
+class Variant(Frozen):
+    """One form of an image set. `digest` identifies its pixels, labels and their order."""
+
+    dataset: str
+    name: str
+    classes: int = Field(ge=2, le=256)
+    image_size: int = Field(ge=1)  # pixels, height and width
+    channels: Literal[1, 3]
+    train: int = Field(ge=1)  # images
+    test: int = Field(ge=1)
+    digest: str
+    digest_kind: Literal["arrays", "archive"] = "arrays"  # of the decoded arrays, or of the archive they come from
+    source: str
+    licence: str
+    citation: str
+    provenance: str = ""  # for data that is not registered: where it comes from, in its importer's words
+
+    @property
+    def base(self) -> str:
+        """The variant that this one is a subset of; its own name if it is whole."""
+        return self.name.partition("@")[0]
+
+    @property
+    def whole(self) -> bool:
+        """Are all training images in it?"""
+        return self.base == self.name
+
+    def shape(self, split: str) -> tuple[int, int, int, int]:
+        """Shape of the images of `train` or `test`, (N, H, W, C)."""
+        count = self.train if split == "train" else self.test
+        return count, self.image_size, self.image_size, self.channels
+
+
+class Info(Frozen):
+    """What info.json records when a set is decoded."""
+
+    variant: Variant
+    class_names: tuple[str, ...] | None
+    arrays: tuple[ArrayRecord, ...] = Field(min_length=4, max_length=4)  # train and test, images and labels
+
+
+class Archive(Frozen):
+    """One file of an official set and its published digest."""
+
+    name: str
+    sha256: str | None = None
+    md5: str | None = None  # only where no sha256 is published
+    max_mib: int
+
+    @model_validator(mode="after")
+    def _has_a_digest(self) -> "Archive":
+        if not (self.sha256 or self.md5):
+            raise ValueError(f"{self.name} needs a published sha256 or md5")
+        return self
+
+
+class Download(Frozen):
+    """Where an official set comes from and how its archives are laid out."""
+
+    layout: Literal["cifar10", "cifar100", "tiny_imagenet", "idx"]
+    mirrors: tuple[str, ...]
+    archives: tuple[Archive, ...]
+
+
+def default_data_dir() -> Path:
+    """Where decoded sets lie ($BITQ_DATA)."""
+    return Path(os.environ.get("BITQ_DATA") or "data")
+
+
+@cache
+def _registry() -> dict[str, dict[str, Any]]:
+    registry: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text("utf-8"))
+    return registry
+
+
+def datasets() -> tuple[str, ...]:
+    """The names of all image sets."""
+    return tuple(_registry())
+
+
+def download(dataset: str) -> Download:
+    """How to get the official form of a set."""
+    return Download(**_entry(dataset)["download"])
+
+
+def registered(dataset: str) -> dict[str, Variant]:
+    """The variants that every copy of bitq knows, by name."""
+    entry = _entry(dataset)
+    records = {name: {**entry["all"], **own} for name, own in entry["variants"].items()}
+    return {name: Variant(dataset=dataset, name=name, **record) for name, record in records.items()}
+
+
+def imported(dataset: str, data_dir: Path | None = None) -> tuple[str, ...]:
+    """Names of the variants that only this data folder knows."""
+    _entry(dataset)
+    folders = (data_dir or default_data_dir()).joinpath(dataset).glob(f"*/{INFO}")
+    names = sorted(path.parent.name for path in folders)
+    return tuple(name for name in names if NAME.fullmatch(name) and name not in registered(dataset))
+
+
+def variant(dataset: str, name: str = OFFICIAL, data_dir: Path | None = None) -> Variant:
+    """A variant by name: registered, imported, or NAME@N for a fixed balanced subset of N training images.
+
+    >>> variant("cifar10", "cifar10-q5@5000").train
+    5000
+    """
+    base, subset, images = name.partition("@")
+    known = registered(dataset)
+    if base in known:
+        found = known[base]
+    elif base in imported(dataset, data_dir):
+        found = read_info((data_dir or default_data_dir()) / dataset / base).variant
+    else:
+        allowed = [*known, *imported(dataset, data_dir)]
+        raise one_of(f"variant of {dataset}", base, allowed, "NAME@N takes the first N training images, balanced.")
+    return _subset(found, images) if subset else found
+
+
+def _entry(dataset: str) -> dict[str, Any]:
+    if dataset not in _registry():
+        raise one_of("data set", dataset, datasets())
+    return _registry()[dataset]
+
+
+def read_info(folder: Path) -> Info:
+    """The record of a decoded set."""
+    path = folder / INFO
+    try:
+        return Info.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DataError(f"{path} does not describe an image set; delete its folder and get the set again.") from error
+
+
+def _subset(whole: Variant, images: str) -> Variant:
+    """The first images of each class, in stored order."""
+    count = int(images) if images.isdecimal() else 0
+    if count < 1 or count % whole.classes or count > whole.train:
+        raise UsageError(
+            f"{whole.dataset}/{whole.name}@{images} was asked for; the number after @ must be a multiple of the "
+            f"{whole.classes} classes, at most {whole.train}, for example {whole.name}@{10 * whole.classes}."
+        )
+    digest = sha256(canonical_json([whole.digest, count]))
+    return whole.model_copy(update={"name": f"{whole.name}@{count}", "train": count, "digest": digest})

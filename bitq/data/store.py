@@ -1,0 +1,228 @@
+"""Image sets as they lie on disk: decoded once to uint8 arrays, mapped into memory, checked at each opening."""
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitq.data import procedural
+from bitq.data.registry import (
+    INFO,
+    OFFICIAL,
+    PROCEDURAL,
+    ArrayRecord,
+    Info,
+    Variant,
+    default_data_dir,
+    read_info,
+    variant,
+)
+from bitq.errors import DataError, StorageError, UsageError
+from bitq.io import canonical_json, sha256, write_atomic, write_json
+from bitq.rng import derive
+
+Pixels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (N, H, W, C) and labels (N), all uint8."""
+
+    x_train: Pixels
+    y_train: Pixels
+    x_test: Pixels
+    y_test: Pixels
+    classes: tuple[str, ...] | None  # their names, if known
+    variant: Variant
+
+
+def describe(arrays: Mapping[str, Pixels]) -> tuple[ArrayRecord, ...]:
+    """Name, dtype, shape and sha256 of each array, in the order of ARRAYS."""
+    return tuple(
+        (name, arrays[name].dtype.name, arrays[name].shape, sha256(np.ascontiguousarray(arrays[name]).data))
+        for name in ARRAYS
+    )
+
+
+def arrays_digest(arrays: Mapping[str, Pixels]) -> str:
+    """The digest of a set: sha256 of the canonical JSON of its description."""
+    return sha256(canonical_json(describe(arrays)))
+
+
+def open_set(wanted: Variant, data_dir: Path | None = None) -> ImageSet:
+    """Map a set into memory after checking every byte of it; the procedural set is made at first use."""
+    root = data_dir or default_data_dir()
+    whole = wanted if wanted.whole else variant(wanted.dataset, wanted.base, root)
+    folder = folder_of(whole, root)
+    if not folder.exists():
+        _make_procedural(whole, root)
+    arrays, names = _read_checked(folder, whole)
+    if not wanted.whole:
+        chosen = first_of_each_class(arrays["y_train"], wanted)
+        arrays |= {name: arrays[name][chosen] for name in ("x_train", "y_train")}
+    return ImageSet(**arrays, classes=names, variant=wanted)
+
+
+def folder_of(whole: Variant, data_dir: Path) -> Path:
+    """Where a set lies."""
+    return data_dir / whole.dataset / whole.name
+
+
+def _make_procedural(whole: Variant, root: Path) -> None:
+    if whole.name != PROCEDURAL:
+        raise DataError(f"{whole.dataset}/{whole.name} is not in {root}; get it by `{remedy(whole)}`.")
+    write_set(whole, procedural.images(whole.classes), None, root)
+
+
+def remedy(whole: Variant) -> str:
+    """The command that brings a set (back)."""
+    if whole.name == OFFICIAL:
+        return f"bitq data fetch {whole.dataset}"
+    provenance = "" if not whole.provenance else f" --provenance '{whole.provenance}'"
+    return f"bitq data import {whole.dataset} FILE --variant {whole.name}{provenance}"
+
+
+def _read_checked(folder: Path, whole: Variant) -> tuple[dict[str, Pixels], tuple[str, ...] | None]:
+    info = read_info(folder)
+    arrays = {name: _map(folder / f"{name}.npy", whole) for name in ARRAYS}
+    found = describe(arrays)
+    for name, recorded, now in zip(ARRAYS, info.arrays, found, strict=True):
+        if recorded != now:
+            raise _damaged(folder / f"{name}.npy", whole)
+    digest = sha256(canonical_json(found)) if whole.digest_kind == "arrays" else info.variant.digest
+    if digest != whole.digest:
+        raise _damaged(folder, whole)
+    return arrays, info.class_names
+
+
+def _map(path: Path, whole: Variant) -> Pixels:
+    try:
+        array: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, whole) from error
+    return array
+
+
+def _damaged(path: Path, whole: Variant) -> DataError:
+    how = "delete its folder, it is made again" if whole.name == PROCEDURAL else f"restore it by `{remedy(whole)}`"
+    return DataError(f"{path} is damaged or not the {whole.name} form of {whole.dataset}; {how}.")
+
+
+def first_of_each_class(labels: Pixels, subset: Variant) -> Indices:
+    """Indices of the first train/classes images of each class, in stored order."""
+    share = subset.train // subset.classes
+    chosen = [np.flatnonzero(labels == label)[:share] for label in range(subset.classes)]
+    if min(map(len, chosen)) < share:
+        raise UsageError(
+            f"{subset.dataset}/{subset.name} needs {share} images of each class, but one has fewer; ask for less."
+        )
+    return np.sort(np.concatenate(chosen))
+
+
+def write_set(whole: Variant, arrays: Mapping[str, Pixels], names: tuple[str, ...] | None, data_dir: Path) -> Path:
+    """Store a decoded set; its folder appears complete or not at all, and replaces a damaged one."""
+    _check_fit(whole, arrays)
+    found = describe(arrays)
+    if whole.digest_kind == "arrays" and sha256(canonical_json(found)) != whole.digest:
+        raise DataError(
+            f"the arrays given for {whole.dataset}/{whole.name} are not those of its digest {whole.digest[:12]}."
+        )
+    folder = folder_of(whole, data_dir)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        for name in ARRAYS:
+            write_atomic(temporary / f"{name}.npy", *_npy(arrays[name]))
+        write_json(temporary / INFO, Info(variant=whole, class_names=names, arrays=found).model_dump(mode="json"))
+        _put_in_place(temporary, folder, whole)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _check_fit(whole: Variant, arrays: Mapping[str, Pixels]) -> None:
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if x.shape != whole.shape(split) or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:
+            raise DataError(f"{whole.dataset}/{whole.name}: the {split} arrays are not the uint8 {whole.shape(split)}.")
+        if y.max() >= whole.classes:
+            raise DataError(f"{whole.dataset}/{whole.name}: {split} label {y.max()} is not below {whole.classes}.")
+
+
+def _npy(array: Pixels) -> tuple[bytes, memoryview]:
+    header = io.BytesIO()
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getvalue(), array.data
+
+
+def _put_in_place(temporary: Path, folder: Path, whole: Variant) -> None:
+    """Rename; if a folder is there, another process was faster (keep its work) or it is damaged (replace it)."""
+    aside = temporary.with_suffix(".old")
+    try:
+        while not _renamed(temporary, folder):
+            if status(whole, folder.parents[1]) == "present":
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, aside)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be put in place: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def status(whole: Variant, data_dir: Path) -> str:
+    """present, damaged or missing."""
+    folder = folder_of(whole, data_dir)
+    if not folder.exists():
+        return "missing"
+    try:
+        _read_checked(folder, whole)
+    except DataError:
+        return "damaged"
+    return "present"
+
+
+def summary(whole: Variant, data_dir: Path) -> dict[str, Any]:
+    """A set as a plain record: what it is and where it lies."""
+    return whole.model_dump(mode="json", exclude={"name"}) | {
+        "variant": whole.name,
+        "path": str(folder_of(whole, data_dir)),
+    }
+
+
+def split(labels: Pixels, share: float, seed: int) -> tuple[Indices, Indices]:
+    """Indices of the training and the validation images, `share` of each class in the latter; both ascending."""
+    keys = np.random.Philox(key=derive(seed, "split")).random_raw(len(labels))
+    held = [_draw(np.flatnonzero(labels == label), keys, share) for label in np.unique(labels)]
+    validation = np.sort(np.concatenate(held))
+    train = np.setdiff1d(np.arange(len(labels)), validation)
+    if not len(validation) or not len(train):
+        raise UsageError(
+            f"validation={share} of {len(labels)} images leaves one side empty; give a share between them."
+        )
+    return train, validation
+
+
+def _draw(members: Indices, keys: NDArray[np.uint64], share: float) -> Indices:
+    return members[np.argsort(keys[members], kind="stable")][: round(share * len(members))]

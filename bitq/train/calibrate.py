@@ -1,0 +1,177 @@
+"""Measure what a step, an evaluated image and the end of a run cost here, and plan whole studies from that."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from bitq import models
+from bitq.data.registry import variant
+from bitq.data.store import ImageSet
+from bitq.grid.expand import expand
+from bitq.grid.plan import Cost, PlanRow, plan_row
+from bitq.grid.run import Run
+from bitq.grid.study import scale, scales, studies
+from bitq.train import prepare
+from bitq.train.device import Machine, machine
+from bitq.train.finish import ship
+from bitq.train.loop import Training, autocast, measure, train_step
+from bitq.train.prepare import EVALUATION_BATCH
+
+# A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
+PROBE_MACS = 2e10
+STEPS = 3
+JSON_BYTES = 30_000  # four files with curves and level audit
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds, measured."""
+
+    step: float  # per training image
+    evaluation: float  # per image at the end of an epoch
+    start: float  # per run: building the network
+    end: float  # per run: export, read back, compare, evaluate one batch
+    end_image: float  # per further test image at the end
+    memory_bytes: int
+
+
+def plan_studies(scale_names: Sequence[str], study_names: Sequence[str], jobs: int, device: str) -> list[PlanRow]:
+    """A row for every study at every scale."""
+    startup = time.process_time()  # what this process took to load its libraries, as every job will
+    planner = Planner(machine(device), startup)
+    planner.machine.prepare()
+    return [
+        plan_row(study, at, expand(study, at), planner.cost, jobs)
+        for at in scale_names or scales()
+        for study in study_names or studies()
+    ]
+
+
+class Planner:
+    """Costs of runs; each kind of run is probed once."""
+
+    def __init__(self, on: Machine, startup: float) -> None:
+        self.machine, self.startup = on, startup
+        self.speeds: dict[tuple[object, ...], Speed] = {}
+
+    def cost(self, run: Run) -> Cost:
+        """Of one run, start-up shared with the runs of its batch."""
+        speed, found = self.speed(run), variant(run.data.dataset, run.data.variant)
+        trained = found.train * (1 - run.recipe.validation) * run.recipe.epochs
+        seconds = (
+            speed.start
+            + trained * speed.step
+            + found.test * run.recipe.epochs * speed.evaluation
+            + speed.end
+            + (found.test - EVALUATION_BATCH) * speed.end_image
+            + self.startup / scale(run.scale).batch_runs
+        )
+        macs, float_size = _macs(run), 4 * _params(run)
+        passes = 3 * trained + found.test * (run.recipe.epochs + 2) + (trained if run.distillation else 0)
+        states = 3 if run.recipe.optimizer == "adamw" else 2  # weights, and momentum or both moments
+        return Cost(
+            flops=2 * macs * passes,
+            seconds=seconds,
+            result_bytes=JSON_BYTES + (float_size if run.method == "fp32" else float_size // 15),
+            state_bytes=2 * states * float_size,
+            memory_bytes=speed.memory_bytes,
+        )
+
+    def speed(self, run: Run) -> Speed:
+        """Of this kind of run."""
+        recipe = run.recipe
+        kind = (run.model, run.width, run.stem, run.norm, run.method, run.data.image_size, run.precision)
+        key = (*kind, bool(run.distillation), recipe.batch, recipe.optimizer, recipe.augment, recipe.mixup > 0)
+        if key not in self.speeds:
+            self.speeds[key] = probe(run, self.machine)
+        return self.speeds[key]
+
+
+def probe(run: Run, on: Machine) -> Speed:
+    """Train a few steps of this kind of run on noise, evaluate, and ship it."""
+    batch = max(2, min(run.recipe.batch, int(PROBE_MACS / _macs(run))))
+    tests = min(EVALUATION_BATCH, 4 * batch)
+    images = _noise(run, batch * (STEPS + 1), tests)
+    with tempfile.TemporaryDirectory() as folder:
+        start, training = timed(lambda: _training(run, images, batch, on, Path(folder)))
+        test = prepare.test_batches(images, run, on)
+        batches = training.batches.epoch(0)
+        train_step(training, training.model.train(), next(batches))
+        step, _ = timed(lambda: [train_step(training, training.model, one) for one in batches])
+        with autocast(run, on):
+            measure(training.model, test)
+            evaluation, _ = timed(lambda: measure(training.model, test))
+        once, _ = timed(lambda: ship(training, test, Path(folder)))
+        twice, _ = timed(lambda: ship(training, [*test, *test], Path(folder)))
+    end_image = max(twice - once, 0.0) / tests
+    return Speed(
+        step=step / (STEPS * batch),
+        evaluation=evaluation / tests,
+        start=start,
+        end=once + (EVALUATION_BATCH - tests) * end_image,
+        end_image=end_image,
+        memory_bytes=_peak_memory(run),
+    )
+
+
+def _training(run: Run, images: ImageSet, batch: int, on: Machine, folder: Path) -> Training:
+    recipe = run.recipe.model_copy(update={"batch": batch, "validation": 0.0})
+    probed = run.model_copy(update={"recipe": recipe, "start": None})
+    teacher = prepare.network(probed.model_copy(update={"method": "fp32", "keep": ()}), on, folder).eval()
+    return Training(
+        run=probed,
+        model=prepare.network(probed, on, folder),
+        batches=prepare.training_batches(images, probed, on),
+        machine=on,
+        folder=folder,
+        teacher=teacher if run.distillation else None,
+    )
+
+
+def _noise(run: Run, train: int, test: int) -> ImageSet:
+    """Images of the run's size; their content does not change the speed."""
+    rng = np.random.default_rng(0)
+    shape = (run.data.image_size, run.data.image_size, run.data.channels)
+    x = [rng.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (train, test)]
+    y = [rng.integers(0, run.data.classes, n).astype(np.uint8) for n in (train, test)]
+    return ImageSet(x[0], y[0], x[1], y[1], None, variant(run.data.dataset, run.data.variant))
+
+
+def _cost(run: Run) -> models.Flops:
+    return models.flops(run.model, run.data.classes, run.width, run.stem, run.data.channels, run.data.image_size)
+
+
+def _macs(run: Run) -> int:
+    return _cost(run).forward_macs
+
+
+def _params(run: Run) -> int:
+    return _cost(run).params
+
+
+def _peak_memory(run: Run) -> int:
+    """Libraries, weights with gradient and momentum, the images, and what a step keeps for its backward pass."""
+    libraries = 800 * 2**20  # resident after importing torch and its kernels
+    found = variant(run.data.dataset, run.data.variant)
+    images = (found.train + found.test) * run.data.image_size**2 * run.data.channels
+    kept = _cost(run).activations * run.recipe.batch * (2 if run.precision == "bf16" else 4)
+    # Twice what is kept: the gradients on their way back, and the codes of quantized activations.
+    return libraries + 16 * _params(run) + 5 * images + 2 * kept
+
+
+Value = TypeVar("Value")
+
+
+def timed(call: Callable[[], Value]) -> tuple[float, Value]:
+    """Seconds and value."""
+    start = time.perf_counter()
+    value = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, value

@@ -1,0 +1,70 @@
+"""What several test files share: a run small enough for seconds, and a process to kill."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bitq.grid.adhoc import sweep
+from bitq.grid.run import Run
+from bitq.train.device import machine
+from bitq.train.progress import Progress
+from bitq.train.session import Session
+
+EPOCHS, STEPS = 3, 5  # 160 images in batches of 32
+
+
+def small_run(method: str = "fp32", **options: Any) -> Run:
+    """Three epochs of five steps on 160 procedural images."""
+    described = {
+        "model": "resnet18", "dataset": "cifar10", "variant": "procedural@160", "method": method,
+        "epochs": EPOCHS, "warmup_epochs": 1.0, "mixup": 0.2, "label_smoothing": 0.1,
+    }  # fmt: skip
+    return sweep("smoke", {key: [value] for key, value in (described | options).items()})[0]
+
+
+def session(root: Path, **options: Any) -> Session:
+    """Trains below `root`."""
+    return Session(machine("cpu"), root / "results", root / "state", **options)
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """Run `work` in a forked process (importing torch anew would cost seconds); its wait status."""
+    assert torch.get_num_threads() == 1, "a process with running worker threads must not fork"
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 2)
+        os._exit(work())
+    return os.waitpid(child, 0)[1]
+
+
+def at_step(number: int, action: Callable[[], None]) -> None:
+    """Do something to this process when it has trained so many steps, whatever the run."""
+    plain_step, seen = Progress.step, [0]
+
+    def step(self: Progress, *args: Any) -> None:
+        plain_step(self, *args)
+        seen[0] += 1
+        if seen[0] == number:
+            action()
+
+    Progress.step = step  # type: ignore[method-assign]
+
+
+def kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(run: Run, root: Path, step: int) -> int:
+    """Train in a child that is killed with SIGKILL at a step; its wait status."""
+
+    def work() -> int:
+        at_step(step, kill_myself)
+        return session(root).train([run])
+
+    return in_child(work)

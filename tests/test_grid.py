@@ -1,0 +1,194 @@
+"""The grid is data, its counts are promises, and a run is known by everything that decides its numbers."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitq.errors import UsageError
+from bitq.grid.adhoc import sweep
+from bitq.grid.batches import batches
+from bitq.grid.commands import command
+from bitq.grid.describe import row
+from bitq.grid.expand import expand
+from bitq.grid.run import Recipe
+from bitq.grid.select import Selection, find_run, grid
+from bitq.grid.study import scale, scales, study
+
+SCALES = ("full", "mini", "smoke")
+
+
+@pytest.mark.parametrize("at", SCALES)
+def test_the_153_are_153_with_their_parts(at: str) -> None:
+    runs = expand("bitnet", at)
+    assert len(runs) == 153
+    assert [count for _, count in sorted(Counter(r.phase for r in runs).items())] == [18, 9, 18, 18, 72, 18]
+    assert Counter(bool(r.distillation) for r in runs) == {False: 90, True: 63}
+    assert {r.seed for r in runs} == {42, 123, 456}
+    assert Counter(r.model for r in runs) == {"resnet18": 117, "resnet50": 36}
+
+
+def test_the_extension_is_180_with_its_parts() -> None:
+    runs = expand("bitnet-extended", "full")
+    parts = Counter(r.phase for r in runs)
+    assert len(runs) == 180
+    assert list(parts.values()) == [105, 9, 18, 12, 18, 9, 9]
+    assert len(expand("bitnet-extended", "mini")) == 75
+
+
+@pytest.mark.parametrize("at", SCALES)
+def test_ids_hashes_and_folders_are_unique(at: str) -> None:
+    runs = grid(at)
+    for of in (lambda r: r.id, lambda r: r.hash, lambda r: r.path):
+        assert len({of(r) for r in runs}) == len(runs)
+
+
+def test_parents_come_before_their_children_and_are_fp32_of_seed_42() -> None:
+    seen: dict[str, str] = {}
+    for run in grid("full", ["bitnet"]):
+        for parent in run.parents:
+            assert seen[parent.id] == parent.hash
+            assert parent.id == f"bitnet/{run.data.dataset}/{run.model}/fp32/s42"
+        seen[run.id] = run.hash
+
+
+def test_ttq_as_published_starts_from_the_fp32_weights_of_its_own_seed() -> None:
+    runs = [r for r in expand("bitnet-extended", "full") if r.phase == "ttq-published"]
+    assert all(r.keep == ("first", "last") and r.start and r.start.id.endswith(f"/fp32/s{r.seed}") for r in runs)
+
+
+def test_one_batch_size_per_model_and_dataset() -> None:
+    for at in SCALES:
+        sizes = {(r.model, r.data.dataset, r.recipe.batch) for r in expand("bitnet", at)}
+        assert len(sizes) == 6
+
+
+def test_distilled_arms_have_the_mixup_of_their_twins() -> None:
+    mixup = {(r.data.dataset, r.recipe.mixup) for r in expand("bitnet", "full")}
+    assert mixup == {("cifar10", 0.2), ("cifar100", 0.0), ("tiny_imagenet", 0.2)}
+
+
+def test_a_scale_changes_recipe_width_and_data_variant_only() -> None:
+    for full, smoke in zip(expand("bitnet", "full"), expand("bitnet", "smoke"), strict=True):
+        changed = {"scale", "data", "width", "recipe", "distillation"}  # distillation: the parent's hash
+        assert full.model_dump(exclude=changed) == smoke.model_dump(exclude=changed)
+        assert full.id == smoke.id and full.hash != smoke.hash
+
+
+def test_every_deviation_has_a_reason() -> None:
+    assert all(d.what and d.original and d.here and d.why for d in study("bitnet").deviations)
+
+
+@given(st.sampled_from(["seed", "lr", "keep", "width", "settings", "variant", "alpha"]))
+def test_two_runs_that_differ_anywhere_differ_in_hash_and_folder(key: str) -> None:
+    one = {"model": ["resnet18"], "dataset": ["cifar10"], "method": ["ttq"], "teacher": ["bitnet/cifar10/resnet18/fp32/s42"]}
+    other = {
+        "seed": [7], "lr": [0.05], "keep": [("conv1",)], "width": [32], "settings": [{"threshold": 0.1}],
+        "variant": ["cifar10-q5"], "alpha": [0.5],
+    }  # fmt: skip
+    (a,), (b,) = sweep("smoke", one), sweep("smoke", {**one, key: other[key]})
+    assert a.hash != b.hash and a.path != b.path
+
+
+def test_the_hash_follows_the_parent() -> None:
+    run = next(r for r in expand("bitnet", "full") if r.distillation)
+    parent = run.distillation.teacher.model_copy(update={"hash": "0" * 64})  # type: ignore[union-attr]
+    other = run.model_copy(update={"distillation": run.distillation.model_copy(update={"teacher": parent})})  # type: ignore[union-attr]
+    assert other.hash != run.hash and other.id == run.id
+
+
+def test_several_values_make_a_sweep() -> None:
+    options = {"model": ["resnet18"], "dataset": ["cifar10"], "method": ["bitnet", "ttq"], "keep": [(), ("conv1",)], "seed": [1, 2, 3]}
+    runs = sweep("smoke", options)
+    assert len(runs) == len({r.hash for r in runs}) == 12
+
+
+def test_rows_carry_the_promised_fields() -> None:
+    fields = {"id", "hash", "study", "phase", "dataset", "model", "method", "keep", "teacher", "seed"}
+    assert fields <= set(row(expand("bitnet", "full")[0]))
+
+
+def test_each_run_has_its_own_command() -> None:
+    commands = [command(r) for r in expand("bitnet", "full")]
+    assert len(set(commands)) == 153 and all(c.startswith("bitq train bitnet/") for c in commands)
+
+
+@pytest.mark.parametrize("at", SCALES)
+def test_jobs_cover_the_grid_once_and_wait_for_teachers(at: str) -> None:
+    runs = grid(at)
+    jobs = batches(runs)
+    job_of = {name: job["name"] for job in jobs for name in job["runs"]}
+    assert sum(len(job["runs"]) for job in jobs) == len(runs) == len(job_of)
+    assert max(len(job["runs"]) for job in jobs) <= scale(at).batch_runs
+    done: set[str] = set()
+    for job in jobs:
+        assert set(job["needs"]) <= done
+        done.add(job["name"])
+    for run in runs:
+        job = next(j for j in jobs if j["name"] == job_of[run.id])
+        assert all(job_of[p.id] in job["needs"] for p in run.parents)
+
+
+def test_names_that_do_not_exist_are_refused_with_what_is_allowed() -> None:
+    for call, words in (
+        (lambda: grid("ful"), "Did you mean 'full'"),
+        (lambda: grid("full", ["bitnett"]), "Did you mean 'bitnet'"),
+        (lambda: Selection(seeds=[43]).of(expand("bitnet", "full")), "unknown seed 43; allowed: 123, 42, 456"),
+        (lambda: find_run("bitnet/cifar10/resnet18/fp32/s43", "full"), "Did you mean 'bitnet/cifar10/resnet18/fp32/s42'"),
+        (lambda: sweep("full", {"model": ["resnet18"], "dataset": ["cifar10"]}), "a run needs --method"),
+        (lambda: sweep("full", {"model": ["r"], "dataset": ["cifar1"], "method": ["fp32"]}), "unknown data set 'cifar1'"),
+    ):
+        with pytest.raises(UsageError, match=words.replace("(", r"\(")):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs 5.0 must be less than epochs 5"),
+        ({"lr": 0.1, "min_lr": 0.2}, "min_lr 0.2 must not exceed lr 0.1"),
+        ({"batch": 10, "accumulate": 3}, "batch 10 must be a multiple of accumulate 3"),
+        ({"schedule": "step"}, "needs milestones"),
+        ({"epoch": 3}, "epoch"),
+        ({"lr": 0}, "greater than 0"),
+    ],
+)
+def test_nonsense_in_a_recipe_is_refused_early(recipe: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Recipe(**recipe)  # type: ignore[arg-type]
+
+
+def test_a_study_that_breaks_its_promise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("studies", "scales"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "scales/smoke.yaml").write_text("scale: smoke\nsummary: s\nvariants: {mnist: procedural}\n")
+    body = "study: s\ntitle: t\nruns: {n}\ndistilled: 0\ndatasets: {{mnist: {{}}}}\nphases:\n"
+    phase = "  - {phase: a, title: t, runs: %s, blocks: [{models: [resnet18], datasets: [mnist], seeds: [1, 2], arms: [%s]}]}\n"
+    monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
+    for name, text, words in (
+        ("three", body.format(n=3) + phase % (3, "{method: fp32}"), "expands to 2 runs but promises 3"),
+        ("total", body.format(n=3) + phase % (2, "{method: fp32}"), "2 runs, 0 of them distilled, but promises 3"),
+        ("typo", body.format(n=2) + phase % (2, "{methd: fp32}"), "no key 'phases.0.blocks.0.arms.0.methd'"),
+        ("orphan", body.format(n=2) + phase % (2, "{method: fp32, teacher: fp32/s9}"), "no run 's/mnist/resnet18/fp32/s9'"),
+        ("twins", body.format(n=4) + phase % (4, "{method: fp32}, {method: fp32, settings: {a: 1}}"), "share the id"),
+    ):
+        (tmp_path / f"studies/{name}.yaml").write_text(text)
+        with pytest.raises(UsageError, match=words):
+            expand(name, "smoke")
+
+
+def test_grid_json_is_a_list_of_objects() -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "bitq.cli", "grid", "--study", "bitnet", "--phase", "2", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(json.loads(out.stdout)) == 9
+
+
+def test_all_scales_are_known() -> None:
+    assert set(scales()) == set(SCALES)

@@ -1,0 +1,137 @@
+"""Killed at any step, resumed, finished: the same bytes as never killed."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from bitq.errors import DataError, Preempted
+from bitq.grid.run import Run
+from bitq.io import read_json
+from bitq.quant.registry import METHODS
+from bitq.results.folder import folder_of, run_digest
+from bitq.train import checkpoint, loop
+from bitq.train.lock import exclusive
+from bitq.train.signals import StopRequest
+from tests.support import EPOCHS, STEPS, at_step, in_child, session, small_run, train_until_killed
+
+
+def digest_of(run: Run, root: Path) -> str:
+    return run_digest(folder_of(run, root / "results"))
+
+
+def digest_uninterrupted(run: Run, root: Path) -> str:
+    assert session(root).train([run]) == 0
+    return digest_of(run, root)
+
+
+def digest_after_kills(run: Run, root: Path, steps: list[int]) -> str:
+    for step in steps:
+        assert os.WTERMSIG(train_until_killed(run, root, step)) == signal.SIGKILL
+    assert session(root).train([run]) == 0
+    return digest_of(run, root)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_ends_with_the_same_bytes(method: str, tmp_path: Path) -> None:
+    run = small_run(method)
+    step = random.Random(method).randint(STEPS + 1, EPOCHS * STEPS - 1)
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    assert digest_after_kills(run, tmp_path / "killed", [step]) == straight
+
+
+def test_losing_the_optimizer_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The negative control: a resume that forgets something must not pass the test above.
+    run = small_run("bitnet")
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    monkeypatch.setattr(loop, "restore_optimizer", lambda *_: None)
+    assert digest_after_kills(run, tmp_path / "killed", [STEPS + 2]) != straight
+
+
+def test_a_resumed_run_counts_its_attempts(tmp_path: Path) -> None:
+    run = small_run()
+    digest_after_kills(run, tmp_path, [STEPS + 1, 2])
+    assert read_json(folder_of(run, tmp_path / "results") / "env.json")["attempts"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("method", METHODS)
+def test_twenty_kills_end_with_the_same_bytes(method: str, optimizer: str, tmp_path: Path) -> None:
+    run = small_run(method, optimizer=optimizer, lr=0.1 if optimizer == "sgd" else 0.002, epochs=12)
+    draw = random.Random(f"{method} {optimizer}")
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    steps = [draw.randint(1, STEPS + 2) for _ in range(20)]  # mostly within an epoch, sometimes past its end
+    assert digest_after_kills(run, tmp_path / "killed", steps) == straight
+
+
+@pytest.mark.slow
+def test_a_killed_distilled_run_with_dropout_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    run = small_run("bitnet", model="efficientnet_b0", teacher="bitnet/cifar10/resnet18/fp32/s42", augment="full", width=16)
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    assert digest_after_kills(run, tmp_path / "killed", [20 + STEPS + 3]) == straight
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_the_step_and_exits_75(number: signal.Signals, tmp_path: Path) -> None:
+    run = small_run()
+
+    def work() -> int:
+        at_step(7, lambda: os.kill(os.getpid(), number))
+        return session(tmp_path).train([run])
+
+    assert os.WEXITSTATUS(in_child(work)) == Preempted.exit_code
+    saved = checkpoint.load(tmp_path / "state" / run.hash, run.hash)
+    assert saved and (saved.meta["epoch"], saved.meta["step"]) == (1, 2)
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    assert digest_uninterrupted(run, tmp_path) == straight
+
+
+def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
+    request = StopRequest()
+
+    def work() -> int:
+        request.handle(signal.SIGTERM, None)
+        request.handle(signal.SIGTERM, None)
+        return 0
+
+    assert os.WEXITSTATUS(in_child(work)) == Preempted.exit_code
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, folder = small_run("ttq"), tmp_path / "state" / small_run("ttq").hash
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    train_until_killed(run, tmp_path, 2 * STEPS + 1)
+    current = folder / checkpoint.CURRENT
+    current.write_bytes(current.read_bytes()[:-100])
+    assert digest_uninterrupted(run, tmp_path) == straight
+    assert "Going on from" in capsys.readouterr().err
+
+
+def test_two_damaged_checkpoints_never_mean_to_start_over(tmp_path: Path) -> None:
+    run = small_run()
+    train_until_killed(run, tmp_path, 2 * STEPS + 1)
+    for path in (tmp_path / "state" / run.hash).glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert session(tmp_path).train([run]) == DataError.exit_code
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    run, other = small_run("bitnet"), small_run("twn")
+    train_until_killed(other, tmp_path, STEPS + 1)
+    (tmp_path / "state" / other.hash).rename(tmp_path / "state" / run.hash)
+    with pytest.raises(DataError, match="is a checkpoint of run"):
+        checkpoint.load(tmp_path / "state" / run.hash, run.hash)
+
+
+def test_a_second_process_on_the_same_run_is_turned_away(tmp_path: Path) -> None:
+    run = small_run()
+    with exclusive(tmp_path / "state" / run.hash, run.id):
+        assert os.WEXITSTATUS(in_child(lambda: session(tmp_path).train([run]))) == Preempted.exit_code
+
+
+def test_checkpoints_are_gone_when_the_run_is_done(tmp_path: Path) -> None:
+    session(tmp_path).train([small_run()])
+    assert not list((tmp_path / "state").iterdir())

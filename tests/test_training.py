@@ -1,0 +1,258 @@
+"""Training keeps its promises: equal starts, equal batches, honest results, clear refusals."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from bitq.errors import DataError, UsageError
+from bitq.grid.run import Distillation, Recipe
+from bitq.io import sha256_file
+from bitq.quant.registry import METHODS
+from bitq.results.folder import MODEL, finished, folder_of, read
+from bitq.results.schema import RECORDS, SCHEMAS, schema_text
+from bitq.train import prepare
+from bitq.train.device import machine
+from bitq.train.loop import Training, train_step
+from bitq.train.objective import cross_entropy, distillation_term, loss_of
+from bitq.train.optimizer import build_optimizer, undecayed
+from bitq.train.schedule import lr_at
+from tests.support import session, small_run
+
+CPU = machine("cpu")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_ends_with_the_accuracy_of_its_file(method: str, tmp_path: Path) -> None:
+    run = small_run(method)
+    assert session(tmp_path).train([run]) == 0
+    done = read(folder_of(run, tmp_path / "results"))
+    packed = done.results.packed
+    assert packed and packed.accuracy == done.results.accuracy
+    assert packed.file_bytes == (done.folder / MODEL).stat().st_size == sum(packed.parts.values())
+    assert packed.sha256 == sha256_file(done.folder / MODEL)
+    if method != "fp32":
+        assert packed.compression > 8 and packed.audit.coverage == 1
+
+
+def test_all_arms_of_a_seed_start_equal_and_see_equal_batches(tmp_path: Path) -> None:
+    runs = [small_run("fp32"), small_run("bitnet"), small_run("ttq", keep=("conv1",)), small_run("twn", mixup=0.0)]
+    weights, images = set(), set()
+    for run in runs:
+        model = prepare.network(run, CPU, tmp_path)
+        weights.add(b"".join(p.detach().contiguous().numpy().tobytes() for n, p in model.named_parameters() if "quantizer" not in n))
+        batches = prepare.training_batches(prepare.open_data(run), run, CPU)
+        images.add(b"".join(batch.y.numpy().tobytes() for batch in batches.epoch(1)))
+    assert len(weights) == len(images) == 1
+
+
+def test_another_seed_starts_elsewhere(tmp_path: Path) -> None:
+    one, other = (prepare.network(small_run(seed=seed), CPU, tmp_path) for seed in (42, 43))
+    assert not torch.equal(one.conv1.weight, other.conv1.weight)
+
+
+def test_a_student_has_its_teacher_trained_first(tmp_path: Path) -> None:
+    teacher = "bitnet/cifar10/resnet18/fp32/s42"
+    run = small_run("bitnet", teacher=teacher, alpha=0.5)
+    assert session(tmp_path).train([run]) == 0
+    assert (tmp_path / "results/smoke" / teacher / MODEL).exists()
+    history = read(folder_of(run, tmp_path / "results")).history
+    assert len(history.soft_loss) == len(history.hard_loss) == 3
+    for total, hard, soft in zip(history.train_loss, history.hard_loss, history.soft_loss, strict=True):
+        assert total == pytest.approx(0.5 * hard + 0.5 * soft, rel=1e-5)
+
+
+def test_a_lost_teacher_file_is_made_again(tmp_path: Path) -> None:
+    teacher = tmp_path / "results/smoke/bitnet/cifar10/resnet18/fp32/s42" / MODEL
+    session(tmp_path).train([small_run("bitnet", teacher="bitnet/cifar10/resnet18/fp32/s42")])
+    before = sha256_file(teacher)
+    teacher.unlink()
+    assert session(tmp_path).train([small_run("twn", teacher="bitnet/cifar10/resnet18/fp32/s42")]) == 0
+    assert sha256_file(teacher) == before
+
+
+def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:
+    parent = small_run("fp32")
+    session(tmp_path).train([parent])
+    file = folder_of(parent, tmp_path / "results") / MODEL
+    run = small_run("ttq", keep=("first", "last"), start=str(file))
+    trained = prepare.load(file)[0]
+    assert torch.equal(prepare.network(run, CPU, tmp_path).layer1[0].conv1.weight, trained.layer1[0].conv1.weight)
+    session(tmp_path).train([ternary_run := small_run("ttq")])
+    ternary = folder_of(ternary_run, tmp_path / "results") / MODEL
+    with pytest.raises(UsageError, match="only fp32 weights can be a start"):
+        prepare.network(small_run("twn", start=str(ternary)), CPU, tmp_path)
+
+
+def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
+    run = small_run("bitnet", optimizer="adamw", lr=99.0, precision="fp32", weight_decay=1e36)
+    assert session(tmp_path).train([run]) == 0
+    done = read(folder_of(run, tmp_path / "results"))
+    assert done.results.status == "diverged" and done.results.diverged and done.results.packed is None
+    assert session(tmp_path, strict=True).train([run]) == 71
+
+
+def test_finished_runs_are_skipped(tmp_path: Path) -> None:
+    run = small_run()
+    session(tmp_path).train([run])
+    file = folder_of(run, tmp_path / "results") / "results.json"
+    before = file.stat().st_mtime_ns
+    assert session(tmp_path).train([run]) == 0 and file.stat().st_mtime_ns == before
+
+
+def test_results_of_another_grid_are_never_overwritten(tmp_path: Path) -> None:
+    run = small_run()
+    session(tmp_path).train([run])
+    other = run.model_copy(update={"width": 16})
+    assert other.path == run.path
+    with pytest.raises(DataError, match="holds results of another grid"):
+        finished(other, tmp_path / "results")
+    assert session(tmp_path).train([other]) == DataError.exit_code
+    assert finished(run, tmp_path / "results")
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json", "history.json", MODEL])
+def test_a_damaged_result_is_noticed(name: str, tmp_path: Path) -> None:
+    run = small_run()
+    session(tmp_path).train([run])
+    file = folder_of(run, tmp_path / "results") / name
+    content = file.read_bytes()
+    for damaged in (content[: len(content) // 2], content.replace(b"2", b"3", 1)):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError):
+            finished(run, tmp_path / "results")
+
+
+def test_one_failed_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    bad, good = small_run("bitnet", accumulate=2), small_run("twn")
+    assert session(tmp_path).train([bad, good]) == UsageError.exit_code
+    assert finished(good, tmp_path / "results")
+
+
+def test_micro_batches_are_refused_where_they_change_the_mathematics(tmp_path: Path) -> None:
+    run = small_run(accumulate=2)
+    with pytest.raises(UsageError, match="resnet18 normalises over the batch"):
+        one_training(run, tmp_path)
+
+
+def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
+    weights = []
+    for parts in (1, 4):
+        run = small_run("bitnet", model="convnext", width=8, accumulate=parts, precision="fp32", optimizer="adamw", lr=1e-3)
+        training = one_training(run, tmp_path)
+        train_step(training, training.model.train(), next(training.batches.epoch(0)))
+        weights.append(torch.cat([p.detach().flatten() for p in training.model.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=3e-4)
+
+
+def one_training(run: object, folder: Path) -> Training:
+    images = prepare.open_data(run)  # type: ignore[arg-type]
+    batches = prepare.training_batches(images, run, CPU)  # type: ignore[arg-type]
+    return Training(run, prepare.network(run, CPU, folder), batches, CPU, folder)  # type: ignore[arg-type]
+
+
+def test_weight_decay_skips_the_scalars_of_quantizers_but_not_those_of_the_original(tmp_path: Path) -> None:
+    for method, count in (("ttq", 42), ("ttq_legacy", 0), ("bitnet", 0)):
+        run = small_run(method)
+        model = prepare.network(run, CPU, tmp_path)
+        assert len(undecayed(model)) == count
+        groups = build_optimizer(model, run.recipe).param_groups
+        assert sum(len(g["params"]) for g in groups if g["weight_decay"] == 0) == count
+        assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+
+
+def test_the_optimizers_state_lies_like_its_parameters(tmp_path: Path) -> None:
+    training = one_training(small_run("bitnet"), tmp_path)
+    batches = list(training.batches.epoch(0))
+    train_step(training, training.model.train(), batches[0])
+    training.save()
+    again = one_training(small_run("bitnet"), tmp_path)
+    again.resume()
+    for t in (training, again):
+        t.step = 0
+        train_step(t, t.model.train(), batches[1])
+    for one, other in zip(training.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other) and one.stride() == other.stride()
+
+
+def test_learning_rate_of_the_published_schedule() -> None:
+    recipe = Recipe(epochs=300, lr=0.1, warmup_epochs=5, min_lr=1e-5)
+    rates = [lr_at(recipe, epoch, 7, 391) for epoch in range(300)]
+    assert rates[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1]) and rates[5] == pytest.approx(0.1)
+    assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] == pytest.approx(1.28e-5, rel=1e-2)
+    steps = Recipe(epochs=200, lr=0.1, schedule="step", milestones=(100, 150))
+    assert [lr_at(steps, e, 0, 1) for e in (99, 100, 150)] == pytest.approx([0.1, 0.01, 0.001])
+    fine = Recipe(epochs=2, lr=0.1, warmup_epochs=0.5, lr_every="step")
+    assert lr_at(fine, 0, 0, 10) == pytest.approx(0.02) and lr_at(fine, 0, 4, 10) == pytest.approx(0.1)
+    assert 0 < lr_at(fine, 1, 9, 10) < 0.002
+
+
+def test_losses_equal_their_formulas() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 8, 5, generator=generator)
+    y, y_mix = torch.arange(8) % 5, torch.arange(8) % 3
+    log_p = student.log_softmax(1)
+
+    def smoothed(labels: torch.Tensor) -> torch.Tensor:
+        target = torch.full((8, 5), 0.1 / 5).scatter_(1, labels[:, None], 0.9 + 0.1 / 5)
+        return -(target * log_p).sum(1).mean()
+
+    mixed = cross_entropy(student, y, y_mix, 0.3, 0.1)
+    torch.testing.assert_close(mixed, 0.3 * smoothed(y) + 0.7 * smoothed(y_mix))
+    p, q = (teacher / 4).softmax(1), (student / 4).softmax(1)
+    torch.testing.assert_close(distillation_term(student, teacher, 4.0), 16 * (p * (p / q).log()).sum(1).mean())
+    kd = Distillation.model_construct(temperature=4.0, alpha=0.9)
+    loss = loss_of(mixed, student, teacher, kd)
+    torch.testing.assert_close(loss.total, 0.1 * mixed + 0.9 * distillation_term(student, teacher, 4.0))
+
+
+def test_running_out_of_memory_exits_72(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("bitq.train.session.train", full)
+    assert session(tmp_path).train([small_run()]) == 72
+    assert "a smaller batch would be another run" in capsys.readouterr().err
+
+
+def test_a_full_disk_exits_74_and_loses_nothing(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        run = small_run("bitnet")
+        assert session(disk).train([run]) == 74  # two checkpoints of 1.4 MB each do not fit beside a third
+        assert not finished(run, disk / "results") and list((disk / "state" / run.hash).glob("*.safetensors"))
+        subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
+        assert session(disk).train([run]) == 0 and finished(run, disk / "results")
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_shipped_schemas_are_those_of_the_records(name: str) -> None:
+    assert (SCHEMAS / f"{name}.schema.json").read_text() == schema_text(name), "run python -m bitq.results.schema"
+
+
+def test_the_four_files_are_valid_sorted_and_free_of_nan(tmp_path: Path) -> None:
+    import jsonschema
+
+    run = small_run("ttq", teacher="bitnet/cifar10/resnet18/fp32/s42")
+    session(tmp_path).train([run])
+    for name in RECORDS:
+        text = (folder_of(run, tmp_path / "results") / f"{name}.json").read_text()
+        value = json.loads(text)
+        jsonschema.validate(value, json.loads(schema_text(name)))
+        assert "NaN" not in text and text == json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_learns_the_procedural_set(method: str, tmp_path: Path) -> None:
+    run = small_run(method, variant="procedural", epochs=15, mixup=0.0, label_smoothing=0.0)
+    assert session(tmp_path).train([run]) == 0
+    done = finished(run, tmp_path / "results")
+    assert done and done.results.packed and done.results.packed.accuracy >= (90 if method == "fp32" else 80)
