@@ -3,7 +3,7 @@
     python benchmarks/training.py            prints each arm and the ratios
     python benchmarks/training.py --arm fp32 one arm, one number
 
-`conventional` is the loop that most code is written as: PIL transforms, DataLoader with num_workers=0, fp32, NCHW, eager.
+`conventional` is the loop that most code is written as: PIL transforms, DataLoader with num_workers=0, fp32, NCHW.
 `legacy` replaces its layers by the published BitNet arithmetic, operation by operation, on data that is ready.
 """
 
@@ -56,7 +56,7 @@ def ours(method: str) -> float:
 
 
 class LegacyConv(nn.Conv2d):
-    """The published layer: normalise, scale to ±128 without rounding, ternary weights, rescale; every factor in the graph."""
+    """The published layer: normalise, scale to ±128 without rounding, ternary weights, rescale; all in the graph."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.layer_norm(x, x.shape[1:])

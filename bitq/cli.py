@@ -92,7 +92,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say before anything starts: FLOPs, hours on this machine, disk and memory, per study and scale."""
-    from bitq.train.calibrate import plan_studies, plan_table
+    from bitq.grid.plan import plan_table
+    from bitq.train.calibrate import plan_studies
 
     rows = plan_studies(scale or [], study or [], jobs, device)
     emit([r.model_dump() for r in rows], as_json, plan_table(rows))
@@ -100,7 +101,7 @@ def plan(
 
 @app.command()
 def train(
-    runs: Annotated[list[str] | None, typer.Argument(help="Runs of the grid, by id; or describe one with options.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs of the grid, by id; or use options.")] = None,
     scale: ScaleOption = "full",
     study: Annotated[list[str] | None, typer.Option(help="Train all runs of a study.")] = None,
     model: Texts = None,
@@ -147,7 +148,9 @@ def train(
     Finished runs are skipped, interrupted ones go on where they stopped, parents are trained first. Several values of
     an option make a sweep.
     """
-    described = {key: value for key, value in locals().items() if isinstance(value, list) and key not in ("runs", "study")}
+    described = {
+        key: value for key, value in locals().items() if isinstance(value, list) and key not in ("runs", "study")
+    }
     from bitq.grid.adhoc import sweep
     from bitq.grid.select import find_run
     from bitq.grid.select import grid as select
@@ -155,7 +158,7 @@ def train(
     if described and (runs or study):
         raise UsageError(
             f"runs of the grid are fixed, so --{min(described).replace('_', '-')} cannot go with a run or --study; "
-            "describe a run by options alone, for example: bitq train --model resnet18 --dataset cifar10 --method bitnet."
+            "describe a run by options alone: bitq train --model resnet18 --dataset cifar10 --method bitnet."
         )
     chosen = [find_run(name, scale) for name in runs or ()] + (list(select(scale, study)) if study else [])
     chosen += sweep(scale, parsed_options(described)) if described or not chosen else ()
@@ -265,7 +268,11 @@ def export(
         raise UsageError(f"{target} exists; give a name that is free, nothing is overwritten.")
     model, spec = load(source)
     done = write(model, spec, target, packing)
-    emit({"bytes": done.file_bytes, "sha256": done.sha256, "parts": done.parts}, as_json, f"{target}  {done.file_bytes:,} bytes")
+    emit(
+        {"bytes": done.file_bytes, "sha256": done.sha256, "parts": done.parts},
+        as_json,
+        f"{target}  {done.file_bytes:,} bytes",
+    )
 
 
 @data_app.command("fetch")
@@ -282,7 +289,7 @@ def data_import(
     dataset: Annotated[str, typer.Argument(help="Which image set this is.")],
     file: Annotated[Path, typer.Argument(help=".npz with x_train … y_test, Parquet file, or folder of Parquet files.")],
     variant: Annotated[str | None, typer.Option(help="Name for a variant that is not registered.")] = None,
-    provenance: Annotated[str | None, typer.Option(help="Where unregistered data comes from; kept in every result.")] = None,
+    provenance: Annotated[str | None, typer.Option(help="Where unregistered data comes from; kept in results.")] = None,
 ) -> None:
     """Decode a local file into the data folder."""
     from bitq.data.importers import import_set
@@ -292,7 +299,9 @@ def data_import(
 
 
 @data_app.command("info")
-def data_info(dataset: Annotated[str | None, typer.Argument(help="Only this set.")] = None, as_json: Json = False) -> None:
+def data_info(
+    dataset: Annotated[str | None, typer.Argument(help="Only this set.")] = None, as_json: Json = False
+) -> None:
     """Say which image sets are known, which are here, and whether they are whole."""
     from bitq.data.importers import info
 

@@ -1,4 +1,4 @@
-"""Seeds as pure functions of what they are for: no hidden generator, so a resumed run draws what it would have drawn."""
+"""Seeds as pure functions of what they are for: no hidden generator, so a resumed run draws what it would have."""
 
 import hashlib
 

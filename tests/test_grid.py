@@ -86,7 +86,12 @@ def test_every_deviation_has_a_reason() -> None:
 
 @given(st.sampled_from(["seed", "lr", "keep", "width", "settings", "variant", "alpha"]))
 def test_two_runs_that_differ_anywhere_differ_in_hash_and_folder(key: str) -> None:
-    one = {"model": ["resnet18"], "dataset": ["cifar10"], "method": ["ttq"], "teacher": ["bitnet/cifar10/resnet18/fp32/s42"]}
+    one = {
+        "model": ["resnet18"],
+        "dataset": ["cifar10"],
+        "method": ["ttq"],
+        "teacher": ["bitnet/cifar10/resnet18/fp32/s42"],
+    }
     other = {
         "seed": [7], "lr": [0.05], "keep": [("conv1",)], "width": [32], "settings": [{"threshold": 0.1}],
         "variant": ["cifar10-q5"], "alpha": [0.5],
@@ -103,7 +108,13 @@ def test_the_hash_follows_the_parent() -> None:
 
 
 def test_several_values_make_a_sweep() -> None:
-    options = {"model": ["resnet18"], "dataset": ["cifar10"], "method": ["bitnet", "ttq"], "keep": [(), ("conv1",)], "seed": [1, 2, 3]}
+    options = {
+        "model": ["resnet18"],
+        "dataset": ["cifar10"],
+        "method": ["bitnet", "ttq"],
+        "keep": [(), ("conv1",)],
+        "seed": [1, 2, 3],
+    }
     runs = sweep("smoke", options)
     assert len(runs) == len({r.hash for r in runs}) == 12
 
@@ -139,9 +150,15 @@ def test_names_that_do_not_exist_are_refused_with_what_is_allowed() -> None:
         (lambda: grid("ful"), "Did you mean 'full'"),
         (lambda: grid("full", ["bitnett"]), "Did you mean 'bitnet'"),
         (lambda: Selection(seeds=[43]).of(expand("bitnet", "full")), "unknown seed 43; allowed: 123, 42, 456"),
-        (lambda: find_run("bitnet/cifar10/resnet18/fp32/s43", "full"), "Did you mean 'bitnet/cifar10/resnet18/fp32/s42'"),
+        (
+            lambda: find_run("bitnet/cifar10/resnet18/fp32/s43", "full"),
+            "Did you mean 'bitnet/cifar10/resnet18/fp32/s42'",
+        ),
         (lambda: sweep("full", {"model": ["resnet18"], "dataset": ["cifar10"]}), "a run needs --method"),
-        (lambda: sweep("full", {"model": ["r"], "dataset": ["cifar1"], "method": ["fp32"]}), "unknown data set 'cifar1'"),
+        (
+            lambda: sweep("full", {"model": ["r"], "dataset": ["cifar1"], "method": ["fp32"]}),
+            "unknown data set 'cifar1'",
+        ),
     ):
         with pytest.raises(UsageError, match=words.replace("(", r"\(")):
             call()
@@ -168,13 +185,18 @@ def test_a_study_that_breaks_its_promise_is_refused(tmp_path: Path, monkeypatch:
         (tmp_path / folder).mkdir()
     (tmp_path / "scales/smoke.yaml").write_text("scale: smoke\nsummary: s\nvariants: {mnist: procedural}\n")
     body = "study: s\ntitle: t\nruns: {n}\ndistilled: 0\ndatasets: {{mnist: {{}}}}\nphases:\n"
-    phase = "  - {phase: a, title: t, runs: %s, blocks: [{models: [resnet18], datasets: [mnist], seeds: [1, 2], arms: [%s]}]}\n"
+    block = "{models: [resnet18], datasets: [mnist], seeds: [1, 2], arms: [%s]}"
+    phase = "  - {phase: a, title: t, runs: %s, blocks: [" + block + "]}\n"
     monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
     for name, text, words in (
         ("three", body.format(n=3) + phase % (3, "{method: fp32}"), "expands to 2 runs but promises 3"),
         ("total", body.format(n=3) + phase % (2, "{method: fp32}"), "2 runs, 0 of them distilled, but promises 3"),
         ("typo", body.format(n=2) + phase % (2, "{methd: fp32}"), "no key 'phases.0.blocks.0.arms.0.methd'"),
-        ("orphan", body.format(n=2) + phase % (2, "{method: fp32, teacher: fp32/s9}"), "no run 's/mnist/resnet18/fp32/s9'"),
+        (
+            "orphan",
+            body.format(n=2) + phase % (2, "{method: fp32, teacher: fp32/s9}"),
+            "no run 's/mnist/resnet18/fp32/s9'",
+        ),
         ("twins", body.format(n=4) + phase % (4, "{method: fp32}, {method: fp32, settings: {a: 1}}"), "share the id"),
     ):
         (tmp_path / f"studies/{name}.yaml").write_text(text)

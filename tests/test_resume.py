@@ -69,7 +69,9 @@ def test_twenty_kills_end_with_the_same_bytes(method: str, optimizer: str, tmp_p
 
 @pytest.mark.slow
 def test_a_killed_distilled_run_with_dropout_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    run = small_run("bitnet", model="efficientnet_b0", teacher="bitnet/cifar10/resnet18/fp32/s42", augment="full", width=16)
+    run = small_run(
+        "bitnet", model="efficientnet_b0", teacher="bitnet/cifar10/resnet18/fp32/s42", augment="full", width=16
+    )
     straight = digest_uninterrupted(run, tmp_path / "straight")
     assert digest_after_kills(run, tmp_path / "killed", [20 + STEPS + 3]) == straight
 
@@ -100,7 +102,9 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
     assert os.WEXITSTATUS(in_child(work)) == Preempted.exit_code
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, folder = small_run("ttq"), tmp_path / "state" / small_run("ttq").hash
     straight = digest_uninterrupted(run, tmp_path / "straight")
     train_until_killed(run, tmp_path, 2 * STEPS + 1)

@@ -42,7 +42,11 @@ def test_all_arms_of_a_seed_start_equal_and_see_equal_batches(tmp_path: Path) ->
     weights, images = set(), set()
     for run in runs:
         model = prepare.network(run, CPU, tmp_path)
-        weights.add(b"".join(p.detach().contiguous().numpy().tobytes() for n, p in model.named_parameters() if "quantizer" not in n))
+        weights.add(
+            b"".join(
+                p.detach().contiguous().numpy().tobytes() for n, p in model.named_parameters() if "quantizer" not in n
+            )
+        )
         batches = prepare.training_batches(prepare.open_data(run), run, CPU)
         images.add(b"".join(batch.y.numpy().tobytes() for batch in batches.epoch(1)))
     assert len(weights) == len(images) == 1
@@ -140,7 +144,9 @@ def test_micro_batches_are_refused_where_they_change_the_mathematics(tmp_path: P
 def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
     weights = []
     for parts in (1, 4):
-        run = small_run("bitnet", model="convnext", width=8, accumulate=parts, precision="fp32", optimizer="adamw", lr=1e-3)
+        run = small_run(
+            "bitnet", model="convnext", width=8, accumulate=parts, precision="fp32", optimizer="adamw", lr=1e-3
+        )
         training = one_training(run, tmp_path)
         train_step(training, training.model.train(), next(training.batches.epoch(0)))
         weights.append(torch.cat([p.detach().flatten() for p in training.model.parameters()]))
@@ -208,7 +214,9 @@ def test_losses_equal_their_formulas() -> None:
     torch.testing.assert_close(loss.total, 0.1 * mixed + 0.9 * distillation_term(student, teacher, 4.0))
 
 
-def test_running_out_of_memory_exits_72(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_out_of_memory_exits_72(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from bitq.data.images import decode_image
+from bitq.data.images import decode_images
 from bitq.data.registry import Variant
 from bitq.data.store import Pixels
 from bitq.errors import DataError
@@ -118,7 +118,8 @@ def read_tiny_imagenet(files: Files, of: Variant) -> Decoded:
         test = _val_members(_text(archive, f"{root}val/val_annotations.txt", name), ids)
         arrays: dict[str, Pixels] = {}
         for split, members in (("train", train), ("test", test)):
-            arrays[f"x_{split}"] = _decode_all(archive, [path for path, _ in members], name, of.shape(split))
+            images = ((f"{path} in {name}", archive.read(path)) for path, _ in members)
+            arrays[f"x_{split}"] = decode_images(images, len(members), of.channels)
             arrays[f"y_{split}"] = np.array([label for _, label in members], np.uint8)
     return arrays, tuple(words.get(wnid, wnid) for wnid in ids)
 
@@ -153,20 +154,6 @@ def _val_members(annotations: str, ids: Sequence[str]) -> list[tuple[str, int]]:
     rows = (line.split("\t") for line in annotations.splitlines())
     members = [(f"tiny-imagenet-200/val/images/{row[0]}", labels[row[1]]) for row in rows]
     return sorted(members, key=lambda member: (member[1], member[0]))
-
-
-def _decode_all(archive: zipfile.ZipFile, paths: Sequence[str], name: str, shape: tuple[int, int, int, int]) -> Pixels:
-    if len(paths) != shape[0]:
-        raise DataError(
-            f"{name} is not the official archive: it has {len(paths)} images where {shape[0]} are expected."
-        )
-    images = np.empty(shape, np.uint8)
-    for index, path in enumerate(paths):
-        image = decode_image(archive.read(path), shape[3], f"{path} in {name}")
-        if image.shape != shape[1:]:
-            raise DataError(f"{path} in {name} has shape {image.shape}, expected {shape[1:]}.")
-        images[index] = image
-    return images
 
 
 def read_idx(files: Files, of: Variant) -> Decoded:

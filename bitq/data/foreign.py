@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bitq.data.images import decode_image
+from bitq.data.images import decode_images
 from bitq.data.store import ARRAYS
 from bitq.errors import DataError, UsageError
 
@@ -68,7 +68,8 @@ def read_parquet(place: Path, channels: int) -> Content:
                 f"{place} has no {split} images; give a folder with train-*.parquet and test-*.parquet (or "
                 f"validation-*.parquet), or a file with a column `split`."
             )
-        arrays[f"x_{split}"] = _decode_all([blob for blob, _ in found], channels, f"{split} image {{}} of {place}")
+        images = ((f"{split} image {index} of {place}", blob) for index, (blob, _) in enumerate(found))
+        arrays[f"x_{split}"] = decode_images(images, len(found), channels)
         arrays[f"y_{split}"] = np.array([label for _, label in found])
     return arrays, names
 
@@ -117,16 +118,3 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
         return tuple(map(str, json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]))
     except (KeyError, ValueError, TypeError):
         return None
-
-
-def _decode_all(blobs: Sequence[bytes], channels: int, where: str) -> np.ndarray[Any, Any]:
-    first = decode_image(blobs[0], channels, where.format(0))
-    images = np.empty((len(blobs), *first.shape), np.uint8)
-    for index, blob in enumerate(blobs):
-        image = decode_image(blob, channels, where.format(index))
-        if image.shape != first.shape:
-            raise DataError(
-                f"{where.format(index)} has shape {image.shape}, the first one {first.shape}; all must agree."
-            )
-        images[index] = image
-    return images

@@ -32,6 +32,7 @@ from bitq.rng import derive
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+Arrays = Mapping[str, Pixels]
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -47,7 +48,7 @@ class ImageSet:
     variant: Variant
 
 
-def describe(arrays: Mapping[str, Pixels]) -> tuple[ArrayRecord, ...]:
+def describe(arrays: Arrays) -> tuple[ArrayRecord, ...]:
     """Name, dtype, shape and sha256 of each array, in the order of ARRAYS."""
     return tuple(
         (name, arrays[name].dtype.name, arrays[name].shape, sha256(np.ascontiguousarray(arrays[name]).data))
@@ -55,7 +56,7 @@ def describe(arrays: Mapping[str, Pixels]) -> tuple[ArrayRecord, ...]:
     )
 
 
-def arrays_digest(arrays: Mapping[str, Pixels]) -> str:
+def arrays_digest(arrays: Arrays) -> str:
     """The digest of a set: sha256 of the canonical JSON of its description."""
     return sha256(canonical_json(describe(arrays)))
 
@@ -130,7 +131,7 @@ def first_of_each_class(labels: Pixels, subset: Variant) -> Indices:
     return np.sort(np.concatenate(chosen))
 
 
-def write_set(whole: Variant, arrays: Mapping[str, Pixels], names: tuple[str, ...] | None, data_dir: Path) -> Path:
+def write_set(whole: Variant, arrays: Arrays, names: tuple[str, ...] | None, data_dir: Path) -> Path:
     """Store a decoded set; its folder appears complete or not at all, and replaces a damaged one."""
     _check_fit(whole, arrays)
     found = describe(arrays)
@@ -150,7 +151,7 @@ def write_set(whole: Variant, arrays: Mapping[str, Pixels], names: tuple[str, ..
     return folder
 
 
-def _check_fit(whole: Variant, arrays: Mapping[str, Pixels]) -> None:
+def _check_fit(whole: Variant, arrays: Arrays) -> None:
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if x.shape != whole.shape(split) or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from bitq.grid.run import Run
-from bitq.grid.study import study
 from bitq.grid.study import studies as study_names
+from bitq.grid.study import study
 
 
 def row(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from bitq.data.registry import variant
 from bitq.errors import UsageError
-from bitq.grid.run import Data, Distillation, Parent, Recipe, Run
+from bitq.grid.run import Data, Distillation, Parent, Precision, Recipe, Run
 from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Study, explain, scale, study
 
 
@@ -41,8 +41,8 @@ class _Grid:
         runs = [run for block in phase.blocks for run in self._expand_block(phase, block)]
         if len(runs) != phase.runs:
             raise UsageError(
-                f"phase {phase.phase} of study {self.study.study!r} expands to {len(runs)} runs but promises {phase.runs}; "
-                f"mend its blocks or its `runs:`."
+                f"phase {phase.phase} of study {self.study.study!r} expands to {len(runs)} runs "
+                f"but promises {phase.runs}; mend its blocks or its `runs:`."
             )
         return runs
 
@@ -107,7 +107,7 @@ def build_run(
     distillation: Distillation | None,
     start: Parent | None,
     base_recipe: Overrides,
-    precision: str = "bf16",
+    precision: Precision = "bf16",
     width: int | None = None,
     data_variant: str | None = None,
 ) -> Run:

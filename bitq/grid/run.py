@@ -7,6 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bitq.io import canonical_json, sha256
 
+Stem = Literal["cifar", "imagenet"]
+Norm = Literal["none", "layer"]
+Precision = Literal["fp32", "bf16"]
+
 
 class Frozen(BaseModel):
     """A record that cannot change and knows all its keys."""
@@ -87,15 +91,15 @@ class Run(Frozen):
     data: Data
     model: str
     width: int = Field(default=64, ge=1)  # channels of the first stage; 64 is the published network
-    stem: Literal["cifar", "imagenet"] = "cifar"
-    norm: Literal["none", "layer"] = "none"  # per-sample normalisation in front of every convolution and linear layer
+    stem: Stem = "cifar"
+    norm: Norm = "none"  # per-sample normalisation in front of every convolution and linear layer
     method: str
     settings: dict[str, Any] = Field(default_factory=dict)  # arguments of the method's quantizer
     keep: tuple[str, ...] = ()  # layers left in full precision: modes of the model's adapter, or globs
     distillation: Distillation | None = None
     start: Parent | None = None  # initial weights, if not drawn from the seed
     recipe: Recipe = Recipe()
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Precision = "bf16"
     seed: int = Field(ge=0)
     tag: str = ""  # tells apart arms whose difference has no name of its own
 

@@ -1,7 +1,8 @@
 """Find runs: by study, scale, phase, method, seed, or by name."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from operator import attrgetter
 
 from bitq.errors import one_of
 from bitq.grid.expand import expand
@@ -22,18 +23,28 @@ class Selection:
     def of(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
         """The selected runs; a value that no run has is refused by name."""
         for kind, wanted, value in (
-            ("phase", self.phases, lambda run: run.phase),
-            ("dataset", self.datasets, lambda run: run.data.dataset),
-            ("model", self.models, lambda run: run.model),
-            ("method", self.methods, lambda run: run.method),
-            ("seed", self.seeds, lambda run: run.seed),
+            ("phase", self.phases, _phase),
+            ("data set", self.datasets, _dataset),
+            ("model", self.models, _model),
+            ("method", self.methods, _method),
+            ("seed", self.seeds, _seed),
         ):
-            present = {value(run) for run in runs}
-            for name in wanted:
-                if name not in present:
-                    raise one_of(kind, name, present)
-            runs = tuple(run for run in runs if not wanted or value(run) in wanted)
+            runs = _having(runs, kind, wanted, value)
         return runs
+
+
+def _having(
+    runs: tuple[Run, ...], kind: str, wanted: Collection[object], value: Callable[[Run], object]
+) -> tuple[Run, ...]:
+    present = {value(run) for run in runs}
+    for name in wanted:
+        if name not in present:
+            raise one_of(kind, name, present)
+    return tuple(run for run in runs if not wanted or value(run) in wanted)
+
+
+_phase, _dataset, _model = attrgetter("phase"), attrgetter("data.dataset"), attrgetter("model")
+_method, _seed = attrgetter("method"), attrgetter("seed")
 
 
 def grid(scale: str, study_names: Collection[str] = (), selection: Selection | None = None) -> tuple[Run, ...]:

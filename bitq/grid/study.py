@@ -1,5 +1,6 @@
 """Studies and scales as YAML: what a research question consists of, and how large to ask it."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,20 +9,20 @@ import yaml
 from pydantic import Field, ValidationError
 
 from bitq.errors import DataError, UsageError, one_of
-from bitq.grid.run import Frozen
+from bitq.grid.run import Frozen, Norm, Precision, Stem
 from bitq.paths import config_dir
 
 Overrides = dict[str, Any]  # a part of a recipe, checked when the run is built
 
 
 class Arm(Frozen):
-    """One way to treat a network. `teacher` and `start` name a parent as [study:]arm/seed, {seed} being the run's own."""
+    """One way to treat a network. `teacher` and `start` name a parent as [study:]arm/seed; {seed} is the run's own."""
 
     method: str
     settings: Overrides = {}
     keep: tuple[str, ...] = ()
-    norm: str = "none"
-    stem: str = "cifar"
+    norm: Norm = "none"
+    stem: Stem = "cifar"
     teacher: str | None = None
     start: str | None = None
     recipe: Overrides = {}
@@ -62,7 +63,7 @@ class Study(Frozen):
     title: str
     runs: int
     distilled: int
-    precision: str = "bf16"
+    precision: Precision = "bf16"
     recipe: Overrides = {}
     datasets: dict[str, Overrides]  # per data set: its part of the recipe
     distillation: Overrides = {}
@@ -116,7 +117,8 @@ def _names(folder: str) -> tuple[str, ...]:
 def _read(record: type[Record], kind: str, folder: str, name: str) -> Record:
     if name not in _names(folder):
         raise one_of(kind, name, _names(folder))
-    return _parse(record, config_dir() / folder / f"{name}.yaml")
+    parsed: Record = _parse(record, config_dir() / folder / f"{name}.yaml")
+    return parsed
 
 
 @cache
@@ -147,6 +149,6 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )

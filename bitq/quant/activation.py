@@ -40,7 +40,7 @@ class _RoundToInt8(torch.autograd.Function):
         return codes.to(_compute_dtype(x))
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         (inverse,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return (grad * inverse.to(grad.dtype)).to(ctx.dtype), None  # type: ignore[attr-defined]
 

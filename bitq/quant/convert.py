@@ -44,7 +44,7 @@ def wrap(layer: nn.Conv2d | nn.Linear, quantizer: Quantizer, activation: Activat
     dims = CONV_DIMS if isinstance(layer, nn.Conv2d) else LINEAR_DIMS
     layer.__class__ = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
     layer.quantizer = quantizer
-    layer.activation = activation(dims) if activation else None
+    layer.activation = activation(dims) if activation else None  # type: ignore[assignment]
     layer.norm = norm  # type: ignore[assignment]
 
 

@@ -21,7 +21,8 @@ class QuantConv2d(nn.Conv2d):
         return quantized_forward(self, x, self._convolve)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self._conv_forward(x, weight, bias)
+        y: Tensor = self._conv_forward(x, weight, bias)
+        return y
 
 
 class QuantLinear(nn.Linear):
@@ -41,7 +42,7 @@ QuantLayer = QuantConv2d | QuantLinear
 def quantized_forward(layer: QuantLayer, x: Tensor, product: Callable[..., Tensor]) -> Tensor:
     """The arithmetic of every quantized layer; `product` is its convolution or matrix product.
 
-    With quantized activations the product runs over codes and the scales follow it, y = product(codes, grid)·step·scale,
+    With quantized activations the product runs over codes and the scales follow, y = product(codes, grid)·step·scale,
     so that with integer grids the sums are exact in fp32 below 2²⁴ and an integer kernel can equal them.
     """
     if layer.norm:

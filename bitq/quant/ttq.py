@@ -74,7 +74,7 @@ class _TtqFunction(torch.autograd.Function):
         return wp * positive - wn * negative
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         weight, wp, wn, delta = ctx.saved_tensors  # type: ignore[attr-defined]
         positive, negative = _regions(weight, delta)
         region_scale = torch.where(positive, wp, torch.where(negative, wn, torch.ones_like(wp)))

@@ -1,4 +1,4 @@
-"""The published study's "TTQ", arithmetic unchanged: TWN's threshold, frozen at its first value, and softplus scales."""
+"""The published study's "TTQ", arithmetic unchanged: TWN's threshold, frozen at its first value; softplus scales."""
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,6 @@ class _LegacyFunction(torch.autograd.Function):
         return wp * positive - wn * negative
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         positive, negative = ctx.saved_tensors  # type: ignore[attr-defined]
         return grad, (grad * positive).sum(), -(grad * negative).sum(), None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bitq.errors import DataError
 from bitq.grid.run import Frozen, Run
@@ -10,6 +11,9 @@ from bitq.results.schema import Env, History, Results, parse
 
 MODEL = "model.safetensors"
 DIGESTED = ("config.json", "results.json", "history.json", MODEL)
+
+
+Record = TypeVar("Record", bound=Frozen)
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,21 @@ def publish(folder: Path, run: Run, results: Results, history: History, env: Env
 
 def read(folder: Path) -> Finished:
     """Read a run and check that its files belong together; the model file may be absent."""
-    config: Run = _load(folder, "config")
-    results: Results = _load(folder, "results")
-    history: History = _load(folder, "history")
-    env: Env = _load(folder, "env")
-    finished = Finished(folder, config, results, history, env)
+    finished = Finished(
+        folder,
+        _load(folder, "config", Run),
+        _load(folder, "results", Results),
+        _load(folder, "history", History),
+        _load(folder, "env", Env),
+    )
     for problem in _problems(finished):
         raise DataError(f"{folder}: {problem}; delete the folder and train the run again.")
     return finished
 
 
-def _load(folder: Path, name: str) -> Frozen:
+def _load(folder: Path, name: str, kind: type[Record]) -> Record:
     path = folder / f"{name}.json"
-    record: Frozen = parse(name, read_json(path), path)
+    record = parse(kind, read_json(path), path)
     if name in ("config", "history") and path.read_bytes() != text(record):
         raise DataError(f"{path} is not the text that bitq writes; delete the run's folder and train it again.")
     return record

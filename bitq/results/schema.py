@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -138,10 +138,13 @@ def _adapter(name: str) -> TypeAdapter[Frozen]:
     return TypeAdapter(RECORDS[name])
 
 
-def parse(name: str, value: Any, where: Path) -> Any:
+Record = TypeVar("Record", bound=Frozen)
+
+
+def parse(kind: type[Record], value: Any, where: Path) -> Record:
     """Check a decoded JSON file against its record."""
     try:
-        return RECORDS[name].model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         raise DataError(f"{where}: {explain(error)} Delete the run's folder and train it again.") from error
 

@@ -36,7 +36,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path, run_hash: str) -> Checkpoint | None:
-    """The latest whole checkpoint of this run; None if it never wrote one. Damage never means to start over silently."""
+    """The latest whole checkpoint of this run; None if it never wrote one. Damage never means to start over."""
     problems = []
     for name in (CURRENT, PREVIOUS):
         if not (folder / name).exists():

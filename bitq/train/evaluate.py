@@ -25,8 +25,8 @@ def evaluate_file(path: Path, dataset: str | None, variant: str | None, device: 
     found = find_variant(dataset, variant)
     if (found.classes, found.channels) != (spec["classes"], spec["channels"]):
         raise UsageError(
-            f"{path} tells {spec['classes']} classes of {spec['channels']}-channel images apart, {dataset}/{variant} has "
-            f"{found.classes} of {found.channels}; evaluate it on {spec['dataset']}."
+            f"{path} tells {spec['classes']} classes of {spec['channels']}-channel images apart, {dataset}/{variant} "
+            f"has {found.classes} of {found.channels}; evaluate it on {spec['dataset']}."
         )
     on = machine(device)
     on.prepare()

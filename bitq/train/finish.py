@@ -15,7 +15,7 @@ from bitq.grid.run import Run
 from bitq.io import sha256
 from bitq.results.folder import MODEL, folder_of, publish, text
 from bitq.results.schema import Env, History, Packed, Results
-from bitq.train.device import Machine, code_sha256, fingerprint, versions
+from bitq.train.device import code_sha256, fingerprint, versions
 from bitq.train.loop import Training
 from bitq.train.prepare import spec_of
 
@@ -58,7 +58,9 @@ def results_of(training: Training, history: History, packed: Packed | None, in_m
     """The record of what this run must reproduce."""
     run, curve = training.run, history.test_accuracy
     if packed and in_memory and (packed.correct, packed.images) != (in_memory.correct, in_memory.total):
-        raise Bug(f"{run.id}: the packed file gets {packed.correct} images right, the network in memory {in_memory.correct}.")
+        raise Bug(
+            f"{run.id}: the packed file gets {packed.correct} images right, the network in memory {in_memory.correct}."
+        )
     return Results(
         id=run.id,
         hash=run.hash,
@@ -107,4 +109,3 @@ def env_of(training: Training, seconds: float) -> Env:
         versions=versions(),
         code_sha256=code_sha256(),
     )
-

@@ -48,7 +48,7 @@ class Training:
     def __post_init__(self) -> None:
         refuse_nonsense(self.run, self.model)
         self.optimizer = build_optimizer(self.model, self.run.recipe)
-        self.names = {parameter: name for name, parameter in self.model.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         self.sums = torch.zeros(5, dtype=torch.float64, device=self.machine.device)
 
     @property
@@ -94,8 +94,8 @@ def refuse_nonsense(run: Run, model: nn.Module) -> None:
     batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if run.recipe.accumulate > 1 and batch_norm:
         raise UsageError(
-            f"accumulate={run.recipe.accumulate} was given, but {run.model} normalises over the batch, so micro-batches "
-            f"would train another network; allowed: 1, or a model without batch normalisation such as convnext."
+            f"accumulate={run.recipe.accumulate} was given, but {run.model} normalises over the batch, so "
+            "micro-batches would train another network; allowed: 1, or a model without that, such as convnext."
         )
 
 

@@ -22,7 +22,9 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adamw":
         return AdamW(groups, lr=recipe.lr, fused=True)
-    return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True)
+    return SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True
+    )
 
 
 def undecayed(model: nn.Module) -> set[str]:
@@ -38,7 +40,12 @@ def undecayed(model: nn.Module) -> set[str]:
 
 def optimizer_state(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
     """The state by parameter name."""
-    return {f"{names[p]}/{key}": value for p, state in optimizer.state.items() for key, value in state.items() if value is not None}
+    return {
+        f"{names[p]}/{key}": value
+        for p, state in optimizer.state.items()
+        for key, value in state.items()
+        if value is not None
+    }
 
 
 def restore_optimizer(optimizer: Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]) -> None:

@@ -62,7 +62,9 @@ def start_from(model: nn.Module, parent: Parent, run: Run, results: Path) -> Non
     """Copy the weights of a float parent."""
     source, spec = load(parent_file(parent, run, results))
     if spec["method"] != "fp32":
-        raise UsageError(f"{run.id} starts from {parent.id}, a {spec['method']} network; only fp32 weights can be a start.")
+        raise UsageError(
+            f"{run.id} starts from {parent.id}, a {spec['method']} network; only fp32 weights can be a start."
+        )
     missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
     odd = [name for name in [*missing, *unexpected] if not name.endswith("num_batches_tracked")]
     if odd:
@@ -76,7 +78,9 @@ def teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
     parent = run.distillation.teacher
     model, spec = load(parent_file(parent, run, results))
     if spec["classes"] != run.data.classes:
-        raise UsageError(f"{parent.id} tells {spec['classes']} classes apart, {run.id} {run.data.classes}; take another teacher.")
+        raise UsageError(
+            f"{parent.id} tells {spec['classes']} classes apart, {run.id} {run.data.classes}; take another teacher."
+        )
     model.requires_grad_(False).eval()
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

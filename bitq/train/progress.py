@@ -46,7 +46,9 @@ class Progress:
 
     def _line(self, done: float) -> str:
         left = self.seconds / max(done - self.first_epoch, 1e-9) * (self.epochs - done)
-        return f"{self.title}  epoch {done:.1f}/{self.epochs}  {self.accuracy}{self.rate:.0f} images/s  {clock(left)} left"
+        return (
+            f"{self.title}  epoch {done:.1f}/{self.epochs}  {self.accuracy}{self.rate:.0f} images/s  {clock(left)} left"
+        )
 
     def _write(self, text: str) -> None:
         self.stream.write(text)

@@ -56,7 +56,9 @@ class Session:
             return error.exit_code
         except Exception:
             traceback.print_exc()
-            print(f"bitq: {run.id} failed on a bug, see above; its state is kept in {self._folder(run)}.", file=sys.stderr)
+            print(
+                f"bitq: {run.id} failed on a bug, see above; its state is kept in {self._folder(run)}.", file=sys.stderr
+            )
             return Bug.exit_code
         return 0
 
@@ -122,4 +124,5 @@ def _summary(outcome: Results, seconds: float) -> str:
     if outcome.packed is None:
         return f"diverged: {_where(outcome)}"
     packed = outcome.packed
-    return f"{packed.accuracy:.2f} % from {packed.file_bytes:,} bytes ({packed.compression:.1f}× smaller), {clock(seconds)}"
+    size = f"{packed.file_bytes:,} bytes ({packed.compression:.1f}× smaller)"
+    return f"{packed.accuracy:.2f} % from {size}, {clock(seconds)}"

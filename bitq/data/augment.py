@@ -1,0 +1,127 @@
+"""Augmentation of whole batches on the device. What to do to which image is an argument: nothing here draws by itself.
+
+Images are uint8, (B, H, W, C), until `Normalise` makes them float32.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green, blue
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+ERASE_SHARE = 0.5  # of the images
+ERASE_AREA = (0.02, 0.33)  # of an image
+ERASE_RATIO = (0.3, 3.3)  # height to width
+ERASE_ATTEMPTS = 10  # to find a box that fits
+
+LEVEL = 9 / 30  # RandAugment's magnitude 9 of 0 to 30
+ROUNDS = 2  # operations per image
+
+
+class Normalise:
+    """uint8 to float32: (x / 255 - mean) / std; a grey image takes the average of the three constants."""
+
+    def __init__(self, normalisation: str, channels: int, size: int, device: torch.device | str) -> None:
+        mean, std = torch.tensor(HALF if normalisation == "half" else IMAGENET, dtype=torch.float64, device=device)
+        if channels == 1:
+            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        # One row of pixels as a vector: the innermost loop is then long enough to be fast.
+        self.scale = (1 / (255 * std)).repeat(size).float()
+        self.shift = (-mean / std).repeat(size).float()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalised images, still (B, H, W, C)."""
+        return torch.addcmul(self.shift, x.flatten(2).float(), self.scale).view(x.shape)
+
+
+def crop_and_flip(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, pad: int) -> Tensor:
+    """Cut each image out of its zero-padded self at (top, left), then mirror those with `flip`."""
+    count, height, width, channels = x.shape
+    padded = functional.pad(x, (0, 0, pad, pad, pad, pad))
+    column = torch.arange(width, device=x.device)
+    rows = top[:, None] + torch.arange(height, device=x.device)
+    columns = left[:, None] + torch.where(flip[:, None], width - 1 - column, column)
+    images = torch.arange(count, device=x.device)[:, None, None] * padded.shape[1]
+    pixels = (images + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]
+    return padded.view(-1, channels).index_select(0, pixels.flatten()).view(x.shape)
+
+
+def erasing_boxes(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random erasing: (count, 4) of top, left, height, width; half of the boxes are empty."""
+    area = size**2 * _uniform(*ERASE_AREA, (count, ERASE_ATTEMPTS), generator)
+    ratio = _uniform(*map(math.log, ERASE_RATIO), (count, ERASE_ATTEMPTS), generator).exp()
+    sides = torch.stack([(area * ratio).sqrt().round(), (area / ratio).sqrt().round()], dim=2)
+    fits = (sides < size).all(2)
+    sides = sides[torch.arange(count), fits.int().argmax(1)]  # of the first attempt that fits
+    corner = (torch.rand(count, 2, generator=generator) * (size - sides + 1)).floor()
+    erased = fits.any(1) & (torch.rand(count, generator=generator) < ERASE_SHARE)
+    return torch.cat([corner, sides * erased[:, None]], dim=1).long()
+
+
+def _uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def erase(x: Tensor, boxes: Tensor) -> Tensor:
+    """Set the boxes to zero."""
+    top, left, height, width = boxes.T[:, :, None]
+    row, column = torch.arange(x.shape[1], device=x.device), torch.arange(x.shape[2], device=x.device)
+    inside = ((row >= top) & (row < top + height))[:, :, None] & ((column >= left) & (column < left + width))[:, None]
+    return x.masked_fill(inside[..., None], 0)
+
+
+def rand_augment(x: Tensor, operations: Tensor, signs: Tensor) -> Tensor:
+    """RandAugment: the operations (B, ROUNDS) of each image in turn, stronger or weaker by its sign of ±1.
+
+    Both tell what to do on the host, so they stay there; images with equal work are done together.
+    """
+    x = x.permute(0, 3, 1, 2).clone()
+    work = operations * 2 + (signs > 0)
+    for now in work.T:
+        for kind in now.unique().tolist():
+            members = (now == kind).nonzero()[:, 0].to(x.device)
+            x[members] = OPERATIONS[kind // 2](x[members], 1 if kind % 2 else -1)
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _with(name: str, **settings: Any) -> Tensor:
+    """A function of torchvision, imported at its first use: only these recipes need it."""
+    import torchvision.transforms.v2.functional as transforms
+
+    result: Tensor = getattr(transforms, name)(**settings)
+    return result
+
+
+def _shear(x: Tensor, degrees: list[float]) -> Tensor:
+    return _with("affine", inpt=x, angle=0.0, translate=[0, 0], scale=1.0, shear=degrees, center=[0, 0])
+
+
+def _translate(x: Tensor, right: int, down: int) -> Tensor:
+    return _with("affine", inpt=x, angle=0.0, translate=[right, down], scale=1.0, shear=[0.0, 0.0])
+
+
+SHEAR = math.degrees(math.atan(0.3 * LEVEL))
+SHIFT = 150 / 331 * LEVEL  # of the side
+ENHANCE = 0.9 * LEVEL
+
+OPERATIONS: tuple[Callable[[Tensor, int], Tensor], ...] = (
+    lambda x, sign: x,
+    lambda x, sign: _shear(x, [sign * SHEAR, 0.0]),
+    lambda x, sign: _shear(x, [0.0, sign * SHEAR]),
+    lambda x, sign: _translate(x, sign * int(SHIFT * x.shape[3]), 0),
+    lambda x, sign: _translate(x, 0, sign * int(SHIFT * x.shape[2])),
+    lambda x, sign: _with("rotate", inpt=x, angle=sign * 30 * LEVEL),
+    lambda x, sign: _with("adjust_brightness", inpt=x, brightness_factor=1 + sign * ENHANCE),
+    lambda x, sign: _with("adjust_saturation", inpt=x, saturation_factor=1 + sign * ENHANCE),
+    lambda x, sign: _with("adjust_contrast", inpt=x, contrast_factor=1 + sign * ENHANCE),
+    lambda x, sign: _with("adjust_sharpness", inpt=x, sharpness_factor=1 + sign * ENHANCE),
+    lambda x, sign: _with("posterize", inpt=x, bits=8 - round(4 * LEVEL)),
+    lambda x, sign: _with("solarize", inpt=x, threshold=255 * (1 - LEVEL)),
+    lambda x, sign: _with("autocontrast", inpt=x),
+    lambda x, sign: _with("equalize", inpt=x),
+)
