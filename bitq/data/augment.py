@@ -54,7 +54,7 @@ def crop_and_flip(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, pad: int) 
 def erasing_boxes(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Random erasing: (count, 4) of top, left, height, width; half of the boxes are empty."""
     area = size**2 * _uniform(*ERASE_AREA, (count, ERASE_ATTEMPTS), generator)
-    ratio = _uniform(*map(math.log, ERASE_RATIO), (count, ERASE_ATTEMPTS), generator).exp()
+    ratio = _uniform(math.log(ERASE_RATIO[0]), math.log(ERASE_RATIO[1]), (count, ERASE_ATTEMPTS), generator).exp()
     sides = torch.stack([(area * ratio).sqrt().round(), (area / ratio).sqrt().round()], dim=2)
     fits = (sides < size).all(2)
     sides = sides[torch.arange(count), fits.int().argmax(1)]  # of the first attempt that fits

@@ -14,6 +14,13 @@ from bitq.grid.run import Recipe
 from bitq.rng import derive
 
 HELD_OUT_BATCH = 250  # images
+STAGES = {
+    "none": (),
+    "basic": ("crop",),
+    "randaug": ("randaug", "crop"),
+    "cutout": ("crop", "erase"),
+    "full": ("randaug", "crop", "erase"),
+}
 
 
 @dataclass(frozen=True)
@@ -27,43 +34,44 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Draws:
-    """The random numbers of one epoch; each purpose has a generator of its own, so no setting disturbs another."""
+class Plan:
+    """What an epoch does to which image, in the order of the epoch."""
 
-    seed: int
-    epoch: int
+    order: Tensor  # (N), indices of the images
+    crops: Tensor  # (2, N), top and left offset in 0 … 2·pad
+    flips: Tensor  # (N), bool
+    boxes: Tensor  # (N, 4), to erase
+    operations: Tensor  # (N, ROUNDS), of RandAugment, on the host
+    signs: Tensor  # (N, ROUNDS), ±1, on the host
+    lams: list[float]  # of each step
+    partners: Tensor  # (N), keys: their order within a batch says which image is mixed with which
 
-    def generator(self, purpose: str) -> torch.Generator:
-        """On the host: every device sees the same numbers."""
-        return torch.Generator().manual_seed(derive(self.seed, purpose, self.epoch))
 
-    def order(self, images: int) -> Tensor:
-        """A permutation of the images."""
-        return torch.randperm(images, generator=self.generator("order"))
+def draw_plan(recipe: Recipe, images: int, size: int, seed: int, epoch: int, device: torch.device) -> Plan:
+    """Everything random in an epoch. Each purpose has a generator of its own, so that no setting disturbs another."""
 
-    def crops(self, images: int, pad: int) -> Tensor:
-        """Top and left offset of each image, (2, N), in 0 … 2·pad."""
-        return torch.randint(0, 2 * pad + 1, (2, images), generator=self.generator("crop"))
+    def generator(purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derive(seed, purpose, epoch))
 
-    def flips(self, images: int) -> Tensor:
-        """Which images to mirror: half of them."""
-        return torch.rand(images, generator=self.generator("flip")) < 0.5
+    operations = (images, ROUNDS)
+    return Plan(
+        order=torch.randperm(images, generator=generator("order")).to(device),
+        crops=torch.randint(0, 2 * recipe.pad + 1, (2, images), generator=generator("crop")).to(device),
+        flips=(torch.rand(images, generator=generator("flip")) < 0.5).to(device),
+        boxes=erasing_boxes(images, size, generator("erase")).to(device),
+        operations=torch.randint(0, len(OPERATIONS), operations, generator=generator("operation")),
+        signs=torch.randint(0, 2, operations, generator=generator("sign")) * 2 - 1,
+        lams=draw_lams(recipe.mixup, -(-images // recipe.batch), derive(seed, "mixup", epoch)),
+        partners=torch.rand(images, generator=generator("partner"), dtype=torch.float64).to(device),
+    )
 
-    def operations(self, images: int) -> tuple[Tensor, Tensor]:
-        """RandAugment's operations and signs, (N, ROUNDS)."""
-        generator = self.generator("randaug")
-        kinds = torch.randint(0, len(OPERATIONS), (images, ROUNDS), generator=generator)
-        return kinds, 2 * torch.randint(0, 2, (images, ROUNDS), generator=generator) - 1
 
-    def mixing(self, steps: int, alpha: float) -> list[float]:
-        """λ ~ Beta(α, α) of each step."""
-        bits = np.random.Philox(key=derive(self.seed, "mixup", self.epoch))
-        lams: list[float] = np.random.Generator(bits).beta(alpha, alpha, steps).tolist()
-        return lams
-
-    def partners(self, steps: int, batch: int) -> Tensor:
-        """Keys whose order within a batch says which image is mixed with which, (steps, batch)."""
-        return torch.rand(steps, batch, generator=self.generator("partner"), dtype=torch.float64)
+def draw_lams(alpha: float, steps: int, key: int) -> list[float]:
+    """λ ~ Beta(α, α) of each step; 1 without mixup."""
+    if not alpha:
+        return [1.0] * steps
+    lams: list[float] = np.random.Generator(np.random.Philox(key=key)).beta(alpha, alpha, steps).tolist()
+    return lams
 
 
 class Batches:
@@ -71,71 +79,43 @@ class Batches:
 
     def __init__(self, images: ImageSet, recipe: Recipe, seed: int, device: torch.device | str) -> None:
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
-        self.normalise = Normalise(recipe.normalisation, images.x_train.shape[3], images.x_train.shape[2], self.device)
+        self.stages = STAGES[recipe.augment]
+        _, self.size, _, channels = images.x_train.shape
+        self.normalise = Normalise(recipe.normalisation, channels, self.size, self.device)
+        self.held_out: list[tuple[Tensor, Tensor]] = []  # normalised batches, for evaluation
         x, y = images.x_train, images.y_train
-        self.held_out: list[tuple[Tensor, Tensor]] = []  # normalised, for evaluation
         if recipe.validation:
             kept, held = split(y, recipe.validation, seed)
-            evaluated = evaluation_batches(x[held], y[held], recipe.normalisation, HELD_OUT_BATCH, self.device)
-            self.held_out = list(evaluated)
+            self.held_out += evaluation_batches(x[held], y[held], recipe.normalisation, HELD_OUT_BATCH, self.device)
             x, y = x[kept], y[kept]
         self.x, self.y = _to_device(x, self.device), _to_device(y, self.device).long()
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch. The last batch may be smaller; one of a single image, useless to batch norm, is dropped."""
+        """Per epoch. The last batch may be smaller, but batch norm has no use for a single image: that is dropped."""
         full, rest = divmod(len(self.y), self.recipe.batch)
         return full + (rest > 1)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on."""
-        plan = self._plan(Draws(self.seed, epoch))
+        plan = draw_plan(self.recipe, len(self.y), self.size, self.seed, epoch, self.device)
         for step in range(start, self.steps):
             yield self._batch(plan, step)
 
-    def _plan(self, draws: Draws) -> "_Plan":
-        recipe, images, size = self.recipe, len(self.y), self.x.shape[1]
-        moved = recipe.augment != "none"
-        return _Plan(
-            order=draws.order(images).to(self.device),
-            crops=draws.crops(images, recipe.pad).to(self.device) if moved else None,
-            flips=draws.flips(images).to(self.device) if moved else None,
-            operations=draws.operations(images) if recipe.augment in ("randaug", "full") else None,
-            boxes=erasing_boxes(images, size, draws.generator("erase")).to(self.device)
-            if recipe.augment in ("cutout", "full")
-            else None,
-            lams=draws.mixing(self.steps, recipe.mixup) if recipe.mixup else None,
-            partners=draws.partners(self.steps, recipe.batch).to(self.device) if recipe.mixup else None,
-        )
-
-    def _batch(self, plan: "_Plan", step: int) -> Batch:
+    def _batch(self, plan: Plan, step: int) -> Batch:
         here = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
-        images = plan.order[here]
-        x, y = self.x.index_select(0, images), self.y[images]
-        if plan.operations:
-            x = rand_augment(x, plan.operations[0][here], plan.operations[1][here])
-        if plan.crops is not None and plan.flips is not None:
-            x = crop_and_flip(x, plan.crops[0, here], plan.crops[1, here], plan.flips[here], self.recipe.pad)
+        x, y = self.x.index_select(0, plan.order[here]), self.y[plan.order[here]]
+        if "randaug" in self.stages:
+            x = rand_augment(x, plan.operations[here], plan.signs[here])
+        if "crop" in self.stages:
+            x = crop_and_flip(x, *plan.crops[:, here], plan.flips[here], self.recipe.pad)
         x = self.normalise(x)
-        if plan.boxes is not None:
+        if "erase" in self.stages:
             x = erase(x, plan.boxes[here])
-        if plan.lams is None or plan.partners is None:
+        if not self.recipe.mixup:
             return Batch(_channels_first(x), y, y, 1.0)
-        lam, partner = plan.lams[step], plan.partners[step, : len(y)].argsort()
+        lam, partner = plan.lams[step], plan.partners[here].argsort()
         return Batch(_channels_first(torch.lerp(x.index_select(0, partner), x, lam)), y, y[partner], lam)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What an epoch does to which image; None where the recipe does nothing of the kind."""
-
-    order: Tensor
-    crops: Tensor | None
-    flips: Tensor | None
-    operations: tuple[Tensor, Tensor] | None
-    boxes: Tensor | None
-    lams: list[float] | None
-    partners: Tensor | None
 
 
 def evaluation_batches(

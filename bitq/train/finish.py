@@ -97,7 +97,7 @@ def weights_digest(model: nn.Module) -> str:
 def env_of(training: Training, seconds: float) -> Env:
     """Where and how fast it ran."""
     machine, total = training.machine, training.seconds + seconds
-    images = training.batches.images * len(training.curves.get("lr", ()))
+    images = len(training.batches.y) * len(training.curves.get("lr", ()))
     return Env(
         wall_seconds=round(total, 3),
         images_per_second=round(images / total, 1) if images else None,
