@@ -45,7 +45,8 @@ def main() -> None:
 
 def emit(value: Any, as_json: bool, text: str = "") -> None:
     """Data on stdout: as JSON, or as the text for people."""
-    print(json.dumps(value, indent=1, allow_nan=False) if as_json else text)
+    if as_json or text:
+        print(json.dumps(value, indent=1, allow_nan=False) if as_json else text)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from bitq.results.folder import folder_of, run_digest
 from bitq.train import checkpoint, loop
 from bitq.train.lock import exclusive
 from bitq.train.signals import StopRequest
-from tests.support import EPOCHS, STEPS, at_step, in_child, session, small_run, train_until_killed
+from tests.support import EPOCHS, STEPS, at_step, in_child, kill_myself, session, small_run, train_until_killed
 
 
 def digest_of(run: Run, root: Path) -> str:
@@ -74,6 +74,19 @@ def test_a_killed_distilled_run_with_dropout_ends_with_the_same_bytes(tmp_path: 
     )
     straight = digest_uninterrupted(run, tmp_path / "straight")
     assert digest_after_kills(run, tmp_path / "killed", [20 + STEPS + 3]) == straight
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(call: str, tmp_path: Path) -> None:
+    run = small_run()
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+
+    def work() -> int:
+        at_step(2 * STEPS, lambda: setattr(os, call, lambda *_: kill_myself()))  # the next checkpoint is the second
+        return session(tmp_path).train([run])
+
+    assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
+    assert digest_uninterrupted(run, tmp_path) == straight
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -257,6 +257,14 @@ def test_the_four_files_are_valid_sorted_and_free_of_nan(tmp_path: Path) -> None
         assert "NaN" not in text and text == json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
+@pytest.mark.parametrize("model", ["vgg16", "mobilenet_v2", "efficientnet_b0", "convnext", "resnet50"])
+def test_every_model_takes_a_ternary_step_and_ships(model: str, tmp_path: Path) -> None:
+    run = small_run("bitnet", model=model, variant="procedural@10", batch=10, epochs=1, warmup_epochs=0.0, width=8)
+    assert session(tmp_path).train([run]) == 0
+    done = finished(run, tmp_path / "results")
+    assert done and done.results.packed and done.results.packed.audit.coverage == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_learns_the_procedural_set(method: str, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ ERASE_AREA = (0.02, 0.33)  # of an image
 ERASE_RATIO = (0.3, 3.3)  # height to width
 ERASE_ATTEMPTS = 10  # to find a box that fits
 
-LEVEL = 9 / 30  # RandAugment's magnitude 9 of 0 to 30
-ROUNDS = 2  # operations per image
+ROUNDS = 2  # RandAugment's operations per image
+MAGNITUDE, BINS = 9, 31  # RandAugment's strength, in steps from none to full
 
 
 class Normalise:
@@ -39,13 +39,14 @@ class Normalise:
         return torch.addcmul(self.shift, x.flatten(2).float(), self.scale).view(x.shape)
 
 
-def crop_and_flip(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, pad: int) -> Tensor:
-    """Cut each image out of its zero-padded self at (top, left), then mirror those with `flip`."""
+def crop_and_flip(x: Tensor, offsets: Tensor, flip: Tensor, pad: int) -> Tensor:
+    """Cut each image out of its zero-padded self at `offsets` (2, B: top, left), then mirror those with `flip`."""
     count, height, width, channels = x.shape
     padded = functional.pad(x, (0, 0, pad, pad, pad, pad))
     column = torch.arange(width, device=x.device)
-    rows = top[:, None] + torch.arange(height, device=x.device)
-    columns = left[:, None] + torch.where(flip[:, None], width - 1 - column, column)
+    top, left = offsets[:, :, None]
+    rows = top + torch.arange(height, device=x.device)
+    columns = left + torch.where(flip[:, None], width - 1 - column, column)
     images = torch.arange(count, device=x.device)[:, None, None] * padded.shape[1]
     pixels = (images + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]
     return padded.view(-1, channels).index_select(0, pixels.flatten()).view(x.shape)
@@ -105,9 +106,17 @@ def _translate(x: Tensor, right: int, down: int) -> Tensor:
     return _with("affine", inpt=x, angle=0.0, translate=[right, down], scale=1.0, shear=[0.0, 0.0])
 
 
-SHEAR = math.degrees(math.atan(0.3 * LEVEL))
-SHIFT = 150 / 331 * LEVEL  # of the side
-ENHANCE = 0.9 * LEVEL
+def _strength(full: float) -> float:
+    # In fp32, as torchvision's table has it: some operations truncate to whole grey levels.
+    return float(torch.linspace(0.0, full, BINS)[MAGNITUDE])
+
+
+SHEAR = math.degrees(math.atan(_strength(0.3)))
+SHIFT = _strength(150 / 331)  # of the side
+TURN = _strength(30.0)  # degrees
+ENHANCE = _strength(0.9)
+BITS = 8 - round(_strength(4.0))
+THRESHOLD = 255 * (1 - _strength(1.0))
 
 OPERATIONS: tuple[Callable[[Tensor, int], Tensor], ...] = (
     lambda x, sign: x,
@@ -115,13 +124,13 @@ OPERATIONS: tuple[Callable[[Tensor, int], Tensor], ...] = (
     lambda x, sign: _shear(x, [0.0, sign * SHEAR]),
     lambda x, sign: _translate(x, sign * int(SHIFT * x.shape[3]), 0),
     lambda x, sign: _translate(x, 0, sign * int(SHIFT * x.shape[2])),
-    lambda x, sign: _with("rotate", inpt=x, angle=sign * 30 * LEVEL),
+    lambda x, sign: _with("rotate", inpt=x, angle=sign * TURN),
     lambda x, sign: _with("adjust_brightness", inpt=x, brightness_factor=1 + sign * ENHANCE),
     lambda x, sign: _with("adjust_saturation", inpt=x, saturation_factor=1 + sign * ENHANCE),
     lambda x, sign: _with("adjust_contrast", inpt=x, contrast_factor=1 + sign * ENHANCE),
     lambda x, sign: _with("adjust_sharpness", inpt=x, sharpness_factor=1 + sign * ENHANCE),
-    lambda x, sign: _with("posterize", inpt=x, bits=8 - round(4 * LEVEL)),
-    lambda x, sign: _with("solarize", inpt=x, threshold=255 * (1 - LEVEL)),
+    lambda x, sign: _with("posterize", inpt=x, bits=BITS),
+    lambda x, sign: _with("solarize", inpt=x, threshold=THRESHOLD),
     lambda x, sign: _with("autocontrast", inpt=x),
     lambda x, sign: _with("equalize", inpt=x),
 )

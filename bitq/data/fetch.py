@@ -99,6 +99,8 @@ def _copy(url: str, archive: Archive, file: IO[bytes], progress: Progress | None
             file.write(chunk)
             if progress:
                 progress(archive.name, received, int(total) if total else None)
+    if total and received < int(total):
+        raise ConnectionError(f"only {received} of {total} bytes came")
     if digest.hexdigest() != expected:
         raise DataError(
             f"{url} gave {received} bytes whose {algorithm} is {digest.hexdigest()}, not the published {expected}; "

@@ -108,7 +108,7 @@ class Batches:
         if "randaug" in self.stages:
             x = rand_augment(x, plan.operations[here], plan.signs[here])
         if "crop" in self.stages:
-            x = crop_and_flip(x, *plan.crops[:, here], plan.flips[here], self.recipe.pad)
+            x = crop_and_flip(x, plan.crops[:, here], plan.flips[here], self.recipe.pad)
         x = self.normalise(x)
         if "erase" in self.stages:
             x = erase(x, plan.boxes[here])

@@ -1,0 +1,187 @@
+"""The command line as a user meets it: data on stdout, one sentence on stderr, the right exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitq.cli import main
+from bitq.data.registry import variant
+from bitq.data.store import open_set
+from bitq.errors import DataError, UsageError
+from bitq.grid.plan import plan_row
+from bitq.grid.select import grid
+from bitq.quant.registry import METHODS
+from bitq.results.folder import MODEL, folder_of
+from bitq.train.calibrate import Planner
+from bitq.train.device import machine
+from tests.support import in_child, session, small_run
+
+TEACHER = "bitnet/cifar10/resnet18/fp32/s42"
+KEEP = ("none", "conv1", "layer1", "layer2,layer3", "layer4", "fc", "*.downsample.0")
+
+
+Outcome = subprocess.CompletedProcess[str]
+
+
+def bitq(*arguments: str, cwd: Path | None = None, **env: str) -> Outcome:
+    """A process of its own."""
+    command = [sys.executable, "-m", "bitq.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **env}, check=False)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """The same in this process, where torch is loaded already."""
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["bitq", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def refused(run: Outcome, code: int, *words: str) -> bool:
+    """One sentence with these words, and nothing on stdout."""
+    assert run.returncode == code, run.stderr
+    assert run.stdout == "" and "Traceback" not in run.stderr
+    assert run.stderr.startswith("bitq: ") and run.stderr.count("\n") == 1
+    for word in words:
+        assert word in run.stderr
+    return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["grid", "--scale", "ful"], ["unknown scale 'ful'", "Did you mean 'full'"]),
+        (["grid", "bitnet/cifar10/resnet18/fp32/s41"], ["Did you mean"]),
+        (["grid", "--phase", "7"], ["unknown phase '7'", "allowed"]),
+        (["train"], ["a run needs --model", "for example"]),
+        (["train", TEACHER, "--lr", "0.5"], ["runs of the grid are fixed, so --lr cannot go"]),
+        (["train", "--model", "r18", "--dataset", "cifar10", "--method", "fp32", "--alpha", "1"], ["need a teacher"]),
+        (["export", "missing.safetensors", "README.md"], ["README.md exists"]),
+        (["data", "fetch", "imagenet"], ["unknown data set 'imagenet'"]),
+    ],
+)
+def test_names_that_do_not_exist_are_refused_at_once(
+    arguments: list[str], words: list[str], here: Callable[..., Outcome]
+) -> None:
+    assert refused(here(*arguments), UsageError.exit_code, *words)
+
+
+OPTIONS = {"--scale": "smoke", "--model": "resnet18", "--dataset": "cifar10", "--method": "bitnet"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "words"),
+    [
+        ({"--method": "bitnt"}, 2, ["unknown method 'bitnt'", "Did you mean 'bitnet'"]),
+        ({"--model": "resnet19"}, 2, ["unknown model 'resnet19'"]),
+        ({"--keep": "layer9"}, 2, ["layer9"]),
+        ({"--keep": "stem.*"}, 2, ["stem.*"]),
+        ({"--setting": "treshold=1", "--method": "ttq"}, 2, ["no setting 'treshold'", "threshold"]),
+        ({"--setting": "threshold"}, 2, ["KEY=VALUE"]),
+        ({"--epochs": "2", "--warmup-epochs": "3"}, 2, ["warmup_epochs 3.0 must be less than epochs 2"]),
+        ({"--device": "tpu"}, 2, ["allowed: auto, cpu, cuda"]),
+        ({"--mode": "quick"}, 2, ["unknown mode 'quick'"]),
+        ({"--teacher": "missing.safetensors"}, 65, ["missing.safetensors does not exist"]),
+        ({"--variant": "official"}, 65, ["bitq data fetch cifar10"]),
+    ],
+)
+def test_bad_options_end_in_one_sentence(
+    changed: dict[str, str], code: int, words: list[str], here: Callable[..., Outcome]
+) -> None:
+    arguments = [part for pair in (OPTIONS | changed).items() for part in pair]
+    assert refused(here("train", *arguments), code, *words)
+
+
+def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Callable[..., Outcome]) -> None:
+    run = small_run("bitnet")
+    assert in_child(lambda: session(tmp_path).train([run])) == 0
+    file = folder_of(run, tmp_path / "results") / MODEL
+    results = json.loads((file.parent / "results.json").read_text())
+    (tmp_path / "alone").mkdir()
+    alone = file.rename(tmp_path / "alone" / "net.safetensors")
+    found = json.loads(here("evaluate", str(alone), "--json").stdout)
+    assert found["accuracy"] == results["packed"]["accuracy"] and found["bytes"] == results["packed"]["file_bytes"]
+    two = tmp_path / "two.safetensors"
+    assert (
+        json.loads(here("export", str(alone), str(two), "--packing", "b2", "--json").stdout)["bytes"] > found["bytes"]
+    )
+    assert json.loads(here("evaluate", str(two), "--json").stdout)["accuracy"] == found["accuracy"]
+    wrong = here("evaluate", str(alone), "--dataset", "cifar100", "--variant", "procedural")
+    assert refused(wrong, UsageError.exit_code, "evaluate it on cifar10")
+    alone.write_bytes(alone.read_bytes()[:-1])
+    assert refused(here("evaluate", str(alone)), DataError.exit_code, "net.safetensors")
+
+
+def test_grid_explains_a_run_and_prints_commands() -> None:
+    text = bitq("grid", "bitnet/cifar10/resnet50/bitnet-keep_conv1-kd/s123").stdout
+    assert "conv1 in full precision" in text and "fp32/s42" in text and "epochs=300" in text
+    commands = bitq("grid", "--study", "bitnet", "--commands").stdout.splitlines()
+    assert len(set(commands)) == 153 and all(line.startswith("bitq train ") for line in commands)
+
+
+def test_imported_data_is_trained_on_by_name(tmp_path: Path) -> None:
+    images = open_set(variant("cifar10", "procedural@160"))
+    arrays = {name: getattr(images, name) for name in ("x_train", "y_train", "x_test", "y_test")}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    data = {"BITQ_DATA": str(tmp_path / "data")}
+    source = str(tmp_path / "mine.npz")
+    assert refused(bitq("data", "import", "cifar10", source, **data), UsageError.exit_code, "--provenance")
+    assert bitq("data", "import", "cifar10", source, "--provenance", "made here", **data).returncode == 0
+    options = {**OPTIONS, "--variant": "custom", "--epochs": "1", "--warmup-epochs": "0"}
+    arguments = [part for pair in options.items() for part in pair]
+    done = bitq("train", *arguments, "--json", cwd=tmp_path, **data, BITQ_RESULTS="results", BITQ_STATE="state")
+    assert done.returncode == 0 and json.loads(done.stdout)[0]["status"] == "done"
+
+
+@pytest.mark.slow
+def test_every_method_keep_and_teacher_ends_in_valid_results(tmp_path: Path) -> None:
+    """From a shell, at smoke scale: 6 methods × 7 ways to keep layers × with and without a teacher."""
+    sweep = [
+        *[
+            "--scale",
+            "smoke",
+            "--model",
+            "resnet18",
+            "--dataset",
+            "cifar10",
+            "--json",
+            "--epochs",
+            "1",
+            "--warmup-epochs",
+            "0.25",
+        ]
+    ]
+    sweep += [f"--method={name}" for name in METHODS] + [f"--keep={keep}" for keep in KEEP]
+    env = {"BITQ_RESULTS": str(tmp_path / "results"), "BITQ_STATE": str(tmp_path / "state")}
+    outcomes = []
+    for teacher in ([], [f"--teacher={TEACHER}"]):
+        done = bitq("train", *sweep, *teacher, **env)
+        assert done.returncode == 0, done.stderr
+        outcomes += json.loads(done.stdout)
+    assert len(outcomes) == len(list(product(METHODS, KEEP))) * 2
+    assert all(one["status"] == "done" and one["packed"]["accuracy"] == one["accuracy"] for one in outcomes)
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_smoke_study_comes_true(tmp_path: Path) -> None:
+    """Predicted and measured hours agree within 30 %; a subset is trained to keep the test short."""
+    runs = [r for r in grid("smoke", ["bitnet"]) if r.data.dataset == "cifar10"]
+    row = plan_row("bitnet", "smoke", runs, Planner(machine("cpu"), startup=0.0).cost, jobs=1)
+    start = time.perf_counter()
+    assert session(tmp_path).train(runs) == 0
+    measured = (time.perf_counter() - start) / 3600
+    assert row.hours == pytest.approx(measured, rel=0.3)
