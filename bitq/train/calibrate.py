@@ -99,16 +99,16 @@ def probe(run: Run, on: Machine) -> Speed:
     tests = min(EVALUATION_BATCH, 4 * batch)
     images = _noise(run, batch * (STEPS + 1), tests)
     with tempfile.TemporaryDirectory() as folder:
-        start, training = timed(lambda: _training(run, images, batch, on, Path(folder)))
+        start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
         test = prepare.test_batches(images, run, on)
         batches = training.batches.epoch(0)
         train_step(training, training.model.train(), next(batches))
-        step, _ = timed(lambda: [train_step(training, training.model, one) for one in batches])
+        step, _ = timed(lambda: [train_step(training, training.model, one) for one in batches], on)
         with autocast(run, on):
             measure(training.model, test)
-            evaluation, _ = timed(lambda: measure(training.model, test))
-        once, _ = timed(lambda: ship(training, test, Path(folder)))
-        twice, _ = timed(lambda: ship(training, [*test, *test], Path(folder)))
+            evaluation, _ = timed(lambda: measure(training.model, test), on)
+        once, _ = timed(lambda: ship(training, test, Path(folder)), on)
+        twice, _ = timed(lambda: ship(training, [*test, *test], Path(folder)), on)
     end_image = max(twice - once, 0.0) / tests
     return Speed(
         step=step / (STEPS * batch),
@@ -168,10 +168,11 @@ def _peak_memory(run: Run) -> int:
 Value = TypeVar("Value")
 
 
-def timed(call: Callable[[], Value]) -> tuple[float, Value]:
-    """Seconds and value."""
-    start = time.perf_counter()
+def timed(call: Callable[[], Value], on: Machine) -> tuple[float, Value]:
+    """Seconds and value. On a CPU the seconds are those of this one thread, whatever else the machine is doing."""
+    clock = time.perf_counter if on.device.type == "cuda" else time.process_time
+    start = clock()
     value = call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, value
+    if on.device.type == "cuda":
+        torch.cuda.synchronize(on.device)
+    return clock() - start, value

@@ -1,0 +1,38 @@
+"""Image sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitq.verbs.common import Json, emit
+
+
+def fetch(dataset: Annotated[list[str], typer.Argument(help="Image sets, by name.")]) -> None:
+    """Download official image sets, check and decode them."""
+    from bitq.data.fetch import fetch as fetch_set
+
+    for name in dataset:
+        emit(found := fetch_set(name), False, f"{found['path']}  {found['train']} + {found['test']} images")
+
+
+def import_(
+    dataset: Annotated[str, typer.Argument(help="Which image set this is.")],
+    file: Annotated[Path, typer.Argument(help=".npz with x_train … y_test, Parquet file, or folder of Parquet files.")],
+    variant: Annotated[str | None, typer.Option(help="Name for a variant that is not registered.")] = None,
+    provenance: Annotated[str | None, typer.Option(help="Where unregistered data comes from; kept in results.")] = None,
+) -> None:
+    """Decode a local file into the data folder."""
+    from bitq.data.importers import import_set
+
+    found = import_set(dataset, file, variant, provenance)
+    emit(found, False, f"{found['dataset']}/{found['variant']}  {found['train']} + {found['test']} images")
+
+
+def info(dataset: Annotated[str | None, typer.Argument(help="Only this set.")] = None, as_json: Json = False) -> None:
+    """Say which image sets are known, which are here, and whether they are whole."""
+    from bitq.data.importers import info as describe
+
+    rows = describe(dataset)
+    lines = [f"{r['dataset']:<14} {r['variant']:<16} {r['status']:<9} {r['digest'][:12]}  {r['source']}" for r in rows]
+    emit(rows, as_json, "\n".join(lines))

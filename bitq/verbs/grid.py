@@ -1,0 +1,56 @@
+"""What runs, and what it will cost."""
+
+from typing import Annotated
+
+import typer
+
+from bitq.verbs.common import DeviceOption, Ints, Json, ScaleOption, Texts, emit
+
+
+def grid(
+    run: Annotated[str | None, typer.Argument(help="Explain this run: its id, or the start of its hash.")] = None,
+    scale: ScaleOption = "full",
+    study: Texts = None,
+    phase: Texts = None,
+    dataset: Texts = None,
+    model: Texts = None,
+    method: Texts = None,
+    seed: Ints = None,
+    commands: Annotated[bool, typer.Option("--commands", help="Print the exact command of every run.")] = False,
+    batches: Annotated[bool, typer.Option("--batches", help="Print the workflow's jobs as JSON.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List, filter and explain the runs of the studies."""
+    from bitq.grid import batches as jobs
+    from bitq.grid.commands import command
+    from bitq.grid.describe import explain_run, row, table
+    from bitq.grid.select import Selection, find_run
+    from bitq.grid.select import grid as select
+
+    if run:
+        found = find_run(run, scale)
+        emit(found.model_dump(mode="json") | {"id": found.id, "hash": found.hash}, as_json, explain_run(found))
+        return
+    chosen = Selection(phase or (), dataset or (), model or (), method or (), seed or ())
+    runs = select(scale, study or (), chosen)
+    if batches:
+        emit(jobs.batches(runs), True)
+    elif commands:
+        emit([command(r) for r in runs], as_json, "\n".join(map(command, runs)))
+    else:
+        emit([row(r) for r in runs], as_json, f"{table(runs)}\n{len(runs)} runs at scale {scale}")
+
+
+def plan(
+    scale: Texts = None,
+    study: Texts = None,
+    jobs: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    device: DeviceOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say before anything starts: FLOPs, hours on this machine, disk and memory, per study and scale."""
+    from bitq.grid.plan import plan_table
+    from bitq.train.calibrate import plan_studies
+
+    rows = plan_studies(scale or [], study or [], jobs, device)
+    emit([r.model_dump() for r in rows], as_json, plan_table(rows))
