@@ -105,6 +105,8 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "negative labels": (changed("y_train", lambda y: y.astype(int) - 2), "labels from -2 to 0; allowed: 0 to 255"),
     "too many classes": (changed("y_train", lambda y: y.astype(int) + 254), "labels from 254 to 256"),
     "more labels than names": (small() | {"classes": np.array(["a", "b"])}, "train label 2 is not below 2"),
+    "too many names": (small() | {"classes": np.arange(300).astype(str)}, "has 300 classes; allowed: 2 to 256"),
+    "one class": (small() | {"y_train": np.zeros(12, int), "y_test": np.zeros(6, int)}, "has 1 classes"),
     "no x_test": ({key: value for key, value in small().items() if key != "x_test"}, "has no x_test"),
     "objects": (small() | {"y_test": np.array([0, None] * 3)}, "cannot be read as .npz"),
 }

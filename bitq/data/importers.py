@@ -27,7 +27,7 @@ def import_set(
     if status(whole, root) != "present":
         _refuse_overwriting(whole, root)
         write_set(whole, arrays, names, root)
-    return summary(whole, root)
+    return summary(variant(dataset, whole.name, root), root)
 
 
 def info(dataset: str | None = None, data_dir: Path | None = None) -> list[dict[str, Any]]:
@@ -75,9 +75,12 @@ def _describe(
             f"where it comes from: bitq data import {official.dataset} {file} --variant {name} --provenance TEXT."
         )
     highest = max(int(arrays["y_train"].max()), int(arrays["y_test"].max()))
+    classes = len(names) if names else highest + 1
+    if not 2 <= classes <= 256:
+        raise DataError(f"{file} has {classes} classes; allowed: 2 to 256.")
     own = {
         "name": name,
-        "classes": len(names) if names else max(2, highest + 1),
+        "classes": classes,
         "image_size": arrays["x_train"].shape[1],
         "train": len(arrays["y_train"]),
         "test": len(arrays["y_test"]),

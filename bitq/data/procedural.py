@@ -52,20 +52,20 @@ def _balanced_labels(order: NDArray[np.uint64], classes: int) -> Integers:
 
 
 def _texture(draws: Draws, y: Integers) -> Integers:
-    """The plaid of each label, (N, 16, 16, 3), within ±127."""
+    """The plaid of each label, (N, 16, 16, 3), within ±131."""
     step = PLAIDS[y // len(TINTS), :, None] * np.arange(SIZE) + draws.integers(1, 0, TURN - 1, 2)[..., None]
     columns, rows = COSINE[step % TURN].swapaxes(0, 1)
-    tint = (TINTS[y % len(TINTS)] + draws.integers(2, -6, 6, 3)) * draws.integers(3, 80, 120)
+    tint = (TINTS[y % len(TINTS)] + draws.integers(2, -3, 3, 3)) * draws.integers(3, 110, 125)
     texture: Integers = rows[:, :, None, None] * columns[:, None, :, None] * tint[:, None, None, :] >> 22
     return texture
 
 
 def _shade(draws: Draws) -> Integers:
     """A random ground colour for each image."""
-    return draws.integers(4, -10, 10, 3)[:, None, None, :]
+    return draws.integers(4, -5, 5, 3)[:, None, None, :]
 
 
 def _noise(draws: Draws) -> Integers:
-    """Triangular noise within ±20 for each pixel and channel."""
+    """Triangular noise within ±10 for each pixel and channel."""
     raw = draws.raw(5, SIZE * SIZE * 3 // 8).astype("<u8").view(np.uint8).astype(np.int64)
-    return ((raw & 15) + (raw >> 4) - 15).reshape(draws.rows, SIZE, SIZE, 3) * 21 >> 4
+    return ((raw & 15) + (raw >> 4) - 15).reshape(draws.rows, SIZE, SIZE, 3) * 10 >> 4

@@ -13,6 +13,7 @@ import torch
 from bitq import models
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet
+from bitq.deploy.evaluate import evaluate
 from bitq.grid.expand import expand
 from bitq.grid.plan import Cost, PlanRow, plan_row
 from bitq.grid.run import Run
@@ -107,8 +108,8 @@ def probe(run: Run, on: Machine) -> Speed:
         with autocast(run, on):
             measure(training.model, test)
             evaluation, _ = timed(lambda: measure(training.model, test), on)
-        once, _ = timed(lambda: ship(training, test, Path(folder)), on)
-        twice, _ = timed(lambda: ship(training, [*test, *test], Path(folder)), on)
+        once, _ = timed(lambda: _ship(training, test), on)
+        twice, _ = timed(lambda: _ship(training, [*test, *test]), on)
     end_image = max(twice - once, 0.0) / tests
     return Speed(
         step=step / (STEPS * batch),
@@ -118,6 +119,11 @@ def probe(run: Run, on: Machine) -> Speed:
         end_image=end_image,
         memory_bytes=_peak_memory(run),
     )
+
+
+def _ship(training: Training, test: prepare.TestSet) -> None:
+    """The end of a run: measure in memory, write, read back, measure again."""
+    ship(training, test, training.folder, evaluate(training.model.eval(), test))
 
 
 def _training(run: Run, images: ImageSet, batch: int, on: Machine, folder: Path) -> Training:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bitq.deploy.audit import audit
 from bitq.deploy.evaluate import Score, evaluate
@@ -14,36 +14,38 @@ from bitq.errors import Bug
 from bitq.grid.run import Run
 from bitq.io import sha256
 from bitq.results.folder import MODEL, folder_of, publish, text
-from bitq.results.schema import Env, History, Packed, Results
+from bitq.results.schema import Divergence, Env, History, Packed, Results
 from bitq.train.device import code_sha256, fingerprint, versions
 from bitq.train.loop import Training
-from bitq.train.prepare import spec_of
-
-TestSet = list[tuple[Tensor, Tensor]]
+from bitq.train.prepare import TestSet, spec_of
 
 
 def finish(training: Training, test: TestSet, results: Path, seconds: float) -> Results:
     """Publish the run's four files and its model."""
     run, folder = training.run, folder_of(training.run, results)
+    in_memory = None if training.diverged else evaluate(training.model.eval(), test)
+    if in_memory and not in_memory.finite:
+        training.diverged, in_memory = Divergence(epoch=run.recipe.epochs - 1, what="logits in fp32"), None
+    packed = ship(training, test, folder, in_memory) if in_memory else None
     history = History.model_validate({name: training.curves.get(name, ()) for name in History.model_fields})
-    packed, in_memory = (None, None) if training.diverged else ship(training, test, folder)
-    outcome = results_of(training, history, packed, in_memory)
+    outcome = results_of(training, history, packed)
     publish(folder, run, outcome, history, env_of(training, seconds))
     return outcome
 
 
-def ship(training: Training, test: TestSet, folder: Path) -> tuple[Packed, Score]:
-    """Export, read back, hold against the model in memory bit for bit, and measure what was read."""
-    path = folder / MODEL
-    model = training.model.eval()
+def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> Packed:
+    """Export, read back, hold against the network in memory bit for bit, and measure what was read."""
+    path, model = folder / MODEL, training.model
     exported = export(model, spec_of(training.run), path)
     shipped = verify(model, path, test[0][0], torch.bfloat16 if training.run.precision == "bf16" else None)
-    from_file, in_memory = evaluate(shipped, test), evaluate(model, test)
+    score = evaluate(shipped, test)
+    if score != in_memory:
+        raise Bug(f"{path} gets {score.correct} images right, the network in memory {in_memory.correct}.")
     unpacked = float_bytes(model)
-    packed = Packed(
-        accuracy=from_file.percent,
-        correct=from_file.correct,
-        images=from_file.total,
+    return Packed(
+        accuracy=score.percent,
+        correct=score.correct,
+        images=score.total,
         file_bytes=exported.file_bytes,
         float_bytes=unpacked,
         compression=unpacked / exported.file_bytes,
@@ -51,23 +53,18 @@ def ship(training: Training, test: TestSet, folder: Path) -> tuple[Packed, Score
         sha256=exported.sha256,
         audit=audit(shipped, exported.file_bytes),
     )
-    return packed, in_memory
 
 
-def results_of(training: Training, history: History, packed: Packed | None, in_memory: Score | None) -> Results:
+def results_of(training: Training, history: History, packed: Packed | None) -> Results:
     """The record of what this run must reproduce."""
     run, curve = training.run, history.test_accuracy
-    if packed and in_memory and (packed.correct, packed.images) != (in_memory.correct, in_memory.total):
-        raise Bug(
-            f"{run.id}: the packed file gets {packed.correct} images right, the network in memory {in_memory.correct}."
-        )
     return Results(
         id=run.id,
         hash=run.hash,
         parents=run.parents,
         status="done" if packed else "diverged",
         diverged=training.diverged,
-        accuracy=in_memory.percent if in_memory else None,
+        accuracy=packed.accuracy if packed else None,
         best_accuracy=max(curve) if curve else None,
         best_epoch=curve.index(max(curve)) if curve else None,
         collapsed=collapsed(packed, run) if packed and run.scale != "smoke" else None,

@@ -97,6 +97,8 @@ def refuse_nonsense(run: Run, model: nn.Module) -> None:
             f"accumulate={run.recipe.accumulate} was given, but {run.model} normalises over the batch, so "
             "micro-batches would train another network; allowed: 1, or a model without that, such as convnext."
         )
+    if run.recipe.batch == 1 and batch_norm:
+        raise UsageError(f"batch=1 was given, but {run.model} normalises over the batch; give a batch of 2 or more.")
 
 
 def train(training: Training, test: list[tuple[Tensor, Tensor]], stop: StopRequest, progress: Progress) -> None:

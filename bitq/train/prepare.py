@@ -19,6 +19,8 @@ from bitq.quant.convert import convert
 from bitq.results.folder import MODEL, folder_of
 from bitq.train.device import Machine
 
+TestSet = list[tuple[Tensor, Tensor]]  # normalised images and labels, on the device
+
 EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
 
 
@@ -33,7 +35,7 @@ def open_data(run: Run) -> ImageSet:
     return open_set(found)
 
 
-def test_batches(images: ImageSet, run: Run, machine: Machine) -> list[tuple[Tensor, Tensor]]:
+def test_batches(images: ImageSet, run: Run, machine: Machine) -> TestSet:
     """The test set, normalised, on the device."""
     batches = evaluation_batches(
         images.x_test, images.y_test, run.recipe.normalisation, EVALUATION_BATCH, machine.device

@@ -1,6 +1,5 @@
 """Train runs one after the other in one warm process, parents first."""
 
-import gc
 import sys
 import traceback
 from collections.abc import Iterable
@@ -72,20 +71,19 @@ class Session:
                 self.ensure(find_run(parent.id, run.scale), stop, need_model=True)
         with exclusive(self._folder(run), run.id):
             done = finished(run, self.results, need_model)  # another process may have finished it meanwhile
-            return done.results if done else self._train(run, stop)
+            outcome = done.results if done else self._train(run, stop)
+            checkpoint.discard(self._folder(run))
+        return outcome
 
     def _train(self, run: Run, stop: StopRequest) -> Results:
         try:
-            outcome = self._train_to_the_end(run, stop)
+            return self._train_to_the_end(run, stop)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(run, error) from error
         except RuntimeError as error:
             if "allocate memory" not in str(error):
                 raise
             raise _out_of_memory(run, error) from error
-        checkpoint.discard(self._folder(run))
-        gc.collect()
-        return outcome
 
     def _train_to_the_end(self, run: Run, stop: StopRequest) -> Results:
         images = prepare.open_data(run)

@@ -8,12 +8,15 @@ import typer
 from bitq.verbs.common import Json, emit
 
 
-def fetch(dataset: Annotated[list[str], typer.Argument(help="Image sets, by name.")]) -> None:
+def fetch(
+    dataset: Annotated[list[str], typer.Argument(help="Image sets, by name.")],
+    mirror: Annotated[str | None, typer.Option(help="URL or folder with the same archives.")] = None,
+) -> None:
     """Download official image sets, check and decode them."""
     from bitq.data.fetch import fetch as fetch_set
 
     for name in dataset:
-        emit(found := fetch_set(name), False, f"{found['path']}  {found['train']} + {found['test']} images")
+        emit(found := fetch_set(name, mirror=mirror), False, f"{found['path']}  {found['train']} + {found['test']} images")
 
 
 def import_(
