@@ -1,0 +1,86 @@
+"""From finished runs to tables of numbers: check, collect, compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bitq.errors import DataError
+from bitq.verbs.common import Json, ResultsOption, ScaleOption, emit
+
+if TYPE_CHECKING:
+    from bitq.grid.run import Run
+
+Paper = Annotated[bool, typer.Option("--paper", help="The runs that config/paper.yaml selects.")]
+Study = Annotated[list[str] | None, typer.Option(help="Studies, if not those of the paper.")]
+Table = Annotated[Path, typer.Option("--runs", help="The table that aggregate wrote.")]
+MixHardware = Annotated[
+    list[str] | None, typer.Option("--across", help="mode, device, machine: runs that differ in it may be pooled.")
+]
+
+
+def verify(
+    paper: Paper = False,
+    study: Study = None,
+    scale: ScaleOption = "full",
+    results: ResultsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where to keep the verdict.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Missing runs are counted, no error.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="Write the manifest of what is there first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every run against the grid, its schema, its digests and the manifest; exit 65 with the list."""
+    from bitq.paths import results_dir
+    from bitq.results.manifest import write_manifest
+    from bitq.results.verify import describe, require, save
+    from bitq.results.verify import verify as check
+
+    runs, root = selected(paper, study, scale), results or results_dir()
+    if manifest:
+        write_manifest(root, runs)
+    verdict = check(root, runs, allow_missing)
+    require(verdict)
+    if out:
+        save(verdict, out)
+    emit(verdict.model_dump(mode="json"), as_json, describe(verdict))
+
+
+def aggregate(
+    paper: Paper = False,
+    study: Study = None,
+    scale: ScaleOption = "full",
+    results: ResultsOption = None,
+    verdict: Annotated[Path | None, typer.Option(help="The verdict that these results must still have.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("build"),
+) -> None:
+    """Collect all runs in runs.parquet and their curves in curves.parquet, with CSV beside them."""
+    from bitq.io import read_json
+    from bitq.paths import results_dir
+    from bitq.results.aggregate import aggregate as collect
+
+    census = collect(results or results_dir(), selected(paper, study, scale), out)
+    if verdict and read_json(verdict)["root"] != census.root:
+        raise DataError(f"the results have changed since {verdict} was written; call bitq verify again.")
+    emit(None, False, f"{census.present} of {census.expected} runs in {out}/runs.parquet")
+
+
+def stats(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
+    """Every contrast of the paper: differences, intervals, tests, corrections."""
+    from bitq.stats.summary import write_stats
+
+    write_stats(runs, out, across or ())
+
+
+def claims(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
+    """A verdict for each published claim, with the numbers that decide it."""
+    from bitq.stats.claims import write_claims
+
+    write_claims(runs, out, across or ())
+
+
+def selected(paper: bool, study: list[str] | None, scale: str) -> "tuple[Run, ...]":
+    """The runs of the paper, or of whole studies at one scale."""
+    from bitq.grid.paper import paper_runs
+    from bitq.grid.select import grid
+
+    return paper_runs() if paper else grid(scale, study or ())
