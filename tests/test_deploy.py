@@ -404,3 +404,15 @@ def test_full_precision_is_given_back() -> None:
     with full_precision():
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+def test_a_pointwise_convolution_does_not_depend_on_the_strides_it_has_twice() -> None:
+    # A 1×1 kernel is contiguous in either memory format, and the backend may choose its algorithm by the strides: a
+    # network in memory and its file then differ in the last bit, as ResNet-18's third downsampling once did.
+    layer = convert(nn.Sequential(nn.Conv2d(128, 256, 1, stride=2, bias=False)), "fp32", norm=True)[0].eval()
+    x = torch.randn(4, 128, 32, 32, generator=torch.Generator().manual_seed(0))
+    weight, outputs = layer.weight.detach(), []
+    for strides in ((128, 1, 1, 1), (128, 1, 128, 128)):
+        layer.weight = nn.Parameter(weight.as_strided(weight.shape, strides))
+        outputs.append(layer(x))
+    assert torch.equal(*outputs)

@@ -13,9 +13,9 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Frozen(BaseModel):
-    """A record that cannot change and knows all its keys."""
+    """A record that cannot change, knows all its keys, and holds no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Frozen):

@@ -117,12 +117,13 @@ def _names(folder: str) -> tuple[str, ...]:
 def _read(record: type[Record], kind: str, folder: str, name: str) -> Record:
     if name not in _names(folder):
         raise one_of(kind, name, _names(folder))
-    parsed: Record = _parse(record, config_dir() / folder / f"{name}.yaml")
+    parsed: Record = read_yaml(record, config_dir() / folder / f"{name}.yaml")
     return parsed
 
 
 @cache
-def _parse(record: type[Record], path: Path) -> Record:
+def read_yaml(record: type[Record], path: Path) -> Record:
+    """A YAML file as a record; what does not fit is one sentence with the key."""
     try:
         return record.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))
     except yaml.YAMLError as error:

@@ -21,7 +21,9 @@ class QuantConv2d(nn.Conv2d):
         return quantized_forward(self, x, self._convolve)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y: Tensor = self._conv_forward(x, weight, bias)
+        # Dimensions of length one may have any stride (a 1×1 kernel is contiguous in two memory formats), and the
+        # backend picks its algorithm by strides. They are made unique here, or a network and its file could differ.
+        y: Tensor = self._conv_forward(x, weight.squeeze().view(weight.shape), bias)
         return y
 
 

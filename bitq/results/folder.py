@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from bitq.errors import DataError
 from bitq.grid.run import Frozen, Run
-from bitq.io import pretty_json, read_json, sha256, sha256_file, write_atomic
+from bitq.io import open_for_reading, pretty_json, sha256, sha256_file, write_atomic
 from bitq.results.schema import Env, History, Results, parse
 
 MODEL = "model.safetensors"
@@ -46,34 +46,32 @@ def publish(folder: Path, run: Run, results: Results, history: History, env: Env
 
 def read(folder: Path) -> Finished:
     """Read a run and check that its files belong together; the model file may be absent."""
-    finished = Finished(
-        folder,
-        _load(folder, "config", Run),
-        _load(folder, "results", Results),
-        _load(folder, "history", History),
-        _load(folder, "env", Env),
-    )
-    for problem in _problems(finished):
+    config, config_sha256 = _load(folder, "config", Run)
+    results, _ = _load(folder, "results", Results)
+    history, history_sha256 = _load(folder, "history", History)
+    env, _ = _load(folder, "env", Env)
+    finished = Finished(folder, config, results, history, env)
+    for problem in _problems(finished, (config_sha256, history_sha256)):
         raise DataError(f"{folder}: {problem}; delete the folder and train the run again.")
     return finished
 
 
-def _load(folder: Path, name: str, kind: type[Record]) -> Record:
+def _load(folder: Path, name: str, kind: type[Record]) -> tuple[Record, str]:
+    """A record, and the digest of the very bytes it was read from."""
     path = folder / f"{name}.json"
-    record = parse(kind, read_json(path), path)
-    if name in ("config", "history") and path.read_bytes() != text(record):
-        raise DataError(f"{path} is not the text that bitq writes; delete the run's folder and train it again.")
-    return record
+    with open_for_reading(path) as file:
+        data = file.read()
+    return parse(kind, data, path), sha256(data)
 
 
-def _problems(run: Finished) -> list[str]:
+def _problems(run: Finished, digests: tuple[str, str]) -> list[str]:
     results, history = run.results, run.history
     found = []
     if results.seal != results.sealed().seal:
         found.append("results.json was changed after it was written")
     if results.hash != run.config.hash or results.id != run.config.id:
         found.append(f"results.json belongs to {results.id} ({results.hash[:12]}), config.json to {run.config.id}")
-    if results.config_sha256 != sha256(text(run.config)) or results.history_sha256 != sha256(text(history)):
+    if (results.config_sha256, results.history_sha256) != digests:
         found.append("config.json or history.json is not the one that results.json was written with")
     if results.status == "done" and len(history.test_accuracy) != run.config.recipe.epochs:
         found.append(f"history has {len(history.test_accuracy)} epochs, the recipe {run.config.recipe.epochs}")

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -141,10 +141,10 @@ def _adapter(name: str) -> TypeAdapter[Frozen]:
 Record = TypeVar("Record", bound=Frozen)
 
 
-def parse(kind: type[Record], value: Any, where: Path) -> Record:
-    """Check a decoded JSON file against its record."""
+def parse(kind: type[Record], data: bytes, where: Path) -> Record:
+    """Check the content of a JSON file against its record."""
     try:
-        return kind.model_validate(value)
+        return kind.model_validate_json(data)
     except ValidationError as error:
         raise DataError(f"{where}: {explain(error)} Delete the run's folder and train it again.") from error
 

@@ -25,7 +25,7 @@ from bitq.train.loop import Training, autocast, measure, train_step
 from bitq.train.prepare import EVALUATION_BATCH
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
-PROBE_MACS = 2e10
+PROBE_MACS = 4e9
 STEPS = 3
 JSON_BYTES = 30_000  # four files with curves and level audit
 
@@ -86,9 +86,9 @@ class Planner:
 
     def speed(self, run: Run) -> Speed:
         """Of this kind of run."""
-        recipe = run.recipe
-        kind = (run.model, run.width, run.stem, run.norm, run.method, run.data.image_size, run.precision)
-        key = (*kind, bool(run.distillation), recipe.batch, recipe.optimizer, recipe.augment, recipe.mixup > 0)
+        shape = (run.model, run.width, run.stem, run.data.image_size, run.data.channels)
+        treatment = (run.method, run.norm, run.precision, bool(run.distillation))
+        key = (*shape, *treatment, run.recipe.batch, run.recipe.optimizer)
         if key not in self.speeds:
             self.speeds[key] = probe(run, self.machine)
         return self.speeds[key]
@@ -97,7 +97,7 @@ class Planner:
 def probe(run: Run, on: Machine) -> Speed:
     """Train a few steps of this kind of run on noise, evaluate, and ship it."""
     batch = max(2, min(run.recipe.batch, int(PROBE_MACS / _macs(run))))
-    tests = min(EVALUATION_BATCH, 4 * batch)
+    tests = min(EVALUATION_BATCH, 2 * batch)
     images = _noise(run, batch * (STEPS + 1), tests)
     with tempfile.TemporaryDirectory() as folder:
         start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
@@ -127,7 +127,9 @@ def _ship(training: Training, test: prepare.TestSet) -> None:
 
 
 def _training(run: Run, images: ImageSet, batch: int, on: Machine, folder: Path) -> Training:
-    recipe = run.recipe.model_copy(update={"batch": batch, "validation": 0.0})
+    # So small a rate that noise cannot make the network diverge: NaNs would be neither equal nor equally fast.
+    gentle = {"lr": 1e-6, "min_lr": 0.0, "batch": batch, "validation": 0.0}
+    recipe = run.recipe.model_copy(update=gentle)
     probed = run.model_copy(update={"recipe": recipe, "start": None})
     teacher = prepare.network(probed.model_copy(update={"method": "fp32", "keep": ()}), on, folder).eval()
     return Training(

@@ -16,7 +16,11 @@ def fetch(
     from bitq.data.fetch import fetch as fetch_set
 
     for name in dataset:
-        emit(found := fetch_set(name, mirror=mirror), False, f"{found['path']}  {found['train']} + {found['test']} images")
+        emit(
+            found := fetch_set(name, mirror=mirror),
+            False,
+            f"{found['path']}  {found['train']} + {found['test']} images",
+        )
 
 
 def import_(

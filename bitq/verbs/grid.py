@@ -1,5 +1,6 @@
 """What runs, and what it will cost."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ def grid(
     seed: Ints = None,
     commands: Annotated[bool, typer.Option("--commands", help="Print the exact command of every run.")] = False,
     batches: Annotated[bool, typer.Option("--batches", help="Print the workflow's jobs as JSON.")] = False,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="With --batches: count what this folder lacks.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List, filter and explain the runs of the studies."""
@@ -34,7 +38,7 @@ def grid(
     chosen = Selection(phase or (), dataset or (), model or (), method or (), seed or ())
     runs = select(scale, study or (), chosen)
     if batches:
-        emit(jobs.batches(runs), True)
+        emit(jobs.batches(runs, results), True)
     elif commands:
         emit([command(r) for r in runs], as_json, "\n".join(map(command, runs)))
     else:

@@ -39,9 +39,9 @@ def verify(
     if manifest:
         write_manifest(root, runs)
     verdict = check(root, runs, allow_missing)
-    require(verdict)
     if out:
         save(verdict, out)
+    require(verdict)
     emit(verdict.model_dump(mode="json"), as_json, describe(verdict))
 
 
@@ -73,7 +73,7 @@ def stats(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware
 
 def claims(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
     """A verdict for each published claim, with the numbers that decide it."""
-    from bitq.stats.claims import write_claims
+    from bitq.stats.judge import write_claims
 
     write_claims(runs, out, across or ())
 

@@ -1,0 +1,211 @@
+"""All runs as two typed tables: one row a run, and one row an epoch of a run."""
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from bitq.errors import DataError, UsageError
+from bitq.grid.run import Frozen, Run
+from bitq.grid.study import explain
+from bitq.io import canonical_json, write_atomic
+from bitq.results.columns import CENSUS, CURVES, RUNS, Census, Column, from_numbers, from_values, schema
+from bitq.results.folder import folder_of
+from bitq.results.manifest import RESULTS, Files, entry, model_entry, read_bytes, root_digest, under
+from bitq.results.schema import Env, History, Packed, Results
+
+# A spreadsheet opens this many lines. A longer CSV is for nobody's eye, and the Parquet file holds all of it.
+CSV_LINES = 2**20
+
+Record = TypeVar("Record", bound=Frozen)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The records of a run as they were read, with the digests of their files."""
+
+    config: Run
+    results: Results
+    history: History
+    env: Env
+    files: Files
+
+
+def aggregate(root: Path, runs: Sequence[Run], out: Path) -> Census:
+    """Write what is there of `runs` to `out` as {runs,curves}.{parquet,csv}.
+
+    Only what `verify` found whole makes sense here: a census whose root is not the verdict's is of other results.
+    """
+    if not runs:
+        raise UsageError("no run was selected, so there is nothing to aggregate; name a study and a scale that it has.")
+    table, curves, files = _Rows(), _Curves(), Files()
+    for run in sorted({run.path: run for run in runs}.values(), key=row_order):
+        if stored := load(root, run):
+            table.add(stored)
+            curves.add(stored)
+            files |= under(run.path, stored.files)
+    census = census_of(runs, len(table.rows), root_digest(files))
+    write(out / "runs.parquet", table.arrow(), census)
+    write(out / "curves.parquet", curves.arrow(), census)
+    return census
+
+
+def row_order(run: Run) -> tuple[str, str, str, str, str, int]:
+    """What rows are sorted by."""
+    return run.scale, run.study, run.data.dataset, run.model, run.arm, run.seed
+
+
+def census_of(runs: Sequence[Run], present: int, root: str) -> Census:
+    """How many of the expected runs a table shows, and at which scales."""
+    expected = len({run.path for run in runs})
+    studies = sorted({run.study for run in runs})
+    scales = {study: tuple(sorted({run.scale for run in runs if run.study == study})) for study in studies}
+    return Census(expected=expected, present=present, missing=expected - present, scales=scales, root=root)
+
+
+def load(root: Path, run: Run) -> Stored | None:
+    """A run's records without the costly checks; None if it is missing."""
+    folder = folder_of(run, root)
+    if not (folder / RESULTS).exists():
+        return None
+    data = {name: read_bytes(folder / name) for name in ("config.json", "env.json", "history.json", RESULTS)}
+    files = {name: entry(content) for name, content in data.items()}
+    results = _parse(Results, data[RESULTS], folder / RESULTS)
+    expected = (run.hash, files["config.json"].sha256, files["history.json"].sha256)
+    if (results.hash, results.config_sha256, results.history_sha256) != expected:
+        raise DataError(f"{folder} does not hold {run.id} as it was trained; bitq verify says what is wrong.")
+    history = _parse(History, data["history.json"], folder / "history.json")
+    env = _parse(Env, data["env.json"], folder / "env.json")
+    return Stored(run, results, history, env, files | model_entry(results))
+
+
+def _parse(kind: type[Record], data: bytes, path: Path) -> Record:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise DataError(f"{path}: {explain(error)} bitq verify says what else is wrong.") from error
+
+
+def write(path: Path, table: pa.Table, census: Census) -> None:
+    """A table as Parquet, and beside it as CSV if that is short enough to look at."""
+    _write(path, lambda sink: _write_parquet(sink, table, census))
+    csv = path.with_suffix(".csv")
+    if table.num_rows < CSV_LINES:
+        _write(csv, lambda sink: pyarrow.csv.write_csv(table, sink))
+    else:
+        csv.unlink(missing_ok=True)
+
+
+def _write_parquet(sink: pa.BufferOutputStream, table: pa.Table, census: Census) -> None:
+    # Without Arrow's copy of the schema, a column of names that is held as a dictionary reads back as plain text.
+    with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({CENSUS: census.model_dump_json()})
+
+
+def _write(path: Path, fill: Callable[[pa.BufferOutputStream], None]) -> None:
+    sink = pa.BufferOutputStream()
+    fill(sink)
+    write_atomic(path, memoryview(sink.getvalue()))
+
+
+class _Rows:
+    """The table of runs while it grows."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[Any]] = []
+
+    def add(self, run: Stored) -> None:
+        self.rows.append([value(run) for value in VALUES])
+
+    def arrow(self) -> pa.Table:
+        by_column = zip(*self.rows, strict=True) if self.rows else ([] for _ in RUNS)
+        arrays = [from_values(column, values) for column, values in zip(RUNS, by_column, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=schema(RUNS))
+
+
+class _Curves:
+    """The table of epochs while it grows: the names of a run once, its curves end to end."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {"id": [], "hash": []}
+        self.lengths: list[int] = []
+        self.numbers = {column.name: array("d") for column in CURVES if column.kind is float}
+        self.measured: dict[str, list[bool]] = {name: [] for name in self.numbers}
+
+    def add(self, run: Stored) -> None:
+        self.names["id"].append(run.results.id)
+        self.names["hash"].append(run.results.hash)
+        self.lengths.append(len(run.history.test_accuracy))
+        absent = [0.0] * self.lengths[-1]
+        for name, numbers in self.numbers.items():
+            curve = getattr(run.history, name)
+            numbers.fromlist(list(curve) or absent)
+            self.measured[name].append(bool(curve))
+
+    def arrow(self) -> pa.Table:
+        arrays = [self._column(column, np.array(self.lengths, dtype=np.int64)) for column in CURVES]
+        fields = [field.with_type(values.type) for field, values in zip(schema(CURVES), arrays, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _column(self, column: Column, lengths: npt.NDArray[np.int64]) -> pa.Array:
+        rows = lengths.sum()
+        if column.kind is str:
+            run_of_row = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+            codes = pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(run_of_row)])
+            return pa.DictionaryArray.from_arrays(codes, from_values(column, self.names[column.name]))
+        if column.name == "epoch":
+            starts = np.cumsum(lengths) - lengths
+            return from_numbers(column, np.arange(rows) - np.repeat(starts, lengths), np.ones(rows, dtype=bool))
+        measured = np.repeat(np.array(self.measured[column.name], dtype=bool), lengths)
+        return from_numbers(column, np.frombuffer(self.numbers[column.name]), measured)
+
+
+def _reach(path: str) -> Callable[[Stored], Any]:
+    """Follow a column's source; null where the way ends early (no teacher, nothing packed)."""
+    names = path.split(".")
+
+    def value(run: Stored) -> Any:
+        found: Any = run
+        for name in names:
+            found = getattr(found, name) if found is not None else None
+        return found
+
+    return value
+
+
+def _zeros(packed: Packed | None) -> float | None:
+    layers = packed.audit.layers if packed else ()
+    if not layers:
+        return None
+    # fsum: plain sums differ in their last bit between versions of Python.
+    return math.fsum(layer.zeros * layer.weights for layer in layers) / sum(layer.weights for layer in layers)
+
+
+def _bytes(part: str) -> Callable[[Stored], int | None]:
+    return lambda run: run.results.packed.parts[part] if run.results.packed else None
+
+
+PARTS = [column.name.removeprefix("bytes_") for column in RUNS if column.name.startswith("bytes_")]
+COMPUTED: dict[str, Callable[[Stored], Any]] = {
+    "settings": lambda run: canonical_json(run.config.settings),
+    "keep": lambda run: "+".join(run.config.keep),
+    "kd": lambda run: run.config.distillation is not None,
+    "zeros": lambda run: _zeros(run.results.packed),
+    "torch": lambda run: run.env.versions["torch"],
+    **{f"bytes_{part}": _bytes(part) for part in PARTS},
+}
+VALUES = [
+    COMPUTED.get(column.name) or (_reach(column.source) if column.nullable else attrgetter(column.source))
+    for column in RUNS
+]

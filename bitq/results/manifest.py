@@ -1,0 +1,107 @@
+"""The digests of all result files, and one digest over them: a clone can tell whether it has what was shipped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from bitq.errors import DataError
+from bitq.grid.run import Frozen, Run
+from bitq.grid.study import explain
+from bitq.io import open_for_reading, sha256, write_atomic
+from bitq.results.folder import MODEL, Finished, finished, text
+from bitq.results.schema import RECORDS, Results
+
+NAME = "manifest.json"
+RESULTS = "results.json"  # a run's last file: where it is, the run is complete
+REMEDY = "Restore it from where the results came, or delete it and write it again once they are verified."
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file."""
+
+    sha256: str
+    size: int
+
+
+Files = dict[str, Entry]  # by path relative to the results folder, or to a run's folder
+
+
+class Manifest(Frozen):
+    """Every file of every run. Models are listed as they were shipped, though git does not carry them."""
+
+    schema_version: Literal[1] = 1
+    root: str
+    files: Files
+
+
+def root_digest(files: Mapping[str, Entry]) -> str:
+    """The sha256 of what sha256sum prints for the files, ordered by path: a Merkle root of depth one."""
+    return sha256("".join(f"{files[path].sha256}  {path}\n" for path in sorted(files)))
+
+
+def entry(data: bytes) -> Entry:
+    """A file's content as the manifest lists it."""
+    return Entry(sha256=sha256(data), size=len(data))
+
+
+def model_entry(results: Results) -> Files:
+    """The model as its run recorded it; a diverged run has none."""
+    packed = results.packed
+    return {MODEL: Entry(sha256=packed.sha256, size=packed.file_bytes)} if packed else {}
+
+
+def run_files(run: Finished) -> Files:
+    """The files of a run that was read and found whole, by name."""
+    names = [f"{record}.json" for record in RECORDS]
+    return {name: entry(read_bytes(run.folder / name)) for name in names} | model_entry(run.results)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, or one sentence."""
+    with open_for_reading(path) as file:
+        content: bytes = file.read()
+    return content
+
+
+def under(path: str, files: Files) -> Files:
+    """The files of a run by path instead of by name."""
+    return {f"{path}/{name}": file for name, file in files.items()}
+
+
+def by_run(files: Files) -> dict[str, Files]:
+    """The files by the folder they lie in, then by name."""
+    runs: dict[str, Files] = {}
+    for path, file in files.items():
+        folder, _, name = path.rpartition("/")
+        runs.setdefault(folder, {})[name] = file
+    return runs
+
+
+def write_manifest(root: Path, runs: Sequence[Run]) -> Manifest:
+    """List what is there of `runs` in `root`/manifest.json; the same files give the same bytes."""
+    files: Files = {}
+    for run in runs:
+        if found := finished(run, root):
+            files |= under(run.path, run_files(found))
+    manifest = Manifest(root=root_digest(files), files=files)
+    write_atomic(root / NAME, text(manifest))
+    return manifest
+
+
+def read_manifest(root: Path) -> Manifest | None:
+    """The manifest, checked against its own root digest; None if there is none."""
+    path = root / NAME
+    if not path.exists():
+        return None
+    data = read_bytes(path)
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise DataError(f"{path}: {explain(error)} {REMEDY}") from error
+    if manifest.root != root_digest(manifest.files) or data != text(manifest):
+        raise DataError(f"{path} was changed after it was written. {REMEDY}")
+    return manifest

@@ -1,0 +1,167 @@
+"""The one way to select runs for a statistic: exactly one arm at a time, or a refusal."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bitq.errors import DataError, UsageError, one_of
+
+Values = NDArray[np.float64]
+
+# What makes an arm at a place of the grid. Of these a cell has one value each.
+PLACE = ("scale", "dataset", "variant", "data_digest", "classes", "image_size", "model", "width")
+SAME_DATA = PLACE[:4]
+TREATMENT = ("stem", "norm", "method", "settings", "keep", "tag", "kd", "teacher", "start", "temperature", "alpha")
+RECIPE = ("mixup", "label_smoothing", "epochs", "batch", "lr", "weight_decay", "optimizer", "augment", "precision")
+# What should change a result by no more than rounding, and still is mixed only when asked for.
+HARDWARE = ("device", "machine", "mode")
+# Mixed without asking, but recorded: these differ as soon as a study is completed on another day.
+NOTED = ("threads", "torch", "code_sha256")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one arm, one a seed."""
+
+    rows: pd.DataFrame
+
+    @cached_property
+    def kinds(self) -> dict[str, tuple[Any, ...]]:
+        """For every column that describes a run, the different values that occur; one each where runs are compared."""
+        columns = (*PLACE, *TREATMENT, *RECIPE, *HARDWARE, *NOTED, "arm")
+        return {column: tuple(distinct(self.rows, column)) for column in columns}
+
+    @property
+    def label(self) -> str:
+        """Where and what, for people: data set/model/arm."""
+        return "/".join(str(self.kinds[column][0]) for column in ("dataset", "model", "arm"))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds, ascending, those of diverged runs included."""
+        return tuple(int(seed) for seed in self.rows["seed"])
+
+    @cached_property
+    def diverged(self) -> tuple[int, ...]:
+        """Seeds whose run went non-finite: they have no accuracy, and every statistic says which they are."""
+        return tuple(int(seed) for seed in self.rows.loc[self.rows["status"] == "diverged", "seed"])
+
+    @cached_property
+    def mixed(self) -> tuple[str, ...]:
+        """Columns of hardware and software in which the runs differ though their arm is the same."""
+        return tuple(column for column in HARDWARE + NOTED if len(self.kinds[column]) > 1)
+
+    def by_seed(self, column: str = "accuracy") -> dict[int, float]:
+        """The values of the runs that have one; `diverged` is 1 for a diverged run and 0 for any other."""
+        if column == "diverged":
+            return {seed: float(seed in self.diverged) for seed in self.seeds}
+        known = self.rows[self.rows[column].notna()]
+        return {int(seed): float(value) for seed, value in zip(known["seed"], known[column], strict=True)}
+
+    def values(self, column: str = "accuracy") -> Values:
+        """The same values in the order of their seeds."""
+        return np.array(list(self.by_seed(column).values()))
+
+
+def read_runs(parquet: Path) -> pd.DataFrame:
+    """The table that `bitq aggregate` wrote."""
+    try:
+        return pd.read_parquet(parquet)
+    except (OSError, ValueError) as error:  # pyarrow's complaints are both
+        raise DataError(f"{parquet} cannot be read ({error}); write it with: bitq aggregate.") from error
+
+
+def paired(cells: Sequence[Cell], column: str = "accuracy") -> tuple[tuple[int, ...], list[Values]]:
+    """The seeds for which every cell has a value, and each cell's values in their order."""
+    values = [each.by_seed(column) for each in cells]
+    seeds = sorted(set.intersection(*map(set, values)))
+    return tuple(seeds), [np.array([of[seed] for seed in seeds]) for of in values]
+
+
+def cell(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> Cell:
+    """The runs of exactly one arm, e.g. `cell(runs, dataset="cifar10", model="resnet18", arm="bitnet-kd")`.
+
+    A criterion is a value, a list of values or, for `settings`, a mapping that the settings must contain. A selection
+    that would pool different arms is refused; `across` names columns of hardware that may differ.
+    """
+    found = find(frame, across, **criteria)
+    if found is None:
+        raise _nothing_found(frame, criteria)
+    return found
+
+
+def find(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> Cell | None:
+    """The same, or None if no run is selected."""
+    for column in across:
+        if column not in HARDWARE:
+            raise one_of("column to mix", column, HARDWARE)
+    rows = matching(frame, **criteria)
+    if rows.empty:
+        return None
+    found = Cell(rows.sort_values("seed"))
+    _refuse_pooling(found, across)
+    return found
+
+
+def matching(frame: pd.DataFrame, **criteria: Any) -> pd.DataFrame:
+    """The rows that meet all criteria, of whatever arm: to count runs, not to average them."""
+    met = np.ones(len(frame), dtype=bool)
+    for column, wanted in criteria.items():
+        met &= _matches(frame, column, wanted).to_numpy(dtype=bool)
+    return frame[met]
+
+
+def distinct(rows: pd.DataFrame, column: str) -> list[Any]:
+    """The different values of a column. A parent counts without its seed, a device without its number."""
+    if column not in rows.columns:
+        raise DataError(f"the table of runs has no column {column!r}; write it anew with: bitq aggregate.")
+    return [None if pd.isna(value) else value for value in _normalised(rows, column).unique()]
+
+
+def _normalised(rows: pd.DataFrame, column: str) -> "pd.Series[Any]":
+    values = rows[column]
+    if column in ("teacher", "start"):
+        return values.fillna("").str.replace(r"/s\d+$", "", regex=True)
+    if column == "device":
+        return values.str.split(":").str[0]
+    return values
+
+
+def _matches(rows: pd.DataFrame, column: str, wanted: Any) -> "pd.Series[bool]":
+    if column not in rows.columns:
+        raise one_of("criterion", column, rows.columns)
+    values = _normalised(rows, column)
+    if isinstance(wanted, Mapping):
+        return values.map(lambda text: wanted.items() <= json.loads(text).items()).astype(bool)
+    if isinstance(wanted, Collection) and not isinstance(wanted, str):
+        return values.isin(list(wanted))
+    return values == wanted
+
+
+def _nothing_found(frame: pd.DataFrame, criteria: Mapping[str, Any]) -> UsageError:
+    """Name the first criterion that no run meets."""
+    for column, wanted in criteria.items():
+        met = matching(frame, **{column: wanted})
+        if met.empty:
+            return one_of(column, wanted, distinct(frame, column))
+        frame = met
+    return UsageError("the table has no runs; write it with: bitq aggregate.")
+
+
+def _refuse_pooling(of: Cell, across: Collection[str]) -> None:
+    for column, values in of.kinds.items():
+        if len(values) > 1 and column not in (*across, *NOTED):
+            shown = ", ".join(sorted(repr(value) for value in values))
+            way_out = f", or allow it with across=[{column!r}]" if column in HARDWARE else ""
+            raise UsageError(f"the selection pools runs of {column} {shown}; choose one with {column}=…{way_out}.")
+    seeds = of.rows["seed"]
+    if seeds.duplicated().any():
+        doubled = of.rows.loc[seeds.duplicated(keep=False), "id"]
+        raise UsageError(f"the selection holds one seed twice ({', '.join(doubled)}); choose one with study=….")

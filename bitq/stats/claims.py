@@ -1,0 +1,65 @@
+"""Claims of the four works, and of this one, as data: who says what where, and what would show it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from bitq.grid.run import Frozen
+from bitq.grid.study import read_yaml
+from bitq.paths import config_dir
+from bitq.stats.predicates import ArmAt, Count, Predicate
+
+
+class Requires(Frozen):
+    """Where a claim is judged: at every data set with every model, among the runs that meet `where`."""
+
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    where: dict[str, Any] = {}
+    need: Literal["all", "any"] = "all"  # of these places, for the claim to hold
+
+
+class Claim(Frozen):
+    """One statement that can turn out wrong."""
+
+    id: str
+    work: str
+    source: str
+    claim: str
+    published: tuple[str, ...] = ()  # figures of published.yaml
+    note: str = ""  # what the claim leaves out, or how it was made checkable
+    requires: Requires | None = None
+    predicate: Predicate
+
+    @model_validator(mode="after")
+    def _has_places(self) -> "Claim":
+        if (self.requires is None) != isinstance(self.predicate, Count):
+            raise ValueError("every kind but count needs `requires`, and count takes none")
+        return self
+
+
+class Book(Frozen):
+    """All claims, and the arms that have no name of their own in the grid."""
+
+    arms: dict[str, dict[str, Any]]  # criteria by name; any other name is an arm of the grid
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> "Book":
+        ids = [claim.id for claim in self.claims]
+        for name in ids:
+            if ids.count(name) > 1:
+                raise ValueError(f"two claims are called {name!r}")
+        return self
+
+    def criteria(self, arm: ArmAt, place: Mapping[str, Any]) -> dict[str, Any]:
+        """How to find the runs of an arm at a place."""
+        elsewhere = {key: value for key, value in (("dataset", arm.dataset), ("model", arm.model)) if value}
+        return {**place, **elsewhere, **self.arms.get(arm.arm, {"arm": arm.arm})}
+
+
+def claims() -> Book:
+    """Read config/claims.yaml."""
+    book: Book = read_yaml(Book, config_dir() / "claims.yaml")
+    return book

@@ -1,0 +1,74 @@
+"""A claim against the published figures of the work that makes it: no runs needed, and no interval to be had."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from bitq.grid.run import Frozen
+from bitq.stats.claims import Claim
+from bitq.stats.predicates import ArmAt, Count, Quantity, Term
+from bitq.stats.published import Published
+
+Means = Mapping[tuple[str, str, str, str], float]  # by data set, model, arm, column
+
+
+class OwnFigure(Frozen):
+    """One quantity of a claim, computed from published means."""
+
+    quantity: str
+    dataset: str
+    model: str
+    estimate: float
+    agrees: bool
+
+
+class Own(Frozen):
+    """Whether a work's own figures agree with its claim, at the places for which it published them."""
+
+    verdict: Literal["agrees", "contradicts"]
+    figures: tuple[OwnFigure, ...]
+
+
+def own_figures(claim: Claim, figures: Published) -> Own | None:
+    """What the work's own tables say; nothing if they lack an arm at every place."""
+    found = tuple(_computed(claim, figures.own_means(claim.work)))
+    if claim.requires is None or not found:
+        return None
+    enough = all if claim.requires.need == "all" else any
+    return Own(verdict="agrees" if enough(each.agrees for each in found) else "contradicts", figures=found)
+
+
+def _computed(claim: Claim, means: Means) -> Iterator[OwnFigure]:
+    if claim.requires is None or isinstance(claim.predicate, Count):
+        return
+    for dataset in claim.requires.datasets:
+        for model in claim.requires.models:
+            for quantity in claim.predicate.quantities(dataset):
+                estimate = _estimate(quantity, dataset, model, means)
+                if estimate is not None:
+                    yield OwnFigure(
+                        quantity=quantity.label,
+                        dataset=dataset,
+                        model=model,
+                        estimate=estimate,
+                        agrees=_within(estimate, quantity),
+                    )
+
+
+def _estimate(quantity: Quantity, dataset: str, model: str, means: Means) -> float | None:
+    def mean(arm: ArmAt) -> float:
+        where = (arm.model or model, arm.arm, quantity.column)
+        # Sizes are published for a network, whatever it was trained on.
+        return means.get((arm.dataset or dataset, *where)) or means["", *where]
+
+    def total(terms: tuple[Term, ...]) -> float:
+        return sum(weight * mean(arm) for arm, weight in terms)
+
+    try:
+        return total(quantity.terms) / (total(quantity.over) if quantity.over else 1)
+    except (KeyError, ZeroDivisionError):
+        return None
+
+
+def _within(estimate: float, quantity: Quantity) -> bool:
+    low, high = quantity.limits
+    return low <= estimate <= high if quantity.inclusive else low < estimate < high

@@ -1,0 +1,123 @@
+"""Results that look like those of training and took microseconds: every promise of a run's files holds, no torch."""
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from bitq.grid.run import Run
+from bitq.io import sha256, write_atomic
+from bitq.results.folder import MODEL, folder_of, publish, text
+from bitq.results.schema import Audit, Divergence, Env, History, LayerAudit, Packed, Results
+
+IMAGES = 500
+LAYERS = {"resnet18": 21, "resnet50": 54}
+
+
+def model_bytes(run: Run) -> bytes:
+    """Stands for the packed file of a run."""
+    return random.Random(run.hash).randbytes(1000)
+
+
+def history_of(run: Run, epochs: int) -> History:
+    """Random curves, all that the run's recipe calls for."""
+    draw = random.Random(run.hash).random
+    names = ["lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+    names += ["hard_loss", "soft_loss"] if run.distillation else []
+    names += ["validation_accuracy"] if run.recipe.validation else []
+    percent = {name: 100 if name.endswith("accuracy") else 1 for name in names}
+    curves = {name: tuple(scale * draw() for _ in range(epochs)) for name, scale in percent.items()}
+    return History.model_validate({"hard_loss": (), "soft_loss": ()} | curves)
+
+
+def audit_of(run: Run) -> Audit:
+    """Layers as ternary ones are; none for the float network."""
+    draw = random.Random(run.hash).random
+    names = () if run.method == "fp32" else (f"layer{index}" for index in range(LAYERS[run.model]))
+    layers = tuple(
+        LayerAudit(
+            name=name,
+            levels=3,
+            codes_used=3,
+            values_per_scale=3,
+            weights=576 + 16 * len(name),
+            bits_per_weight=1.6,
+            zeros=draw(),
+        )
+        for name in names
+    )
+    weights = sum(layer.weights for layer in layers)
+    return Audit(
+        layers=layers,
+        packed_weights=weights,
+        float_weights=0 if layers else 576,
+        coverage=1.0 if layers else 0.0,
+        bits_per_packed_weight=1.6 if layers else None,
+        bits_per_parameter=2.5,
+    )
+
+
+def packed_of(run: Run) -> Packed:
+    """A file of 1,000 bytes that gets a random share of the images right."""
+    correct, content = random.Random(run.hash).randrange(IMAGES), model_bytes(run)
+    parts = {"codes": 700, "values_scales": 20, "float_parameters": 80, "buffers": 50, "header": 150}
+    return Packed(
+        accuracy=100 * correct / IMAGES,
+        correct=correct,
+        images=IMAGES,
+        file_bytes=len(content),
+        float_bytes=12_345,
+        compression=12_345 / len(content),
+        parts=parts,
+        sha256=sha256(content),
+        audit=audit_of(run),
+    )
+
+
+def results_of(run: Run, history: History, packed: Packed | None) -> Results:
+    """The results that go with a history; without a packed file, the run diverged where the history ends."""
+    curve = history.test_accuracy
+    return Results(
+        id=run.id,
+        hash=run.hash,
+        parents=run.parents,
+        status="done" if packed else "diverged",
+        diverged=None if packed else Divergence(epoch=len(curve), what="train_loss"),
+        accuracy=packed.accuracy if packed else None,
+        best_accuracy=max(curve, default=None),
+        best_epoch=curve.index(max(curve)) if curve else None,
+        packed=packed,
+        weights_digest=sha256(run.hash) if packed else None,
+        config_sha256=sha256(text(run)),
+        history_sha256=sha256(text(history)),
+    )
+
+
+def env_of(run: Run) -> Env:
+    """One kind of machine; the times differ."""
+    return Env(
+        wall_seconds=random.Random(run.hash).random(),
+        images_per_second=1660.7,
+        attempts=1,
+        device="cpu",
+        machine="x86_64 AVX512 no-amx",
+        threads=1,
+        mode="exact",
+        versions={"python": "3.11.7", "torch": "2.15.0"},
+        code_sha256=sha256("code"),
+    )
+
+
+def pretend(run: Run, root: Path, diverged_in: int | None = None) -> None:
+    """Write the files of a run as if it had been trained."""
+    history = history_of(run, run.recipe.epochs if diverged_in is None else diverged_in)
+    packed = packed_of(run) if diverged_in is None else None
+    folder = folder_of(run, root)
+    if packed:
+        write_atomic(folder / MODEL, model_bytes(run))
+    publish(folder, run, results_of(run, history, packed), history, env_of(run))
+
+
+def pretend_all(runs: Iterable[Run], root: Path) -> None:
+    """Write all runs."""
+    for run in runs:
+        pretend(run, root)

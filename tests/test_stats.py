@@ -1,0 +1,339 @@
+"""One arm at a time, honest intervals, nothing dropped; every number against another way of computing it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as reference
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+from bitq.errors import DataError, UsageError
+from bitq.grid.run import Parent, Run
+from bitq.grid.select import grid
+from bitq.stats import inference
+from bitq.stats.cells import Cell, cell, find
+from bitq.stats.contrast import contrast, recovery
+from bitq.stats.families import FAMILIES, GAPS
+from bitq.stats.summary import stats, write_stats
+from tests.frames import SEEDS, diverged, frame, row, run, table
+
+# Student's sleep data: extra hours of ten patients under two drugs. R's t.test gives the values asserted below.
+DRUG_1 = (0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0)
+DRUG_2 = (1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4)
+
+OTHER_VALUES: dict[str, Any] = {
+    "scale": "mini", "dataset": "cifar100", "variant": "cifar10-q5", "data_digest": "other", "classes": 100,
+    "image_size": 64, "model": "resnet50", "width": 16, "stem": "imagenet", "norm": "layer", "method": "ttq",
+    "settings": '{"levels":4}', "keep": "conv1", "tag": "again", "kd": True, "teacher": "bitnet/x/fp32",
+    "start": "bitnet/y/fp32", "temperature": 2.0, "alpha": 0.5, "mixup": 0.2, "label_smoothing": 0.1, "epochs": 7,
+    "batch": 32, "lr": 0.2, "weight_decay": 0.1, "optimizer": "adamw", "augment": "full", "precision": "fp32",
+    "device": "cuda", "machine": "H200", "mode": "fast",
+}  # fmt: skip
+
+samples = st.integers(2, 12).flatmap(
+    lambda n: st.tuples(*[st.lists(st.integers(0, 10_000), min_size=n, max_size=n) for _ in "ab"])
+)
+
+
+def of(values: tuple[float, ...], arm: str = "bitnet", **changes: Any) -> Cell:
+    """A cell with these accuracies."""
+    return cell(table(row(run(arm, seed), accuracy=value, **changes) for seed, value in enumerate(values)))
+
+
+def accuracy(of: Run) -> float:
+    """Something that depends on the arm and the seed, and on nothing else."""
+    effects = {"bitnet": -2.0, "ttq": -3.0, "bitnet_legacy": -2.1, "ttq_legacy": -5.0}
+    noise = int.from_bytes(of.hash.encode()[:2], "big") % 100 / 500
+    return 90 + effects.get(of.method, 0) - (of.distillation is not None) + 0.4 * ("conv1" in of.keep) + noise
+
+
+@pytest.fixture(scope="module")
+def whole_grid() -> pd.DataFrame:
+    return frame(grid("full", ["bitnet", "bitnet-extended"]), accuracy)
+
+
+@pytest.fixture(scope="module")
+def summary(whole_grid: pd.DataFrame) -> dict[str, Any]:
+    return stats(whole_grid)
+
+
+# Cells
+
+
+@pytest.mark.parametrize("column", OTHER_VALUES)
+def test_a_selection_that_pools_two_arms_is_refused_by_the_name_of_the_column(column: str) -> None:
+    runs = table([row(run(seed=1)), row(run(seed=2), **{column: OTHER_VALUES[column]})])
+    with pytest.raises(UsageError, match=f"pools runs of {column} "):
+        cell(runs, study="bitnet")
+    assert cell(runs, **{column: OTHER_VALUES[column]}).seeds == (2,)
+
+
+def test_hardware_can_be_mixed_on_purpose_which_is_recorded() -> None:
+    runs = table([row(run(seed=1)), row(run(seed=2), machine="H200", torch="9.9")])
+    assert cell(runs, across=["machine"]).mixed == ("machine", "torch")
+    with pytest.raises(UsageError, match=r"across=\['machine'\]"):
+        cell(runs)
+    with pytest.raises(UsageError, match="unknown column to mix 'method'"):
+        cell(runs, across=["method"])
+
+
+def test_software_and_threads_are_no_arm() -> None:
+    runs = table([row(run(seed=1)), row(run(seed=2), code_sha256="other", threads=4)])
+    assert cell(runs).mixed == ("threads", "code_sha256")
+
+
+def test_two_gpus_of_a_machine_are_one_device_and_own_starts_are_one_arm() -> None:
+    starts = [Parent(id=f"bitnet/cifar10/resnet18/fp32/s{seed}", hash="0") for seed in (1, 2)]
+    runs = [row(run(seed=seed, start=start), device=f"cuda:{seed}") for seed, start in enumerate(starts)]
+    assert cell(table(runs)).seeds == (0, 1)
+
+
+def test_one_seed_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="one seed twice"):
+        cell(table([row(run()), row(run(), study="bitnet-extended")]))
+
+
+def test_values_come_in_the_order_of_the_seeds() -> None:
+    shuffled = cell(table(row(run(seed=seed), accuracy=100 - seed) for seed in (3, 1, 2)))
+    assert (shuffled.seeds, list(shuffled.values())) == ((1, 2, 3), [99, 98, 97])
+
+
+def test_what_is_not_there_is_said_with_what_is() -> None:
+    runs = table([row(run("bitnet-kd"))])
+    with pytest.raises(UsageError, match="unknown arm 'bitnet-dk'.*Did you mean 'bitnet-kd'"):
+        cell(runs, dataset="cifar10", arm="bitnet-dk")
+    with pytest.raises(UsageError, match="unknown criterion 'amr'"):
+        cell(runs, amr="bitnet-kd")
+    with pytest.raises(DataError, match="no column 'machine'"):
+        cell(runs.drop(columns="machine"))
+    with pytest.raises(UsageError, match="no runs"):
+        cell(runs[:0])
+    assert find(runs, arm="bitnet-dk") is None
+
+
+def test_settings_are_found_by_what_they_contain() -> None:
+    rings = table(row(run("ring", settings={"levels": levels, "wave": "sine"}), seed=levels) for levels in (4, 8))
+    assert cell(rings, settings={"levels": 8}).seeds == (8,)
+    assert find(rings, settings={"levels": 16}) is None
+
+
+def test_a_diverged_run_is_counted_and_named() -> None:
+    runs = table([row(run("bitnet", 1)), row(run("bitnet", 2)), diverged(run("bitnet", 3))])
+    found = cell(runs)
+    assert (found.seeds, found.diverged, len(found.values())) == ((1, 2, 3), (3,), 2)
+    assert found.by_seed("diverged") == {1: 0.0, 2: 0.0, 3: 1.0}
+
+
+# Contrasts
+
+
+def test_sleep_data_gives_what_r_gives() -> None:
+    found = contrast(of(DRUG_1), of(DRUG_2, "fp32"))
+    assert found.paired and found.welch and found.interval
+    assert found.difference == pytest.approx(-1.58)
+    assert found.interval == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
+    assert (found.paired.t, found.paired.df, found.paired.p) == pytest.approx((-4.0621, 9, 0.002833), abs=5e-5)
+    assert (found.welch.t, found.welch.df, found.welch.p) == pytest.approx((-1.8608, 17.776, 0.07939), abs=5e-4)
+    assert found.d_z == pytest.approx(-4.0621 / np.sqrt(10), abs=1e-4)
+    assert found.detectable == pytest.approx(1.225, abs=1e-3)  # 0.996 standard deviations of 1.23 hours
+
+
+def test_hedges_g_by_its_definition() -> None:
+    a, b = np.array(DRUG_1), np.array(DRUG_2)
+    pooled = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    small_sample = 1 - 3 / (4 * (len(a) + len(b)) - 9)
+    assert inference.hedges_g(a, b) == pytest.approx((a.mean() - b.mean()) / pooled * small_sample)
+
+
+@given(samples)
+@settings(max_examples=30)
+def test_tests_and_intervals_agree_with_another_library(pair: tuple[list[int], list[int]]) -> None:
+    a, b = (np.array(values) / 100 for values in pair)
+    if min(np.ptp(a), np.ptp(b), np.ptp(a - b)) < 0.01:
+        return
+    found = contrast(of(tuple(a)), of(tuple(b), "fp32"))
+    assert found.paired and found.welch and found.interval
+    t, p, df = DescrStatsW(a - b).ttest_mean()
+    assert (found.paired.t, found.paired.p, found.paired.df) == pytest.approx((t, p, df))
+    assert found.interval == pytest.approx(DescrStatsW(a - b).tconfint_mean(), rel=1e-6, abs=1e-9)
+    welch = CompareMeans(DescrStatsW(a), DescrStatsW(b)).ttest_ind(usevar="unequal")
+    assert (found.welch.t, found.welch.p, found.welch.df) == pytest.approx(welch)
+
+
+@given(samples, st.floats(0.1, 50))
+@settings(max_examples=30)
+def test_equivalence_is_two_one_sided_tests(pair: tuple[list[int], list[int]], margin: float) -> None:
+    a, b = (np.array(values) / 100 for values in pair)
+    found = inference.equivalence(a, b, margin)
+    assert found
+    if np.ptp(a - b) < 0.01:
+        assert found.equivalent == (abs((a - b).mean()) < margin)
+        return
+    lower = reference.ttest_1samp(a - b, -margin, alternative="greater").pvalue
+    upper = reference.ttest_1samp(a - b, margin, alternative="less").pvalue
+    assert found.p == pytest.approx(max(lower, upper))
+    low, high = inference.t_interval(a - b, 0.9) or (0, 0)
+    assert found.equivalent == (-margin < low and high < margin)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 30])
+def test_the_detectable_effect_has_the_promised_power(n: int) -> None:
+    effect, critical = inference.detectable_d_z(n), reference.t.ppf(0.975, n - 1)
+    noncentral = reference.nct(n - 1, effect * np.sqrt(n))
+    assert noncentral.sf(critical) + noncentral.cdf(-critical) == pytest.approx(0.8, abs=1e-5)
+
+
+@given(samples)
+@settings(max_examples=30)
+def test_the_ends_of_a_ratio_interval_are_where_a_t_test_turns(pair: tuple[list[int], list[int]]) -> None:
+    top, bottom = np.array(pair[0]) / 100, 50 + np.array(pair[1]) / 1000
+    found = inference.ratio_interval(top, bottom)
+    if found is None or np.ptp(top) < 0.1:
+        return
+    assert found[0] <= top.mean() / bottom.mean() <= found[1]
+    for end in found:
+        assert reference.ttest_1samp(top - end * bottom, 0).pvalue == pytest.approx(0.05, rel=1e-4)
+
+
+def test_a_ratio_over_what_may_be_zero_has_no_interval() -> None:
+    assert inference.ratio_interval(np.array([1.0, 2.0, 1.5]), np.array([0.5, -0.4, 0.1])) is None
+
+
+def test_holm_as_r_adjusts_it_without_those_that_have_no_test() -> None:
+    assert inference.holm([0.01, 0.04, None, 0.03, 0.005]) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])
+    assert inference.holm([None]) == [None]
+
+
+def test_the_bootstrap_needs_five_runs_repeats_itself_and_is_near_plain_resampling() -> None:
+    values = np.array(DRUG_1) - np.array(DRUG_2)
+    assert inference.bootstrap_interval(values[:4]) is None
+    found = inference.bootstrap_interval(values)
+    assert found and found == inference.bootstrap_interval(values)
+    means = np.random.default_rng(0).choice(values, (20_000, len(values))).mean(axis=1)
+    assert found == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.25)
+
+
+@pytest.mark.parametrize(("n", "interval"), [(0, None), (1, None), (2, (2.0, 2.0))])
+def test_few_or_equal_runs_claim_no_more_than_they_know(n: int, interval: object) -> None:
+    a, b = of(tuple(range(5))), of(tuple(value - 2 for value in range(5)), "fp32")
+    found = contrast(Cell(a.rows[:n]) if n else Cell(a.rows[4:]), Cell(b.rows[:n]) if n else Cell(b.rows[:1]), 0.5)
+    assert (found.n, found.interval, found.paired, found.d_z, found.bootstrap) == (n, interval, None, None, None)
+    assert found.difference == (2.0 if n else None)
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+
+
+def test_a_contrast_pairs_by_seed_and_says_what_it_left_out() -> None:
+    a = cell(table([row(run("bitnet", seed), accuracy=seed) for seed in (1, 2, 3, 4)]))
+    b = cell(table([row(run("fp32", seed), accuracy=2 * seed) for seed in (2, 3)] + [diverged(run("fp32", 4))]))
+    found = contrast(a, b)
+    assert (found.seeds, found.mean_a, found.mean_b, found.difference) == ((2, 3), 2.5, 5.0, -2.5)
+    assert (found.unpaired, found.n_diverged, found.diverged_b, found.partial) == (2, 1, (4,), True)
+
+
+@pytest.mark.parametrize("column", ["scale", "dataset", "variant", "data_digest", "device", "machine", "mode"])
+def test_arms_on_other_data_or_hardware_are_no_contrast(column: str) -> None:
+    a, b = of((1, 2, 3)), of((1, 2, 3), "fp32", **{column: OTHER_VALUES[column]})
+    with pytest.raises(UsageError, match=f"differ in {column}"):
+        contrast(a, b)
+    if column in ("device", "machine", "mode"):
+        assert contrast(a, b, across=[column]).mixed == (column,)
+
+
+def test_a_contrast_names_everything_in_which_its_arms_differ() -> None:
+    assert contrast(of((1, 2, 3), "bitnet-keep_conv1"), of((1, 2, 3))).differs == ("keep",)
+    assert contrast(of((1, 2), mixup=0.0), of((1, 2), "fp32", mixup=0.2)).differs == ("method", "mixup")
+
+
+def test_recovery_is_the_share_of_the_gap() -> None:
+    low, high, kept = of((60, 61, 62)), of((70, 71, 72), "fp32"), of((63, 64.5, 65.1), "bitnet-keep_conv1")
+    found = recovery(kept, low, high)
+    assert found.share == pytest.approx(np.mean([3, 3.5, 3.1]) / 10)
+    assert found.interval == pytest.approx(tuple(np.array(DescrStatsW([3, 3.5, 3.1]).tconfint_mean()) / 10))
+    assert recovery(kept, low, low).share is None
+
+
+# All statistics of a table
+
+
+def test_every_question_of_the_study_is_answered_from_the_whole_grid(summary: dict[str, Any]) -> None:
+    counts = {record["family"]: len(record["contrasts"]) for record in summary["families"]}
+    assert counts == {
+        "bitnet_vs_fp32": 6, "recipe_vs_fp32": 12, "bitnet_vs_ttq": 6, "recipe_vs_ttq": 12, "kd": 6,
+        "kd_with_kept_layers": 15, "layers": 15, "layers_with_kd": 12, "first_against_other_layers": 18, "norm": 6,
+        "legacy": 6, "mixup": 4, "kd_as_published": 4, "stem": 3, "ttq_as_published": 6, "n10": 15,
+    }  # fmt: skip
+    assert len(summary["recoveries"]) == 33
+    json.dumps(summary, allow_nan=False)
+
+
+def test_the_published_contrasts_have_three_seeds_and_their_extension_ten(summary: dict[str, Any]) -> None:
+    for record in summary["families"]:
+        of_resnet18 = {each["n"] for each in record["contrasts"] if each["model"] == "resnet18"}
+        assert of_resnet18 == ({10} if record["family"] == "n10" else {3})
+        assert all(bool(each["bootstrap"]) == (each["n"] >= 5) for each in record["contrasts"])
+
+
+def test_a_contrast_of_the_summary_is_that_of_its_cells(whole_grid: pd.DataFrame, summary: dict[str, Any]) -> None:
+    family = next(record for record in summary["families"] if record["family"] == "kd")
+    record = next(each for each in family["contrasts"] if each["dataset"] == "cifar100" and each["arm_b"] == "bitnet")
+    place: dict[str, Any] = {"dataset": "cifar100", "model": "resnet18", "seed": list(SEEDS)}
+    again = contrast(cell(whole_grid, **place, arm="bitnet-kd"), cell(whole_grid, **place, arm="bitnet"))
+    assert record["difference"] == again.difference and record["interval"] == list(again.interval or ())
+    raw = [each["paired"]["p"] for each in family["contrasts"]]
+    assert [each["p_holm"] for each in family["contrasts"]] == inference.holm(raw)
+
+
+def test_the_original_s_distillation_contrast_is_shown_to_be_confounded(summary: dict[str, Any]) -> None:
+    for record in summary["families"]:
+        confounded = ["mixup" in each["differs"] and "kd" in each["differs"] for each in record["contrasts"]]
+        assert any(confounded) == (record["family"] == "kd_as_published")
+
+
+def test_parity_is_tested_where_it_is_claimed(summary: dict[str, Any]) -> None:
+    for record in summary["families"]:
+        assert all((each["equivalence"] is not None) == bool(record["margin"]) for each in record["contrasts"])
+
+
+def test_arms_that_are_not_there_are_left_out_and_scales_kept_apart() -> None:
+    runs = [each for each in (*grid("full", ["bitnet"]), *grid("mini", ["bitnet"])) if each.method == "fp32"]
+    found = stats(frame(runs, accuracy))
+    assert {(r["family"], r["scale"]) for r in found["families"] if r["contrasts"]} == {("kd", "full"), ("kd", "mini")}
+    assert {each["n"] for each in found["cells"]} == {3}
+
+
+def test_divergence_reaches_the_summary() -> None:
+    runs = [run(arm, seed) for arm in ("bitnet", "fp32") for seed in SEEDS]
+    rows = [
+        diverged(each) if (each.method, each.seed) == ("bitnet", 42) else row(each, accuracy=each.seed) for each in runs
+    ]
+    found = stats(table(rows))
+    assert found["diverged"] == ["bitnet/cifar10/resnet18/bitnet/s42"]
+    assert [each["n_diverged"] for each in found["cells"]] == [1, 0]
+    assert [(each["n"], each["n_diverged"], each["partial"]) for each in found["families"][0]["contrasts"]] == [
+        (2, 1, True)
+    ]
+
+
+def test_arms_of_the_families_are_arms_of_the_grid() -> None:
+    known = {each.arm for each in grid("full", ["bitnet", "bitnet-extended"])}
+    assert {arm for family in FAMILIES for pair in family.pairs for arm in pair} <= known
+    assert {arm for gap in GAPS for arm in (gap.kept, gap.low, gap.high)} <= known
+
+
+def test_statistics_are_written_from_the_table_twice_alike(tmp_path: Path, whole_grid: pd.DataFrame) -> None:
+    whole_grid.head(60).to_parquet(tmp_path / "runs.parquet")
+    texts = []
+    for name in ("a.json", "b.json"):
+        write_stats(tmp_path / "runs.parquet", tmp_path / name)
+        texts.append((tmp_path / name).read_bytes())
+    assert texts[0] == texts[1]
+    with pytest.raises(DataError, match="bitq aggregate"):
+        write_stats(tmp_path / "none.parquet", tmp_path / "c.json")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="bitq aggregate"):
+        write_stats(tmp_path / "torn.parquet", tmp_path / "c.json")
