@@ -4,34 +4,54 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 cd "$root"
-locks=(requirements/{build,base,train,dev}.txt)
 python=.venv/bin/python
 unset PYTHONPATH PYTHONHOME
 # Trust the certificates that this machine trusts, as git does.
 export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}
 
 main() {
-    case "$*" in
-        "") refuse "there is no paper to rebuild yet; what exists is ./reproduce.sh test." ;;
-        setup) set_up ;;
-        test) set_up; quick_tests ;;
-        "test --all") set_up; all_checks ;;
-        clean) clean ;;
-        help | -h | --help) usage ;;
-        *) refuse "'$*' is not known; allowed: setup, test, test --all, clean, help." ;;
+    local verb=${1-paper}
+    if [ $# -gt 0 ]; then shift; fi
+    case "$verb $*" in
+        "paper ") set_up paper; need_tex; paper ;;
+        "smoke ") set_up all; need_tex; smoke ;;
+        "grid "*) set_up all; in_venv snakemake grid "$@" ;;
+        "submission ") set_up paper; need_tex; paper; in_venv snakemake submission ;;
+        "setup ") set_up all ;;
+        "test ") set_up all; quick_tests ;;
+        "test --all") set_up all; need_tex; all_checks ;;
+        "clean ") clean ;;
+        "help " | "-h " | "--help ") usage ;;
+        *) refuse "'$verb${*:+ $*}' is not known; allowed: paper, smoke, grid, submission, setup, test, test --all, clean, help." ;;
     esac
 }
 
 usage() {
     cat <<'TEXT'
-./reproduce.sh setup        make .venv from the hash-locked requirements (about 6 GB, once)
+./reproduce.sh              every table, every figure and the paper from results/, without torch
+./reproduce.sh smoke        train every run at scale smoke into build/smoke/results, and the paper from those
+./reproduce.sh grid ...     train for real: [--profile slurm] [--config scale=mini study=bitnet phase=5 seed=42,123]
+./reproduce.sh submission   the paper's sources as an archive that compiles by itself
 ./reproduce.sh test         set up, then the quick tests
 ./reproduce.sh test --all   set up, then linters, type checker and all tests
+./reproduce.sh setup        make .venv from the hash-locked requirements (about 6 GB, once)
 ./reproduce.sh clean        remove .venv, build/ and every cache; results/, data/ and state/ stay
 TEXT
 }
 
 # --- verbs -----------------------------------------------------------------------------------------------------------
+
+# File times mean nothing after a clone, so the results are checked first, each time, by content.
+paper() {
+    in_venv bitq.cli verify --paper --out build/verdict.json
+    in_venv snakemake paper
+    say "The paper is build/paper/bitq.pdf."
+}
+
+smoke() {
+    in_venv snakemake smoke
+    say "The paper is build/smoke/paper/bitq.pdf."
+}
 
 quick_tests() { in_venv pytest --numprocesses=2; }
 
@@ -62,30 +82,56 @@ in_venv() { OMP_NUM_THREADS=1 "$python" -m "$@"; }
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
+# `paper` needs no torch; `all` serves every verb.
 set_up() {
-    if is_set_up; then return; fi
+    if is_set_up "$1"; then return; fi
     (
         # Of two commands started at once, the second waits here and then finds the work done.
         if command -v flock >/dev/null; then flock 9; fi
-        if ! is_set_up; then install; fi
+        if ! is_set_up "$1"; then install "$1"; fi
     ) 9>.venv.lock
 }
 
-is_set_up() { { where; what; } 2>/dev/null | cmp --silent - .venv/stamp; }
+is_set_up() {
+    stamp all | cmp --silent - .venv/stamp 2>/dev/null && return
+    [ "$1" = paper ] && stamp paper | cmp --silent - .venv/stamp 2>/dev/null
+}
+
+stamp() { { where && what "$1"; } 2>/dev/null; }
 
 where() { echo "$root" && "$python" --version; }
 
-what() { cat pyproject.toml "${locks[@]}"; }
+what() { locks "$1" | xargs cat pyproject.toml; }
+
+locks() {
+    local sets=(build base)
+    if [ "$1" = all ]; then sets+=(train dev); fi
+    printf 'requirements/%s.txt\n' "${sets[@]}"
+}
 
 install() {
+    local locks
+    mapfile -t locks < <(locks "$1")
     say "Setting up .venv ..."
     fits || make_venv
     rm -f .venv/stamp
     find_uv
     quietly "$uv" pip sync --python "$python" --require-hashes --compile-bytecode "${locks[@]}" || give_up
     quietly "$uv" pip install --python "$python" --no-deps --no-build-isolation --editable . || give_up
-    { where; what; } >.venv/stamp
+    stamp "$1" >.venv/stamp
     say "Set up in $SECONDS s."
+}
+
+# TeX and the tool that looks at PDF pages, from Debian's packages where we may install them.
+need_tex() {
+    local packages=(texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science
+        latexmk lmodern cm-super poppler-utils)
+    if command -v latexmk >/dev/null && command -v pdflatex >/dev/null && kpsewhich marginnote.sty >/dev/null; then return; fi
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        say "Installing TeX ..."
+        { apt-get update && apt-get install --yes --no-install-recommends "${packages[@]}"; } </dev/null >/dev/null 2>&1 || true
+    fi
+    command -v latexmk >/dev/null || refuse "no TeX is here; install it (Debian: apt-get install ${packages[*]})."
 }
 
 # A finished .venv, made here and by this Python, is brought up to date; any other is made anew.

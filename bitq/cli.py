@@ -5,7 +5,7 @@ import sys
 import typer
 
 from bitq.errors import BitqError
-from bitq.verbs import data, grid, packed, results, train
+from bitq.verbs import data, grid, packed, report, results, train
 
 
 def group(about: str) -> typer.Typer:
@@ -22,7 +22,8 @@ def group(about: str) -> typer.Typer:
 app = group("Train every run of a low-bit study, measure the bytes that would ship, test every claim.")
 left = (grid.grid, grid.plan, train.train, packed.evaluate, packed.export)
 right = (results.verify, results.aggregate, results.stats, results.claims)
-for verb in (*left, *right):
+printed = (report.tables, report.figures, report.numbers, report.paper, report.submission)
+for verb in (*left, *right, *printed):
     app.command()(verb)
 
 images = group("Fetch, import and inspect image sets.")

@@ -33,6 +33,7 @@ class Session:
     results: Path
     state: Path
     strict: bool = False  # a diverged run is an error
+    models: bool = False  # a finished run whose packed file is absent is trained again
 
     def train(self, runs: Iterable[Run]) -> int:
         """Train all that is not done yet; one failure does not stop the others. Returns the exit code."""
@@ -47,7 +48,7 @@ class Session:
 
     def _train_reporting(self, run: Run, stop: StopRequest) -> int:
         try:
-            outcome = self.ensure(run, stop)
+            outcome = self.ensure(run, stop, need_model=self.models)
             if self.strict and outcome.status == "diverged":
                 raise Diverged(f"{run.id} went non-finite ({_where(outcome)}).")
         except BitqError as error:

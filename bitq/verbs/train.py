@@ -56,6 +56,9 @@ def train(
     mode: Annotated[str, typer.Option(help="exact (repeats bit for bit) or fast.")] = "exact",
     threads: Annotated[int, typer.Option(help="CPU threads; run several jobs of one rather than one of several.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 71 if a run diverges.")] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Train again what has no packed file.")
+    ] = False,
     done: Annotated[Path | None, typer.Option("--done", help="File to write once all runs are finished.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +80,7 @@ def train(
 
     on = machine(device, mode_of(mode), threads)
     on.prepare()
-    session = Session(on, results or results_dir(), state or state_dir(), strict)
+    session = Session(on, results or results_dir(), state or state_dir(), strict, models)
     code = session.train(chosen)
     report(chosen, session.results, as_json)
     if done and code == 0:

@@ -1,0 +1,1 @@
+"""From tables and statistics to LaTeX, figures and the numbers of the prose. No torch here."""

@@ -1,0 +1,108 @@
+"""Rows of the tables that hold the published works against the runs: claims with verdicts, figures beside ours."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from bitq.report import names
+from bitq.report.query import Query
+from bitq.report.sources import STUDY, Record
+from bitq.report.tex import Tex, escape, interval, listed, number
+from bitq.stats.claims import claims as read_claims
+from bitq.stats.published import TRUSTED, Figure, published
+
+Row = dict[str, Any]
+
+
+def claims(query: Query) -> list[Row]:
+    """Every claim with its verdict, and the numbers that decide it."""
+    conditions = {claim.id: claim.requires.where for claim in read_claims().claims if claim.requires}
+    verdicts = [query.read(record) for record in query.sources.claims["verdicts"]]
+    works = list(dict.fromkeys(verdict["work"] for verdict in verdicts))
+    return [
+        verdict
+        | {"figures": _figures(verdict["published"]), "ours": _ours(verdict, conditions.get(verdict["id"], {}))}
+        | {"title": _title(verdict["work"])}
+        for verdict in sorted(verdicts, key=lambda verdict: works.index(verdict["work"]))
+    ]
+
+
+def _title(work: str) -> str:
+    known = published().works
+    return known[work].title if work in known else "This work"
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    """Published values as text, each once; a range by its ends."""
+    return ", ".join(dict.fromkeys(_text(value) for value in figures.values()))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(_text, value))
+    return f"{value:g}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+def _ours(verdict: Record, where: dict[str, Any]) -> Tex | str:
+    """The first quantity that gave the verdict, and at how many places it was the same."""
+    evidence = verdict["evidence"]
+    deciding = next((each for each in evidence if each["verdict"] == verdict["verdict"]), None)
+    if deciding is None or deciding["estimate"] is None:
+        return f"only judged with {listed([f'{name} {value}' for name, value in where.items()])}" if where else ""
+    counts = Counter(each["verdict"] for each in evidence)
+    places = f" ({counts[verdict['verdict']]}~of~{len(evidence)})" if len(evidence) > 1 else ""
+    return Tex(_measured(deciding) + _at(deciding) + places)
+
+
+def _measured(evidence: Record) -> str:
+    digits = 0 if evidence["column"] in ("runs", "seeds") else 2
+    bounds = f" {interval(evidence['interval'], sign=False)}" if evidence["interval"] else ""
+    return number(evidence["estimate"], digits) + bounds
+
+
+def _at(evidence: Record) -> str:
+    """Where it was measured; a count has no place."""
+    return f", {escape(names.where(evidence))}" if evidence["dataset"] and evidence["model"] else ""
+
+
+def published_vs_ours(query: Query) -> list[Row]:
+    """Published accuracies of the study's arms beside ours, measured in the way of either."""
+    figures = _accuracies(published().figures.values())
+    order = {name: place for place, name in enumerate([*names.MODELS, *names.DATASETS])}
+    rows = []
+    for dataset, model, arm in sorted(figures, key=lambda key: (order[key[1]], order[key[0]])):
+        best, *others = figures[dataset, model, arm]
+        cell = query.sources.cells.get((dataset, model, arm))
+        score = query.score(dataset, model, arm)
+        rows.append(
+            {"dataset": dataset, "model": model, "arm": arm, "published": query.read(best.model_dump()), "ours": score}
+            | {"others": _others(best, others), "best_epoch": cell and cell["best_mean"]}
+        )
+    return rows
+
+
+def _accuracies(figures: Iterable[Figure]) -> dict[tuple[str, str, str], list[Figure]]:
+    """The work's accuracies by arm, the most reliable first; the old era and what was typed into plots is left out."""
+    found: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in figures:
+        if figure.work == STUDY and figure.quantity == "accuracy" and figure.era == "current" and _is_placed(figure):
+            found.setdefault((figure.dataset, figure.model, figure.arm), []).append(figure)
+    return {key: sorted(of_arm, key=_trust) for key, of_arm in found.items() if any(map(_is_trusted, of_arm))}
+
+
+def _is_placed(figure: Figure) -> bool:
+    return figure.dataset in names.DATASETS and figure.model in names.MODELS and bool(figure.arm)
+
+
+def _is_trusted(figure: Figure) -> bool:
+    return figure.status in TRUSTED
+
+
+def _trust(figure: Figure) -> int:
+    return TRUSTED.index(figure.status) if _is_trusted(figure) else len(TRUSTED)
+
+
+def _others(best: Figure, others: list[Figure]) -> str:
+    """What the same work says of the same arm elsewhere."""
+    differing = {(figure.value, figure.status): None for figure in others if figure.value not in (best.value, None)}
+    return ", ".join(f"{value:.2f} ({status.replace('_', ' ')})" for value, status in differing)

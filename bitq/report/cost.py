@@ -1,0 +1,111 @@
+"""Rows of the tables of bytes and speed: sizes on disk, parameters, multiply-accumulates, measured images a second."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from bitq.grid.run import Run
+from bitq.grid.select import grid
+from bitq.grid.study import scales
+from bitq.io import read_json, write_json
+from bitq.report.names import DATASETS, LAYERS, MODELS
+from bitq.report.query import Query
+from bitq.stats.cells import Cell
+from bitq.stats.inference import mean
+
+Row = dict[str, Any]
+SIZED = ("fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS), "ttq")
+# Multiply-accumulates of one image, and parameters, of each network of the grid. Counting needs torch, so the counts
+# are kept beside this module; python -m bitq.report.cost writes them anew.
+COSTS = Path(__file__).with_name("costs.json")
+GEOMETRY = ("model", "width", "stem", "dataset", "classes", "image_size")
+
+
+def model_size(query: Query) -> list[Row]:
+    """Bytes on disk of every treatment of a network, on the first data set that has runs of it."""
+    rows: list[Row | None] = []
+    for model in MODELS:
+        sizes = ([_size(query, dataset, model, arm) for arm in SIZED] for dataset in DATASETS)
+        rows += next(filter(any, sizes), [])
+    return [row for row in rows if row]
+
+
+def _size(query: Query, dataset: str, model: str, arm: str) -> Row | None:
+    of = query.cell(dataset, model, arm)
+    if of is None:
+        return None
+    columns = ("file_bytes", "compression", "coverage", "bits_per_packed_weight", "bits_per_parameter", "zeros")
+    return {"model": model, "dataset": dataset, "arm": arm, "parameters": parameters(of)} | {
+        column: mean(of.values(column)) for column in columns
+    }
+
+
+def efficiency(query: Query) -> list[Row]:
+    """Parameters, multiply-accumulates, bytes and speed of training."""
+    rows = []
+    for model, dataset in product(MODELS, DATASETS):
+        cells = {arm: query.cell(dataset, model, arm) for arm in ("fp32", "bitnet", "ttq")}
+        there = [of for of in cells.values() if of]
+        if there:
+            row = {"model": model, "dataset": dataset, "parameters": parameters(there[0]), "macs": macs(there[0])}
+            rows.append(row | {arm: _speed(of) for arm, of in cells.items()})
+    return rows
+
+
+def _speed(of: Cell | None) -> Row | None:
+    if of is None:
+        return None
+    return {"bytes": mean(of.values("file_bytes")), "images_per_second": mean(of.values("images_per_second"))}
+
+
+def parameters(of: Cell) -> int | None:
+    """Numbers that training changes and the file holds, from the bits that the audit spread over them."""
+    known = of.rows[of.rows["file_bytes"].notna()]
+    if known.empty:
+        return None
+    return round(8 * float(known["file_bytes"].iloc[0]) / float(known["bits_per_parameter"].iloc[0]))
+
+
+def macs(of: Cell) -> int | None:
+    """Multiply-accumulates of convolutions and linear layers for one image; None for a network that is not listed."""
+    return costs().get(_key(dict(of.rows.iloc[0][list(GEOMETRY)])), {}).get("macs")
+
+
+@cache
+def costs() -> dict[str, dict[str, int]]:
+    """The committed counts."""
+    counted: dict[str, dict[str, int]] = read_json(COSTS)
+    return counted
+
+
+def cost_of(run: Run) -> dict[str, int]:
+    """The committed counts of a run's network."""
+    return costs()[key_of(run)]
+
+
+def count(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
+    """Count the networks of these runs anew; needs torch."""
+    return dict(map(_counted, runs))
+
+
+def _counted(run: Run) -> tuple[str, dict[str, int]]:
+    from bitq.models.cost import flops
+
+    data = run.data
+    cost = flops(run.model, data.classes, run.width, run.stem, data.channels, data.image_size)
+    return key_of(run), {"macs": cost.forward_macs, "parameters": cost.params}
+
+
+def key_of(run: Run) -> str:
+    """Under which name the network of a run is listed."""
+    return _key(run.data.model_dump() | run.model_dump(include={"model", "width", "stem"}))
+
+
+def _key(geometry: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={geometry[name]}" for name in GEOMETRY)
+
+
+if __name__ == "__main__":
+    write_json(COSTS, count(run for scale in scales() for run in grid(scale)))

@@ -1,0 +1,115 @@
+"""Every figure of the paper: one function that draws it, one line in the list."""
+
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+from bitq.io import write_atomic
+from bitq.report import plots
+from bitq.report.query import Query
+from bitq.report.sources import Sources, load
+from bitq.report.style import RC, WIDTH
+from bitq.report.tables import place
+from bitq.report.tex import Tex, render
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`<name>.pdf`, and `<name>.tex` that shows it with its caption and the label fig:<name>."""
+
+    name: str
+    draw: Callable[[Query, Canvas], None]
+    height: float  # inches
+    caption: str  # LaTeX
+
+
+POINTS = "Whiskers are 95\\,\\% $t$ intervals over seeds."
+
+FIGURES = (
+    Figure(
+        "accuracy",
+        plots.accuracy,
+        2.3,
+        f"Accuracy of the packed file, last epoch. Small points are seeds, large ones their means. {POINTS}",
+    ),
+    Figure(
+        "gap_scaling",
+        plots.gap_scaling,
+        2.4,
+        "Gap between full precision and the ternary networks, over the number of classes (logarithmic; sets of equal "
+        f"number stand side by side). {POINTS} Differences are paired by seed.",
+    ),
+    Figure(
+        "gap_heatmap",
+        plots.gap_heatmap,
+        3.5,  # it fits its height to its rows
+        "Every arm minus the FP32 network of its data set and network, in points, paired by seed; darker is worse. "
+        "Empty cells are not part of the grid or were not run.",
+    ),
+    Figure(
+        "layer_recovery",
+        plots.layer_recovery,
+        2.5,
+        "Points won by leaving one group of layers of ResNet-18 in full precision, without and with distillation. The "
+        "horizontal lines are the gaps to FP32, that is a recovery of 100\\,\\%; the share that each group recovers "
+        f"stands below its name in percent, without and, under it, with distillation. {POINTS}",
+    ),
+    Figure(
+        "kd_by_layer",
+        plots.kd_by_layer,
+        2.3,
+        "Effect of distillation on ResNet-18 students by what they leave in full precision: distilled minus "
+        f"undistilled, paired by seed. {POINTS}",
+    ),
+    Figure(
+        "recipe_progression",
+        plots.recipe_progression,
+        2.4,
+        "From full precision to the fully ternary network and back: BitNet, then its first convolution in FP32, then "
+        f"distillation. Small points are seeds. {POINTS}",
+    ),
+    Figure(
+        "accuracy_vs_bytes",
+        plots.accuracy_vs_bytes,
+        2.7,
+        "Accuracy against bytes on disk of the same file (logarithmic). Full marks are ResNet-18, open marks "
+        "ResNet-50; means over seeds.",
+    ),
+)
+
+
+def write_figures(tables: Path, stats: Path, claims: Path, out: Path) -> list[Path]:
+    """Write every figure into `out`; equal results give equal bytes."""
+    sources = load(tables, stats, claims)
+    written = []
+    for figure in FIGURES:
+        for kind, content in figure_files(figure, sources).items():
+            written.append(out / f"{figure.name}.{kind}")
+            write_atomic(written[-1], content)
+    return written
+
+
+def figure_files(figure: Figure, sources: Sources) -> dict[str, bytes]:
+    """The drawing, and the LaTeX around it."""
+    query = Query(sources)
+    # Without pyplot there is no window system, and no state but what the context restores.
+    with matplotlib.rc_context(RC):
+        canvas = Canvas(figsize=(WIDTH, figure.height))
+        figure.draw(query, canvas)
+        drawing = pdf(canvas)
+    words = {"name": Tex(figure.name), "caption": Tex(figure.caption), "source": place(figure.draw)}
+    return {"pdf": drawing, "tex": render("figure.tex.j2", query=query, **words).encode()}
+
+
+def pdf(canvas: Canvas) -> bytes:
+    """A drawing as PDF, without a word about when or by what it was made."""
+    buffer = io.BytesIO()
+    # cmr10 says that it was made in 1970, which fontTools finds remarkable.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
+    canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return buffer.getvalue()

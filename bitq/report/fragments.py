@@ -1,0 +1,138 @@
+"""The parts of the paper's text that are data: title, first page, scales, sections, the last appendix."""
+
+import re
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bitq.errors import DataError
+from bitq.grid.expand import expand
+from bitq.grid.study import scale as read_scale
+from bitq.io import sha256_file, write_atomic
+from bitq.paths import config_dir
+from bitq.report import names
+from bitq.report.paper import INPUT, Config
+from bitq.report.query import Query
+from bitq.report.sources import SIZES, STUDY, Sources, load
+from bitq.report.tex import Tex, render
+
+Row = dict[str, Any]
+# A label, and the provenance that follows before the next label.
+PROVENANCE = re.compile(
+    r"\\label\{(?P<label>(?:tab|fig):[^}]+)\}(?:(?!\\label\{).)*?"
+    r"\\provenance\{(?P<place>[^}]+)\}\{(?P<digest>\w+)\}",
+    re.S,
+)
+MAKERS = {"tab": "bitq tables", "fig": "bitq figures"}
+LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "statsmodels", "matplotlib", "jinja2")
+
+
+class Artefact(NamedTuple):
+    """A table or figure of the paper, and what stands behind it."""
+
+    label: str
+    maker: str
+    place: Tex  # the function, as LaTeX
+    digest: str
+    first: bool  # of its digest: where the margin links to
+
+
+def write_fragments(build_dir: Path, folder: Path, chosen: Config) -> list[Path]:
+    """Write them to `folder`, which holds the paper's sources, the tables and the figures."""
+    sources = load(build_dir, build_dir / "stats.json", build_dir / "claims.json")
+    shown = [study for study in chosen.studies if study in set(sources.all_runs["study"])]
+    values = {"config": chosen, "sources": sources, "query": Query(sources), "names": names, "scale": sources.scale}
+    parts: dict[str, Callable[[], Row]] = {
+        "title": dict,
+        "notice": lambda: {"rows": images(sources)},
+        "scales": lambda: {"rows": scales()},
+        "studies": lambda: {"studies": [checked_section(folder, study) for study in shown]},
+        # Last, since it lists what the others read.
+        "reproducibility": lambda: behind(build_dir, folder, sources),
+    }
+    for name, more in parts.items():
+        write_atomic(folder / f"{name}.tex", render(f"paper/{name}.tex.j2", **values, **more()).encode())
+    return [folder / f"{name}.tex" for name in parts]
+
+
+def behind(build_dir: Path, folder: Path, sources: Sources) -> Row:
+    """What the last appendix tells."""
+    return {
+        "artefacts": list(artefacts(folder)),
+        "machines": machines(sources.all_runs),
+        "seeds": seeds(sources.all_runs),
+        "inputs": digests(build_dir),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def checked_section(folder: Path, study: str) -> str:
+    """A study whose results are here and whose section is not written is an error, not an omission."""
+    if not (folder / "sections" / f"study-{study}.tex").exists():
+        raise DataError(f"study {study!r} has results, but paper/sections/study-{study}.tex does not exist; write it.")
+    return study
+
+
+def images(sources: Sources) -> list[Row]:
+    """What each data set of the study is at the scale shown."""
+    columns = ["dataset", "variant", "classes", "image_size", "data_digest"]
+    found = sources.runs[columns].drop_duplicates()
+    return [row for dataset in names.DATASETS for row in found[found["dataset"] == dataset].to_dict("records")]
+
+
+def scales() -> list[Row]:
+    """All scales, from large to small."""
+    return [_scale(name) for name in reversed(SIZES)]
+
+
+def _scale(name: str) -> Row:
+    runs, found = expand(STUDY, name), read_scale(name)
+    sizes = {"scale": name, "width": runs[0].width, "epochs": runs[0].recipe.epochs, "batch": runs[0].recipe.batch}
+    variants = dict.fromkeys(run.data.variant for run in runs)
+    return sizes | {"summary": found.summary, "variants": list(variants), "every": runs[0].recipe.lr_every}
+
+
+def artefacts(folder: Path) -> Iterator[Artefact]:
+    """Every table and figure that the paper reads, in the order of its text."""
+    seen: set[str] = set()
+    for found in PROVENANCE.finditer("\n".join(in_order(folder, "main"))):
+        label, digest = found["label"], found["digest"]
+        yield Artefact(label, MAKERS[label[:3]], Tex(found["place"]), digest, first=digest not in seen)
+        seen.add(digest)
+
+
+def in_order(folder: Path, name: str) -> Iterator[str]:
+    """A TeX file, then those that it reads; one that does not exist is LaTeX's to tell."""
+    path = folder / f"{name.removesuffix('.tex')}.tex"
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        yield text
+        for inner in INPUT.findall(text):
+            yield from in_order(folder, inner)
+
+
+def machines(runs: pd.DataFrame) -> list[Row]:
+    """Where the runs were trained: how many, how long."""
+    kinds = runs.groupby(["device", "machine", "threads", "mode", "torch", "code_sha256"], sort=True)
+    totals = kinds.agg(runs=("id", "size"), hours=("wall_seconds", lambda seconds: seconds.sum() / 3600))
+    found: list[Row] = totals.reset_index().to_dict("records")
+    return found
+
+
+def seeds(runs: pd.DataFrame) -> list[Row]:
+    """The seeds of each study."""
+    return [
+        {"study": study, "seeds": sorted(int(seed) for seed in rows["seed"].unique())}
+        for study, rows in runs.groupby("study", sort=True)
+    ]
+
+
+def digests(build_dir: Path) -> dict[str, str]:
+    """What the text rests on, by content: results, statistics, verdicts, and the files that define the questions."""
+    configs = [config_dir() / f"{name}.yaml" for name in ("paper", "claims", "published")]
+    derived = [build_dir / name for name in ("runs.parquet", "curves.parquet", "stats.json", "claims.json")]
+    found = {f"config/{path.name}": path for path in configs} | {f"build/{path.name}": path for path in derived}
+    return {name: sha256_file(path) for name, path in found.items()}

@@ -1,0 +1,157 @@
+"""No number that the pipeline computes is typed by hand: it would stay when the results change."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from pathlib import Path
+
+from bitq.errors import UsageError
+from bitq.grid.run import Frozen
+from bitq.grid.study import read_yaml
+from bitq.paths import config_dir
+from bitq.report.numbers import Number, numbers
+from bitq.report.sources import load
+
+EXCEPTIONS = "typed-numbers.yaml"
+TEXTS = ("README.md", "paper/*.tex", "paper/sections/*.tex")
+SHOWN = 3  # keys that a complaint suggests
+
+DIGITS = r"(?<![\w.])\d+(?:\.\d+)?(?![\w]|\.\d)"
+# The first end of a range is a percentage too: 30--74 %.
+PERCENTAGE = re.compile(rf"(?:({DIGITS})\s*(?:--|–|-|to|and)\s*)?({DIGITS})\$?(?:\s|~|\\,)*\\?%")
+DECIMAL = re.compile(r"(?<![\w.])(\d+\.\d+)(?![\w]|\.\d)")
+KEY = re.compile(r"\\(bq|pub|verdict)\{([^{}]*)\}")
+
+TEX_COMMENT = re.compile(r"(?<!\\)%.*")
+# No prose: labels, files, addresses, lengths.
+TEX_NAMES = re.compile(
+    r"\\(?:bq|pub|verdict|label|\w*ref|cite\w*|input|includegraphics|url|href|setlength|[hv]space\*?)"
+    r"(?:\[[^\]]*\])*\{[^{}]*\}"
+)
+TEX_LENGTH = re.compile(r"\d*\.?\d+\s*(?:\\(?:text|line|column)width|(?:em|ex|pt|mm|cm)\b)")
+MARKDOWN_CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
+
+
+class Allowed(Frozen):
+    """A number that may stand typed in a text although the pipeline computes an equal one."""
+
+    file: str  # glob
+    number: str  # as the complaint prints it: 1.58, or 95 %
+    why: str
+
+
+class Exceptions(Frozen):
+    """config/typed-numbers.yaml."""
+
+    allowed: tuple[Allowed, ...]
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A number in a text."""
+
+    line: int
+    digits: str
+    percent: bool
+
+    def __str__(self) -> str:
+        return f"{self.digits} %" if self.percent else self.digits
+
+
+class Computed:
+    """What the pipeline computes, to be found by how it would be printed."""
+
+    def __init__(self, numbers: Iterable[Number]) -> None:
+        self.numbers = tuple(numbers)
+        self.keys = frozenset(number.key for number in self.numbers)
+        self._printed: dict[tuple[int, bool], dict[str, list[str]]] = {}
+
+    def like(self, typed: Typed) -> list[str]:
+        """Keys whose value, at the precision of a typed number, is that number; a sign may be put in words."""
+        decimals = len(typed.digits.partition(".")[2])
+        kind = decimals, typed.percent
+        if kind not in self._printed:
+            self._printed[kind] = self._print(*kind)
+        return self._printed[kind].get(f"{float(typed.digits):.{decimals}f}", [])
+
+    def _print(self, decimals: int, percent: bool) -> dict[str, list[str]]:
+        """Keys by printed value. A percentage is compared with percentages, a decimal with everything."""
+        printed: dict[str, list[str]] = defaultdict(list)
+        for number in self.numbers:
+            for value in number.values if number.percent or not percent else ():
+                printed[f"{abs(value):.{decimals}f}"].append(number.key)
+        return printed
+
+
+def check_numbers(root: Path, tables: Path, stats: Path, claims: Path) -> None:
+    """Raise, with the list, if a text below `root` types what the pipeline computes or names what it does not."""
+    computed = Computed(numbers(load(tables, stats, claims)))
+    allowed = read_yaml(Exceptions, config_dir() / EXCEPTIONS).allowed
+    if found := list(problems(root, computed, allowed)):
+        raise UsageError("\n".join(found))
+
+
+def problems(root: Path, computed: Computed, allowed: Iterable[Allowed]) -> Iterator[str]:
+    """One sentence for each number that should be a key, each key that is unknown, each exception without use."""
+    unused = set(allowed)
+    for path in sorted(path for pattern in TEXTS for path in root.glob(pattern)):
+        name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        for line, key in keys(text):
+            if key not in computed.keys:
+                yield f"{name}:{line}: there is no number {key!r}; {_nearest(key, computed)}."
+        for typed in typed_numbers(text, markdown=path.suffix == ".md"):
+            fitting = {each for each in allowed if fnmatch(name, each.file) and each.number == str(typed)}
+            unused -= fitting
+            if not fitting and (like := computed.like(typed)):
+                yield f"{name}:{typed.line}: {typed} is typed, and computed as {_some(like)}; {REMEDY}."
+    for each in sorted(unused, key=str):
+        yield f"config/{EXCEPTIONS}: {each.number} is no longer typed in {each.file}; delete the exception."
+
+
+REMEDY = rf"write \bq{{key}}, or list it in config/{EXCEPTIONS} with the reason"
+
+
+def _some(like: list[str]) -> str:
+    more = f" and {len(like) - SHOWN} more" if len(like) > SHOWN else ""
+    return ", ".join(like[:SHOWN]) + more
+
+
+def _nearest(key: str, computed: Computed) -> str:
+    near = get_close_matches(key, computed.keys, n=SHOWN)
+    return f"did you mean {', '.join(near)}?" if near else "numbers.md lists the keys"
+
+
+def keys(text: str) -> Iterator[tuple[int, str]]:
+    """The keys that a LaTeX text asks for, with their lines."""
+    prefix = {"bq": "", "pub": "pub.", "verdict": "verdict."}
+    for found in KEY.finditer(_blank(text, TEX_COMMENT)):
+        if "#" not in found[2]:  # a parameter of a macro is no key
+            yield _line(text, found.start()), prefix[found[1]] + " ".join(found[2].split())
+
+
+def typed_numbers(text: str, markdown: bool = False) -> list[Typed]:
+    """Every percentage, and every decimal of three or more significant digits, in the prose of a text."""
+    for pattern in (MARKDOWN_CODE,) if markdown else (TEX_COMMENT, TEX_NAMES, TEX_LENGTH):
+        text = _blank(text, pattern)
+    found = {
+        found.start(group): Typed(_line(text, found.start(group)), found[group], percent=True)
+        for found in PERCENTAGE.finditer(text)
+        for group in (1, 2)
+        if found[group]
+    }
+    for each in DECIMAL.finditer(text):
+        if len(each[1].replace(".", "").lstrip("0")) >= 3:
+            found.setdefault(each.start(1), Typed(_line(text, each.start(1)), each[1], percent=False))
+    return [found[start] for start in sorted(found)]
+
+
+def _blank(text: str, pattern: re.Pattern[str]) -> str:
+    """The text without what matches, everything else in its place."""
+    return pattern.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1

@@ -1,0 +1,98 @@
+"""The paper: its sources and everything generated, gathered in one folder, typeset there, and packed for others."""
+
+import gzip
+import io
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+from bitq.errors import DataError
+from bitq.grid.run import Frozen
+from bitq.grid.study import read_yaml
+from bitq.io import write_atomic
+from bitq.paths import config_dir
+from bitq.report.typeset import typeset
+
+SOURCES = ("*.tex", "*.sty", "*.bib", "latexmkrc", "sections/*.tex")
+GENERATED = ("numbers.tex", "tables/*.tex", "figures/*.tex", "figures/*.pdf")
+INPUT = re.compile(r"\\input\{([^}]+)\}")
+GRAPHICS = re.compile(r"\\includegraphics(?:\[[^]]*\])?\{([^}#]+)\}")
+BIBLIOGRAPHY = re.compile(r"\\bibliographystyle\{[^}]+\}\s*\\bibliography\{[^}]+\}")
+
+
+class Config(Frozen):
+    """config/paper.yaml: which runs the paper shows, what it is called, what its first page says of its numbers."""
+
+    studies: dict[str, str]  # study: scale
+    title: str
+    subtitles: dict[str, str]  # by scale
+    notices: dict[str, str]  # by scale
+    source_date_epoch: int
+
+
+def config() -> Config:
+    """Read config/paper.yaml."""
+    found: Config = read_yaml(Config, config_dir() / "paper.yaml")
+    return found
+
+
+def build(root: Path, build_dir: Path) -> Path:
+    """Typeset `root`/paper with what the pipeline wrote to `build_dir`; equal inputs give an equal PDF."""
+    chosen = config()
+    folder = stage(root, build_dir, chosen)
+    pdf = build_dir / "paper" / "bitq.pdf"
+    write_atomic(pdf, typeset(folder, chosen.source_date_epoch).read_bytes())
+    return pdf
+
+
+def stage(root: Path, build_dir: Path, chosen: Config) -> Path:
+    """A fresh folder with all that LaTeX reads, so that no path outside it and no leftover can have a say."""
+    from bitq.report.fragments import write_fragments
+
+    folder, generated = build_dir / "paper" / "tex", build_dir / "paper"
+    shutil.rmtree(folder, ignore_errors=True)
+    copied = [*_copy(root / "paper", SOURCES, folder), *_copy(generated, GENERATED, folder)]
+    if folder / "main.tex" not in copied:
+        raise DataError(f"{root / 'paper' / 'main.tex'} does not exist; give the folder that holds paper/ as root.")
+    write_fragments(build_dir, folder, chosen)
+    return folder
+
+
+def _copy(source: Path, patterns: tuple[str, ...], folder: Path) -> list[Path]:
+    files = sorted(file for pattern in patterns for file in source.glob(pattern))
+    for file in files:
+        copy = folder / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    return [folder / file.relative_to(source) for file in files]
+
+
+def submission(build_dir: Path) -> Path:
+    """The typeset paper as one TeX file with its figures and bibliography, in an archive that compiles by itself."""
+    folder = build_dir / "paper" / "tex"
+    if not (folder / "main.bbl").exists():
+        raise DataError(f"{folder} holds no typeset paper; build the paper first.")
+    text = BIBLIOGRAPHY.sub(lambda _: (folder / "main.bbl").read_text(), flattened(folder, "main"))
+    figures = [f"{name.removesuffix('.pdf')}.pdf" for name in dict.fromkeys(GRAPHICS.findall(text))]
+    contents = {name: (folder / name).read_bytes() for name in ("bitq.sty", *figures)}
+    path = build_dir / "paper" / "bitq-submission.tar.gz"
+    write_atomic(path, archive(contents | {"main.tex": text.encode()}, config().source_date_epoch))
+    return path
+
+
+def flattened(folder: Path, name: str) -> str:
+    """A TeX file with every \\input replaced by what it reads."""
+    text = (folder / f"{name.removesuffix('.tex')}.tex").read_text(encoding="utf-8")
+    return INPUT.sub(lambda found: flattened(folder, found[1]).removesuffix("\n"), text)
+
+
+def archive(contents: dict[str, bytes], seconds: int) -> bytes:
+    """A gzipped tar whose bytes depend on names and contents only."""
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in sorted(contents.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mtime = len(content), seconds
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()

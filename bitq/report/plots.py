@@ -1,0 +1,240 @@
+"""The drawings: each function asks for what it shows and puts it on an empty figure."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bitq.report import names
+from bitq.report.names import DATASETS, LAYERS, MODELS
+from bitq.report.query import Query, Score
+from bitq.report.sources import Record
+from bitq.report.style import ARMS, BLACK, DISTILLED, PLAIN, Mark
+from bitq.report.style import DATASETS as DATASET_MARKS
+from bitq.report.tex import number
+from bitq.stats.inference import mean
+
+R18, R50 = MODELS
+ACCURACY = "test accuracy, %"
+
+
+def accuracy(query: Query, figure: Figure) -> None:
+    """FP32, BitNet and TTQ with every seed."""
+    arms = ("fp32", "bitnet", "ttq")
+    for axes, dataset in _by_dataset(figure):
+        for (group, model), (step, arm) in product(enumerate(MODELS), enumerate(arms)):
+            _seeds(axes, group + 0.22 * (step - 1), query.score(dataset, model, arm), ARMS[arm])
+        _groups(axes, [names.model(model) for model in MODELS])
+        axes.set_ylim(0, 100)
+    _finish(figure, ACCURACY, [(names.arm(arm), ARMS[arm], True) for arm in arms])
+
+
+def recipe_progression(query: Query, figure: Figure) -> None:
+    """From FP32 to BitNet and back."""
+    arms = ("fp32", "bitnet", "bitnet-keep_conv1", "bitnet-keep_conv1-kd")
+    lines = {R18: Mark(ARMS["bitnet"].color, "o"), R50: Mark(ARMS["ttq"].color, "s", "--")}
+    for axes, dataset in _by_dataset(figure):
+        for (model, mark), shift in zip(lines.items(), (-0.09, 0.09), strict=True):
+            scores = {step: query.score(dataset, model, arm) for step, arm in enumerate(arms)}
+            means = {step + shift: score.mean for step, score in scores.items() if score and score.mean is not None}
+            axes.plot(list(means), list(means.values()), color=mark.color, ls=mark.line, lw=0.8)
+            for step, score in scores.items():
+                _seeds(axes, step + shift, score, mark, filled=model == R18)
+        _groups(axes, ["FP32", "BitNet", "+ conv1", "+ KD"])
+        axes.set_ylim(0, 100)
+    _finish(figure, ACCURACY, [(names.model(model), mark, model == R18) for model, mark in lines.items()])
+
+
+def gap_scaling(query: Query, figure: Figure) -> None:
+    """What ternary weights cost, over the number of classes."""
+    axes = figure.subplots()
+    places = _places(query)
+    for shift, (model, arm) in zip((-0.045, -0.015, 0.015, 0.045), product(MODELS, ("bitnet", "ttq")), strict=True):
+        gaps = {x: query.difference(dataset, model, "fp32", arm) for dataset, x in places.items()}
+        _series(axes, [(x * (1 + shift), gap) for x, gap in gaps.items()], ARMS[arm], filled=model == R18)
+    axes.set_xscale("log")
+    axes.set_xticks(list(places.values()), [f"{names.dataset(name)}\n{_classes(query, name)}" for name in places])
+    axes.set_xticks([], minor=True)
+    _zero(axes)
+    axes.set_xlabel("number of classes")
+    series = product(MODELS, ("bitnet", "ttq"))
+    labels = [(f"{names.arm(arm)}, {names.model(model)}", ARMS[arm], model == R18) for model, arm in series]
+    _finish(figure, "FP32 minus arm, points", labels)
+
+
+def _places(query: Query) -> dict[str, float]:
+    """Where a data set stands on the axis of classes; sets with equal numbers are moved apart."""
+    runs = query.sources.runs
+    places: dict[str, float] = {}
+    for dataset in DATASETS:
+        if dataset in set(runs["dataset"]):
+            x = float(_classes(query, dataset))
+            while x in places.values():
+                x *= 1.25
+            places[dataset] = x
+    return places
+
+
+def _classes(query: Query, dataset: str) -> int:
+    runs = query.sources.runs
+    return int(runs.loc[runs["dataset"] == dataset, "classes"].iloc[0])
+
+
+def layer_recovery(query: Query, figure: Figure) -> None:
+    """Which layer, kept in full precision, wins back how much."""
+    sides = {"": PLAIN, "-kd": DISTILLED}
+    for axes, dataset in _by_dataset(figure):
+        for (suffix, mark), shift in zip(sides.items(), (-0.13, 0.13), strict=True):
+            low, high = f"bitnet{suffix}", f"fp32{suffix}"
+            gains = [query.difference(dataset, R18, f"bitnet-keep_{layer}{suffix}", low) for layer in LAYERS]
+            _series(axes, [(x + shift, gain) for x, gain in enumerate(gains)], mark, line=False, filled=not suffix)
+            gap = query.difference(dataset, R18, high, low)
+            if gap and gap["difference"] is not None:
+                axes.axhline(gap["difference"], color=mark.color, ls=mark.line, lw=0.8)
+        _zero(axes)
+        _groups(axes, ["\n".join([layer, *_shares(query, dataset, layer)]) for layer in LAYERS])
+    labels = [("without distillation", PLAIN, True), ("with distillation", DISTILLED, False)]
+    _finish(figure, "gain over all layers ternary, points", labels)
+
+
+def _shares(query: Query, dataset: str, layer: str) -> list[str]:
+    """The recovered shares in percent, without and with distillation."""
+    found = [
+        query.recovery(dataset, R18, f"bitnet-keep_{layer}{suffix}", f"bitnet{suffix}", f"fp32{suffix}")
+        for suffix in ("", "-kd")
+    ]
+    shares = [each["share"] if each else None for each in found]
+    return [number(None if share is None else 100 * share, 0) for share in shares]
+
+
+def kd_by_layer(query: Query, figure: Figure) -> None:
+    """What distillation does to each student."""
+    axes = figure.subplots()
+    students = ("fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS))
+    for shift, dataset in zip((-0.2, 0.0, 0.2), DATASETS, strict=True):
+        effects = [query.difference(dataset, R18, f"{student}-kd", student) for student in students]
+        mark = DATASET_MARKS[dataset]
+        _series(axes, [(x + shift, effect) for x, effect in enumerate(effects)], mark, line=False)
+    _zero(axes)
+    _groups(axes, [names.arm(student).replace("BitNet, ", "BitNet,\n") for student in students])
+    legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in DATASETS]
+    _finish(figure, "effect of distillation, points", legend)
+
+
+def gap_heatmap(query: Query, figure: Figure) -> None:
+    """Every arm minus FP32."""
+    axes = figure.subplots()
+    columns = list(product(MODELS, DATASETS))
+    arms = [arm for arm in _arms(query) if arm != "fp32"]
+    gaps = [[query.difference(dataset, model, arm, "fp32") for model, dataset in columns] for arm in arms]
+    values = np.array([[_value(gap) for gap in row] for row in gaps]).reshape(len(arms), len(columns))
+    if np.isfinite(values).any():
+        image = axes.imshow(values, cmap="cividis", aspect="auto")
+        _write(axes, values)
+        figure.colorbar(image, ax=axes, label="arm minus FP32, points", pad=0.02)
+    figure.set_figheight(1.0 + 0.19 * len(arms))
+    places = [names.where({"model": model, "dataset": dataset}) for model, dataset in columns]
+    labels = [place.replace(" ", "\n").replace("-", "-\n") for place in places]
+    axes.set_xticks(range(len(columns)), labels)
+    axes.set_yticks(range(len(arms)), [names.arm(arm) for arm in arms])
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+
+
+def _arms(query: Query) -> list[str]:
+    """The arms that were run, distilled ones below."""
+    there = sorted({arm for _, _, arm in query.sources.arms}, key=lambda arm: (len(arm.split("-")), arm))
+    return sorted(there, key=lambda arm: "kd" in arm.split("-"))
+
+
+def _value(gap: Record | None) -> float:
+    return float("nan") if gap is None or gap["difference"] is None else float(gap["difference"])
+
+
+def _write(axes: Axes, values: "np.typing.NDArray[np.float64]") -> None:
+    """The number in every cell, black on light and white on dark."""
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "black" if value > middle else "white"
+            axes.text(column, row, f"${value:+.1f}$", ha="center", va="center", color=color, fontsize=7)
+
+
+def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
+    """Accuracy against size, of one and the same file."""
+    for axes, dataset in _by_dataset(figure):
+        for model, (arm, mark) in product(MODELS, ARMS.items()):
+            of = query.cell(dataset, model, arm)
+            size, height = (mean(of.values("file_bytes")), mean(of.values())) if of else (None, None)
+            if size is not None and height is not None:
+                axes.plot([size], [height], mark.marker, color=mark.color, mfc=_fill(mark, model == R18))
+        axes.set_xscale("log")
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("bytes on disk")
+    _finish(figure, ACCURACY, [(names.arm(arm), mark, True) for arm, mark in ARMS.items()])
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _by_dataset(figure: Figure) -> Iterable[tuple[Axes, str]]:
+    """One panel for each data set, with equal axes."""
+    panels = figure.subplots(1, len(DATASETS), sharey=True)
+    for axes, dataset in zip(panels, DATASETS, strict=True):
+        axes.set_title(names.dataset(dataset))
+        yield axes, dataset
+
+
+def _seeds(axes: Axes, x: float, score: Score | None, mark: Mark, filled: bool = True) -> None:
+    """Mean, interval and seeds of one arm."""
+    if score is None or score.mean is None:
+        return
+    seeds = list(score.by_seed.values())
+    axes.plot([x - 0.07] * len(seeds), seeds, ".", color=mark.color, ms=3.5, mew=0, zorder=3)
+    _whisker(axes, x, score.mean, score.interval, mark, filled)
+
+
+def _series(
+    axes: Axes, points: Sequence[tuple[float, Record | None]], mark: Mark, line: bool = True, filled: bool = True
+) -> None:
+    """Differences with their intervals, joined by a line."""
+    known = [(x, found) for x, found in points if found and found["difference"] is not None]
+    if line:
+        means = [found["difference"] for _, found in known]
+        axes.plot([x for x, _ in known], means, color=mark.color, ls=mark.line, lw=0.8)
+    for x, found in known:
+        _whisker(axes, x, found["difference"], found["interval"], mark, filled)
+
+
+def _whisker(axes: Axes, x: float, middle: float, bounds: Sequence[float] | None, mark: Mark, filled: bool) -> None:
+    axes.plot([x], [middle], mark.marker, color=mark.color, mfc=_fill(mark, filled), zorder=5)
+    if bounds:
+        reach = [[middle - bounds[0]], [bounds[1] - middle]]
+        axes.errorbar([x], [middle], yerr=reach, fmt="none", ecolor=mark.color, elinewidth=0.8, zorder=4)
+
+
+def _fill(mark: Mark, filled: bool) -> str:
+    return mark.color if filled else "white"
+
+
+def _groups(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+    axes.tick_params(axis="x", length=0)
+
+
+def _zero(axes: Axes) -> None:
+    axes.axhline(0, color=BLACK, lw=0.6)
+
+
+def _finish(figure: Figure, label: str, legend: Sequence[tuple[str, Mark, bool]]) -> None:
+    """The name of the vertical axis, once, and one legend above all panels."""
+    figure.axes[0].set_ylabel(label)
+    handles = [
+        Line2D([], [], color=mark.color, marker=mark.marker, ls="none", mfc=_fill(mark, filled), label=name)
+        for name, mark, filled in legend
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))

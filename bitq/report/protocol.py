@@ -1,0 +1,114 @@
+"""Rows of the tables that say what was run, and where that differs from what was published."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bitq.grid.expand import expand
+from bitq.grid.run import Run
+from bitq.grid.study import study as read_study
+from bitq.report import names
+from bitq.report.query import Query
+from bitq.report.sources import STUDY
+from bitq.report.tex import listed
+
+Row = dict[str, Any]
+
+
+def _optimizer(run: Run) -> str:
+    recipe = run.recipe
+    if recipe.optimizer == "adamw":
+        return "AdamW"
+    return f"SGD, {'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
+
+
+def _schedule(run: Run) -> str:
+    recipe = run.recipe
+    return f"{recipe.schedule} to {recipe.min_lr:g}, changed every {recipe.lr_every}"
+
+
+def _regularisation(run: Run) -> str:
+    recipe = run.recipe
+    return f"α = {recipe.mixup:g}; {recipe.label_smoothing:g}" if recipe.mixup or recipe.label_smoothing else "none"
+
+
+def _distillation(run: Run) -> str | None:
+    if run.distillation is None:
+        return None
+    teacher, how = run.distillation.teacher.id.split("/", 3)[3], run.distillation
+    return f"T = {how.temperature:g}, α = {how.alpha:g}, teacher {teacher}"
+
+
+PARAMETERS: dict[str, Callable[[Run], object]] = {
+    "Images": lambda run: run.data.variant,
+    "Classes": lambda run: run.data.classes,
+    "Image size": lambda run: f"{run.data.image_size} × {run.data.image_size}",
+    "Width of the first stage": lambda run: run.width,
+    "Epochs": lambda run: run.recipe.epochs,
+    "Batch": lambda run: run.recipe.batch,
+    "Optimizer": _optimizer,
+    "Learning rate": lambda run: f"{run.recipe.lr:g}",
+    "Schedule": _schedule,
+    "Warm-up epochs": lambda run: f"{run.recipe.warmup_epochs:g}",
+    "Weight decay": lambda run: f"{run.recipe.weight_decay:g}",
+    "Mixup, label smoothing": _regularisation,
+    "Augmentation": lambda run: f"{run.recipe.augment}, padding {run.recipe.pad}",
+    "Normalisation of images": lambda run: run.recipe.normalisation,
+    "Arithmetic of training": lambda run: run.precision,
+    "Distillation": _distillation,
+    "Seeds": lambda run: run.seed,
+}
+
+
+def configuration(query: Query) -> list[Row]:
+    """How every network of the study was trained, by data set."""
+    ids = set(query.everything()["id"])
+    runs = [run for run in query.sources.planned if run.study == STUDY and run.id in ids]
+    return [
+        {"parameter": name, "values": [_values(value, runs, dataset) for dataset in names.DATASETS]}
+        for name, value in PARAMETERS.items()
+        if runs
+    ]
+
+
+def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> str | None:
+    """The values that occur among the runs of a data set; the study holds one for all its arms."""
+    found = [value(run) for run in runs if run.data.dataset == dataset]
+    known = {each for each in found if each is not None}
+    return ", ".join(map(str, sorted(known, key=lambda each: (isinstance(each, str), each)))) or None
+
+
+def run_counts(query: Query) -> list[Row]:
+    """Per study and phase: runs that were planned, and what became of them."""
+    return [
+        row
+        for study, scales in sorted(query.sources.census.scales.items())
+        for scale in scales
+        for row in _counts(query, study, scale)
+    ]
+
+
+def _counts(query: Query, study: str, scale: str) -> Iterator[Row]:
+    planned = expand(study, scale)
+    all_runs = query.sources.all_runs
+    for phase in read_study(study).phases:
+        runs = [run for run in planned if run.phase == phase.phase]
+        if runs:
+            rows = all_runs[all_runs["id"].isin({run.id for run in runs}) & (all_runs["scale"] == scale)]
+            query.hashes.update(rows["hash"])
+            yield {
+                "study": study,
+                "scale": scale,
+                "phase": phase.phase,
+                "title": phase.title,
+                "models": listed(list(dict.fromkeys(names.model(run.model) for run in runs))),
+                "planned": len(runs),
+                "distilled": sum(run.distillation is not None for run in runs),
+                "done": int((rows["status"] == "done").sum()),
+                "diverged": int((rows["status"] == "diverged").sum()),
+                "missing": len(runs) - len(rows),
+            }
+
+
+def deviations(query: Query) -> list[Row]:
+    """Where the protocol differs from the published one, and why."""
+    return [query.read(deviation.model_dump()) for deviation in read_study(STUDY).deviations]

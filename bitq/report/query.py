@@ -1,0 +1,161 @@
+"""Questions to the sources, by a reader that remembers which runs stand behind the answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bitq.io import canonical_json, sha256
+from bitq.report import names
+from bitq.report.sources import Record, Sources
+from bitq.report.tex import counted, listed
+from bitq.stats.cells import Cell
+from bitq.stats.contrast import contrast
+
+
+@dataclass(frozen=True)
+class Score:
+    """The accuracy of one arm, and what is missing from it."""
+
+    mean: float | None
+    sd: float | None
+    interval: tuple[float, float] | None
+    n: int
+    by_seed: dict[int, float]
+    diverged: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
+
+
+@dataclass
+class Query:
+    """What one table or figure asks."""
+
+    sources: Sources
+    hashes: set[str] = field(default_factory=set)
+    others: list[Record] = field(default_factory=list)  # what was read besides runs
+    n: set[int] = field(default_factory=set)
+
+    def cell(self, dataset: str, model: str, arm: str) -> Cell | None:
+        """The runs of an arm; None if it was not run."""
+        found = self.sources.arms.get((dataset, model, arm))
+        if found is not None:
+            self.hashes.update(found.rows["hash"])
+            self.n.add(len(found.values()))
+        return found
+
+    def score(self, dataset: str, model: str, arm: str) -> Score | None:
+        """The accuracy of an arm; None if it was not run."""
+        found = self.cell(dataset, model, arm)
+        if found is None:
+            return None
+        record = self.sources.cells[dataset, model, arm]
+        planned = self.sources.planned_seeds.get((dataset, model, arm), set())
+        return Score(
+            mean=record["mean"],
+            sd=record["sd"],
+            interval=record["interval"],
+            n=record["n"],
+            by_seed=found.by_seed(),
+            diverged=found.diverged,
+            missing=tuple(sorted(planned - set(found.seeds))),
+        )
+
+    def contrast(self, family: str, dataset: str, model: str, a: str, b: str) -> Record | None:
+        """The first arm minus the second, as a family of contrasts has it; None if one of them was not run."""
+        record = self.sources.contrasts.get((family, dataset, model, a, b))
+        return None if record is None else self._noted(record)
+
+    def family(self, name: str) -> Iterator[Record]:
+        """All contrasts of a family."""
+        if name in self.sources.families:
+            yield from map(self._noted, self.sources.families[name]["contrasts"])
+
+    def difference(self, dataset: str, model: str, a: str, b: str) -> Record | None:
+        """The first arm minus the second, whether or not a family asks for it."""
+        first, second = self.cell(dataset, model, a), self.cell(dataset, model, b)
+        if first is None or second is None:
+            return None
+        return contrast(first, second, across=self.sources.stats["across"]).model_dump()
+
+    def recovery(self, dataset: str, model: str, kept: str, low: str, high: str) -> Record | None:
+        """Which share of the gap between two arms a third one covers."""
+        for arm in (kept, low, high):
+            self.cell(dataset, model, arm)
+        return self.sources.recoveries.get((dataset, model, kept, low, high))
+
+    def everything(self) -> pd.DataFrame:
+        """All runs that the paper shows of the study."""
+        self.hashes.update(self.sources.runs["hash"])
+        return self.sources.runs
+
+    def read(self, record: Record) -> Record:
+        """Count a record that is no run among what stands behind the answer."""
+        self.others.append(record)
+        return record
+
+    def digest(self) -> str:
+        """Twelve hex digits that change with whatever was read."""
+        rows = self._rows().sort_values("hash")
+        return sha256(rows.to_csv(index=False) + canonical_json(self.others))[:12]
+
+    def where(self) -> str:
+        """The scale, its data and its size, in one sentence."""
+        runs = self.sources.runs
+        if runs.empty:
+            return f"No run of the study is there at scale {self.sources.scale}."
+        return f"Scale {self.sources.scale}: {_images(runs)}, width {_span(runs['width'])}, {_epochs(runs)}."
+
+    def counts(self) -> str:
+        """How many runs stand behind it, and what is missing, in one sentence."""
+        diverged, census = int((self._rows()["status"] == "diverged").sum()), self.sources.census
+        sentence = f"{counted(len(self.hashes), 'run')}, {diverged or 'none'} diverged"
+        if census.missing:
+            sentence += f"; {census.missing} of {census.expected} planned runs are missing from the results"
+        return f"{sentence}."
+
+    def seeds(self) -> str:
+        """The number of seeds of the arms, or its range."""
+        return _span(pd.Series(sorted(self.n)))
+
+    def hardware(self) -> str:
+        """On which devices and machines the runs behind it were trained."""
+        kinds = self._rows().groupby(["device", "machine", "threads"], sort=True).size()
+        return listed(
+            [f"{device} ({machine}, {counted(threads, 'thread')})" for device, machine, threads in kinds.index]
+        )
+
+    def verdicts(self) -> str:
+        """How many claims got which verdict."""
+        return listed([f"{count} {verdict}" for verdict, count in self.sources.verdicts.items()])
+
+    def _noted(self, record: Record) -> Record:
+        runs = self.sources.runs
+        arms = runs["arm"].isin((record["arm_a"], record["arm_b"]))
+        here = (runs["dataset"] == record["dataset"]) & (runs["model"] == record["model"])
+        seeds = [*record["seeds"], *record["diverged_a"], *record["diverged_b"]]
+        self.hashes.update(runs.loc[here & arms & runs["seed"].isin(seeds), "hash"])
+        self.n.add(record["n"])
+        return self.read(record)
+
+    def _rows(self) -> pd.DataFrame:
+        runs = self.sources.all_runs
+        return runs[runs["hash"].isin(self.hashes)]
+
+
+def _images(runs: pd.DataFrame) -> str:
+    variants = runs.groupby("dataset", sort=False)["variant"].first()
+    if variants.nunique() == 1:
+        return f"{variants.iloc[0]} images"
+    return listed([f"{names.dataset(str(name))} as {variant}" for name, variant in variants.items()])
+
+
+def _epochs(runs: pd.DataFrame) -> str:
+    span = _span(runs["epochs"])
+    return f"{span} epoch{'' if span == '1' else 's'}"
+
+
+def _span(values: "pd.Series[int]") -> str:
+    if values.empty:
+        return "0"
+    low, high = values.min(), values.max()
+    return str(low) if low == high else f"{low}–{high}"

@@ -1,0 +1,119 @@
+"""What tables, figures and numbers are made of: the runs that the paper shows, their statistics, the claims."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bitq.grid.run import Run
+from bitq.grid.select import grid
+from bitq.io import read_json
+from bitq.results.columns import Census, read_census
+from bitq.stats.cells import Cell, cell, read_runs
+from bitq.stats.families import EXTENSION, FAMILIES
+
+Record = dict[str, Any]
+Arm = tuple[str, str, str]  # data set, model, arm
+Contrasted = tuple[str, str, str, str, str]  # family, data set, model, first arm, second arm
+
+STUDY, EXTENDED = "bitnet", "bitnet-extended"
+VERDICTS = ("holds", "fails", "undecided", "missing")
+SIZES = ("smoke", "mini", "full")  # scales from small to large
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that the paper may say about the study, at the scale that it shows."""
+
+    all_runs: pd.DataFrame
+    census: Census
+    stats: Record
+    claims: Record
+
+    @cached_property
+    def scale(self) -> str:
+        """The scale of the published study; the largest one, should there be several."""
+        return max(self.census.scales.get(STUDY, SIZES[:1]), key=SIZES.index)
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The runs of the study and its extension at that scale."""
+        of_study = self.all_runs["study"].isin((STUDY, EXTENDED))
+        return self.all_runs[of_study & (self.all_runs["scale"] == self.scale)]
+
+    @cached_property
+    def arms(self) -> dict[Arm, Cell]:
+        """These runs by arm, the further seeds of the extension left out."""
+        published = self.runs[self.runs["phase"] != EXTENSION]
+        grouped = published.groupby(["dataset", "model", "arm"], sort=False)
+        across = self.stats["across"]
+        return {(dataset, model, arm): cell(rows, across) for (dataset, model, arm), rows in grouped}
+
+    @cached_property
+    def planned(self) -> tuple[Run, ...]:
+        """What the grid asks for at that scale, of the studies that the paper selects."""
+        chosen = [study for study in (STUDY, EXTENDED) if self.scale in self.census.scales.get(study, ())]
+        return grid(self.scale, chosen) if chosen else ()
+
+    @cached_property
+    def planned_seeds(self) -> dict[Arm, set[int]]:
+        """The seeds of every planned arm, those of the extension left out."""
+        seeds: dict[Arm, set[int]] = {}
+        for run in self.planned:
+            if run.phase != EXTENSION:
+                seeds.setdefault((run.data.dataset, run.model, run.arm), set()).add(run.seed)
+        return seeds
+
+    @cached_property
+    def cells(self) -> dict[Arm, Record]:
+        """Mean, spread and interval of every arm."""
+        return {
+            (record["dataset"], record["model"], record["arm"]): record
+            for record in self.stats["cells"]
+            if record["scale"] == self.scale and not record["all_seeds"]
+        }
+
+    @cached_property
+    def families(self) -> dict[str, Record]:
+        """The families of contrasts at that scale; one that counts further seeds in needs some."""
+        known = {family.name: family for family in FAMILIES}
+        extended = (self.runs["phase"] == EXTENSION).any()
+        return {
+            record["family"]: record
+            for record in self.stats["families"]
+            if record["scale"] == self.scale and (extended or not known[record["family"]].all_seeds)
+        }
+
+    @cached_property
+    def contrasts(self) -> dict[Contrasted, Record]:
+        """Every contrast that could be computed."""
+        return {
+            (name, record["dataset"], record["model"], record["arm_a"], record["arm_b"]): record
+            for name, family in self.families.items()
+            for record in family["contrasts"]
+        }
+
+    @cached_property
+    def recoveries(self) -> dict[tuple[str, ...], Record]:
+        """Shares of gaps, by data set, model and the three arms."""
+        keys = ("dataset", "model", "arm_kept", "arm_low", "arm_high")
+        return {
+            tuple(record[key] for key in keys): record
+            for record in self.stats["recoveries"]
+            if record["scale"] == self.scale
+        }
+
+    @cached_property
+    def verdicts(self) -> dict[str, int]:
+        """How many claims got which verdict."""
+        counts = Counter(record["verdict"] for record in self.claims["verdicts"])
+        return {verdict: counts[verdict] for verdict in VERDICTS}
+
+
+def load(tables: Path, stats: Path, claims: Path) -> Sources:
+    """Read what `bitq aggregate`, `bitq stats` and `bitq claims` wrote."""
+    parquet = tables / "runs.parquet"
+    return Sources(read_runs(parquet), read_census(parquet), read_json(stats), read_json(claims))

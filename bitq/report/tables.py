@@ -1,0 +1,66 @@
+"""Every table of the paper: one function for its rows, one template, one line in the list."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bitq.io import write_atomic
+from bitq.report import accuracy, claimed, cost, names, protocol
+from bitq.report.notes import Notes
+from bitq.report.query import Query
+from bitq.report.sources import Sources, load
+from bitq.report.tex import render
+
+
+@dataclass(frozen=True)
+class Table:
+    """`<name>.tex.j2` makes `<name>.tex`, with the label tab:<name>."""
+
+    name: str
+    rows: Callable[[Query], Any]
+
+
+TABLES = (
+    Table("configuration", protocol.configuration),
+    Table("run_counts", protocol.run_counts),
+    Table("stem_effect", accuracy.stem_effect),
+    Table("accuracy", accuracy.accuracy),
+    Table("layer_ablation", accuracy.layer_ablation),
+    Table("kd_effect", accuracy.kd_effect),
+    Table("kd_statistics", partial(accuracy.tests, families=("kd", "kd_with_kept_layers"))),
+    Table("recipe_vs_fp32", accuracy.recipe_vs_fp32),
+    Table("model_size", cost.model_size),
+    Table("recipe_vs_ttq", accuracy.recipe_vs_ttq),
+    Table("efficiency", cost.efficiency),
+    Table("significance", partial(accuracy.tests, families=("bitnet_vs_fp32", "bitnet_vs_ttq", "n10"))),
+    # Beyond the twelve.
+    Table("contrasts", accuracy.all_tests),
+    Table("deviations", protocol.deviations),
+    Table("claims", claimed.claims),
+    Table("published_vs_ours", claimed.published_vs_ours),
+)
+
+
+def write_tables(tables: Path, stats: Path, claims: Path, out: Path) -> list[Path]:
+    """Write every table into `out`; equal results give equal bytes."""
+    sources = load(tables, stats, claims)
+    written = []
+    for table in TABLES:
+        written.append(out / f"{table.name}.tex")
+        write_atomic(written[-1], table_text(table, sources).encode())
+    return written
+
+
+def table_text(table: Table, sources: Sources) -> str:
+    """One table as LaTeX."""
+    query = Query(sources)
+    values = {"rows": table.rows(query), "query": query, "notes": Notes(), "names": names}
+    return render(f"{table.name}.tex.j2", name=table.name, source=place(table.rows), **values)
+
+
+def place(function: Callable[..., Any]) -> str:
+    """Where a function stands, as the margin of the paper names it."""
+    plain = function.func if isinstance(function, partial) else function
+    return f"{plain.__module__.replace('.', '/')}.py:{plain.__name__}"

@@ -1,0 +1,178 @@
+"""LaTeX from values: escaping, the formats of numbers, and templates whose every value is escaped."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bitq.report import names
+
+NONE = "--"  # a value that does not exist at this scale
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+    **{"≥": r"$\ge$", "≤": r"$\le$", "×": r"$\times$", "±": r"$\pm$", "−": "$-$", "→": r"$\to$", "≠": r"$\ne$"},
+    **{"α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "σ": r"$\sigma$"},
+    **{"–": "--", "—": "---", "…": r"\dots{}", "“": "``", "”": "''", "’": "'", "‘": "`", "²": "$^2$", "·": r"$\cdot$"},
+    "\u00a0": "~",
+}
+
+
+class Tex(str):
+    """Text that is LaTeX already."""
+
+
+def escape(value: object) -> str:
+    """A value as LaTeX: plain text is escaped, LaTeX is left alone, nothing is a dash.
+
+    >>> escape("100 % of a_b")
+    '100 \\\\% of a\\\\_b'
+    """
+    if isinstance(value, Tex):
+        return value
+    return NONE if value is None else "".join(SPECIAL.get(character, character) for character in str(value))
+
+
+def breakable(text: str) -> Tex:
+    """Text whose long names may be broken where they are joined."""
+    return Tex(escape(text).replace(r"\_", r"\_\allowbreak ").replace("/", r"/\allowbreak "))
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> Tex:
+    """A number with a true minus.
+
+    >>> number(-1.234), number(2.0, 1, sign=True), number(None)
+    ('$-1.23$', '$+2.0$', '--')
+    """
+    if value is None or value != value:
+        return Tex(NONE)
+    return Tex(f"${_unsigned_zero(format(value, ('+' if sign else '') + f'.{digits}f'))}$")
+
+
+def _unsigned_zero(text: str) -> str:
+    return text.lstrip("+-") if re.fullmatch(r"[+-]0(\.0*)?", text) else text
+
+
+def signed(value: float | None, digits: int = 2) -> Tex:
+    """A difference: its sign is always written."""
+    return number(value, digits, sign=True)
+
+
+def mean_sd(mean: float | None, sd: float | None, digits: int = 2) -> Tex:
+    """Mean and standard deviation; the mean alone where one run has no spread.
+
+    >>> mean_sd(93.014, 0.15), mean_sd(93.014, None)
+    ('$93.01 \\\\pm 0.15$', '$93.01$')
+    """
+    if mean is None or sd is None:
+        return number(mean, digits)
+    return Tex(f"${mean:.{digits}f} \\pm {sd:.{digits}f}$")
+
+
+def interval(bounds: Sequence[float] | None, digits: int = 2, sign: bool = True) -> Tex:
+    """Lower and upper bound in brackets."""
+    if bounds is None:
+        return Tex(NONE)
+    low, high = (number(bound, digits, sign).strip("$") for bound in bounds)
+    return Tex(f"$[{low},\\,{high}]$")
+
+
+def p_value(p: float | None) -> Tex:
+    """Three decimals, and never zero.
+
+    >>> p_value(0.0421), p_value(0.0001)
+    ('$0.042$', '$<0.001$')
+    """
+    if p is None:
+        return Tex(NONE)
+    return Tex("$<0.001$") if p < 0.001 else Tex(f"${p:.3f}$")
+
+
+def whole(value: float | None) -> Tex:
+    """A whole number with its thousands apart."""
+    return Tex(NONE) if value is None else Tex(f"{round(value):,}".replace(",", r"\,"))
+
+
+def percent(share: float | None) -> Tex:
+    """A share of one in percent."""
+    return number(None if share is None else 100 * share, 1)
+
+
+def times(factor: float | None) -> Tex:
+    """A factor."""
+    return Tex(NONE) if factor is None else Tex(f"${factor:.2f}\\times$")
+
+
+def millions(value: float | None) -> Tex:
+    """A large number in millions."""
+    return number(None if value is None else value / 1e6, 1)
+
+
+def not_run(columns: int) -> Tex:
+    """The line of a table whose runs are not part of this scale."""
+    return Tex(rf"\multicolumn{{{columns}}}{{c}}{{not run at this scale}} \\")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "run"), counted(0, "run")
+    ('1 run', '0 runs')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(items: Sequence[object]) -> str:
+    """Items as a sentence lists them."""
+    texts = [str(item) for item in items]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def at(record: Mapping[str, Any] | None, *keys: str) -> Any:
+    """A value deep in a record; None where the way ends early, an error where a key does not exist.
+
+    >>> at({"paired": {"p": 0.5}}, "paired", "p"), at({"paired": None}, "paired", "p")
+    (0.5, None)
+    """
+    found: Any = record
+    for key in keys:
+        found = None if found is None else found[key]
+    return found
+
+
+FORMATS = (number, signed, mean_sd, interval, p_value, whole, percent, times, millions, counted, listed, at, breakable)
+NAMES = (names.dataset, names.model, names.arm, names.where)
+FILTERS: dict[str, Callable[..., Any]] = {function.__name__: function for function in (*FORMATS, *NAMES)}
+
+
+@cache
+def environment() -> Environment:
+    """Templates with << value >>, <% statement %> and <# comment #>, which LaTeX does not use itself."""
+    found = Environment(
+        loader=PackageLoader("bitq.report"),
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        finalize=escape,
+    )
+    found.filters |= FILTERS | {"Tex": Tex}
+    found.globals["not_run"] = not_run
+    return found
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package with its values."""
+    return environment().get_template(template).render(values)

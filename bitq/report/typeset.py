@@ -1,0 +1,113 @@
+"""LaTeX as a strict function: a folder in, a PDF out, or one sentence that says what is wrong and where."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from bitq.errors import BitqError, Bug, DataError, UsageError
+
+PROGRAMS = ("latexmk", "pdflatex", "bibtex")
+PACKAGES = (
+    "texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science latexmk lmodern cm-super"
+)
+TOLERATED = 5.0  # points by which a line or table may stick out
+SECONDS = 300  # far more than it takes; a loop in TeX would never end
+
+ERROR = re.compile(r"^(?:(?:\./)?(?P<file>[^\s:()]+):(?P<line>\d+):|!) (?P<what>.+)$", re.M)
+NOT_FOUND = re.compile(r"File `(?P<name>[^']+)' not found")
+MACRO = re.compile(r"^l\.\d+ .*?(?P<name>\\[A-Za-z@]+)\s*$", re.M)
+UNDEFINED = re.compile(r"Warning: (?P<kind>Reference|Citation) `(?P<name>[^']+)' on page \S+ undefined")
+DOUBLED = re.compile(r"Warning: Label `(?P<name>[^']+)' multiply defined")
+UNSETTLED = re.compile(r"Warning: (Label\(s\) may have changed|Citation\(s\) may have changed)")
+TOO_WIDE = re.compile(r"^Overfull \\[hv]box \((?P<points>[\d.]+)pt too (?:wide|high)\) (?P<where>.*)$", re.M)
+TOO_LONG = re.compile(r"Warning: Float too large for page by (?P<points>[\d.]+)pt")
+FILES = re.compile(r"\((?P<name>\./[^\s()]+)|[()]")
+MAKERS = {"tables": "bitq tables", "figures": "bitq figures", "numbers.tex": "bitq numbers"}
+
+
+def typeset(folder: Path, seconds: int) -> Path:
+    """Typeset main.tex in `folder` with the clock at `seconds`; anything short of a clean document is an error."""
+    require_programs()
+    command = ["latexmk", "-norc", "-r", "latexmkrc", "-silent", "main.tex"]
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment(seconds), capture_output=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Bug(f"LaTeX did not finish in {SECONDS} seconds; the end of {folder / 'main.log'} says where.") from None
+    log = _read(folder / "main.log")
+    if error := next(errors(log), None) or next(complaints(log, _read(folder / "main.blg")), None):
+        raise error
+    if done.returncode:
+        raise Bug(f"latexmk ended with {done.returncode}; {folder / 'main.log'} says more.")
+    return folder / "main.pdf"
+
+
+def require_programs() -> None:
+    """TeX is not a Python package: say how to get it."""
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        raise UsageError(f"{missing[0]} was not found; on Debian: apt-get install --no-install-recommends {PACKAGES}.")
+
+
+def environment(seconds: int) -> dict[str, str]:
+    """What TeX gets to know of the world: a clock that stands, no macros of a user; and its log lines do not wrap."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("TEX", "BIB", "BST"))}
+    clock = {"SOURCE_DATE_EPOCH": str(seconds), "FORCE_SOURCE_DATE": "1", "TZ": "UTC", "LC_ALL": "C"}
+    nobodys = dict.fromkeys(("TEXMFHOME", "TEXMFCONFIG", "TEXMFVAR"), "no-such-folder")
+    return own | clock | nobodys | {"max_print_line": "100000"}
+
+
+def errors(log: str) -> Iterator[BitqError]:
+    """What stopped LaTeX."""
+    for found in ERROR.finditer(log):
+        place = f"{found['file']} line {found['line']}" if found["file"] else file_at(log, found.start())
+        if absent := NOT_FOUND.search(found["what"]):
+            yield _not_found(place, absent["name"])
+        elif "Undefined control sequence" in found["what"]:
+            macro = MACRO.search(log, found.end())
+            name = macro["name"] if macro else "a macro"
+            yield Bug(f"{place}: {name} is not defined; numbers.md lists the macros of the numbers.")
+        else:
+            yield Bug(f"{place}: {found['what'].rstrip('.')}.")
+
+
+def _not_found(place: str, name: str) -> BitqError:
+    if name.endswith((".sty", ".cls", ".fd", ".def")):
+        return UsageError(f"LaTeX has no {name}; on Debian: apt-get install --no-install-recommends {PACKAGES}.")
+    maker = MAKERS.get(name.removeprefix("./").split("/")[0], "the pipeline")
+    return DataError(f"{place} reads {name}, which does not exist; {maker} writes it.")
+
+
+def complaints(log: str, bibliography: str) -> Iterator[BitqError]:
+    """What LaTeX only warns about and a reader would trip over."""
+    for found in UNDEFINED.finditer(log):
+        yield Bug(f"{found['kind'].lower()} {found['name']!r} is undefined; add its label or its entry in refs.bib.")
+    for found in DOUBLED.finditer(log):
+        yield Bug(f"two places are labelled {found['name']!r}; give one of them another name.")
+    for line in re.findall(r"^Warning--(.+)$", bibliography, re.M):
+        yield Bug(f"BibTeX complains about refs.bib: {line.rstrip('.')}.")
+    if UNSETTLED.search(log):
+        yield Bug("references still change after the last pass of LaTeX; a label depends on its own page.")
+    for found in TOO_LONG.finditer(log):
+        yield Bug(f"a float of {file_at(log, found.start())} is {found['points']} pt longer than a page; split it.")
+    for found in TOO_WIDE.finditer(log):
+        if float(found["points"]) > TOLERATED:
+            place = f"{file_at(log, found.start())}, {found['where']}"
+            yield Bug(f"a box sticks out by {found['points']} pt ({place}); make it narrower.")
+
+
+def file_at(log: str, position: int) -> str:
+    """Which file LaTeX was reading at this place of its log: it writes ( before each and ) after."""
+    opened: list[str] = []
+    for found in FILES.finditer(log, 0, position):
+        if found[0] != ")":
+            opened.append(found["name"] or "")
+        elif opened:
+            opened.pop()
+    return next((name.removeprefix("./") for name in reversed(opened) if name), "main.tex")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

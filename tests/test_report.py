@@ -1,0 +1,398 @@
+"""Tables, figures and numbers: every cell is a query, any subset of runs renders, equal results give equal bytes."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+
+from bitq.grid.run import Run
+from bitq.grid.select import Selection, grid
+from bitq.report import cost, tex
+from bitq.report.figures import FIGURES, figure_files, write_figures
+from bitq.report.numbers import Number, index, numbers, write_numbers
+from bitq.report.query import Query
+from bitq.report.sources import Sources
+from bitq.report.tables import TABLES, table_text, write_tables
+from bitq.results.aggregate import aggregate
+from bitq.results.columns import Census
+from bitq.stats.claims import claims
+from bitq.stats.judge import judge, write_claims
+from bitq.stats.summary import stats, write_stats
+from tests import frames
+from tests.synthetic import pretend_all
+
+ROOT = Path(__file__).parents[1]
+BITNET, BOTH = ["bitnet"], ["bitnet", "bitnet-extended"]
+R18, R50 = "resnet18", "resnet50"
+
+
+def accuracy(run: Run) -> float:
+    """Different for every run, and the same every time."""
+    return int(run.hash[:6], 16) % 9000 / 100 + 5
+
+
+def measured(run: Run) -> dict[str, Any]:
+    """Bytes and speed that differ from arm to arm."""
+    share = int(run.hash[6:10], 16) / 2**16
+    return {"file_bytes": 50_000 + round(9000 * share), "images_per_second": 500 + 900 * share, "zeros": share}
+
+
+def table_of(runs: Iterable[Run], diverged: Callable[[Run], bool] = lambda run: False) -> pd.DataFrame:
+    rows = (frames.row(run, accuracy=accuracy(run), best_accuracy=accuracy(run) + 0.2, **measured(run)) for run in runs)
+    lost = {run.id for run in runs if diverged(run)}
+    return frames.table(frames.diverged(run) if row["id"] in lost else row for run, row in zip(runs, rows, strict=True))
+
+
+def sources(frame: pd.DataFrame, planned: int | None = None, studies: Iterable[str] = BITNET) -> Sources:
+    expected = planned or len(frame)
+    scales: dict[str, tuple[str, ...]] = {study: ("smoke",) for study in studies}
+    census = Census(expected=expected, present=len(frame), missing=expected - len(frame), scales=scales, root="0" * 64)
+    return Sources(frame, census, json.loads(json.dumps(stats(frame))), {"verdicts": verdicts()})
+
+
+@cache
+def verdicts() -> list[dict[str, Any]]:
+    """Of the study, judged once."""
+    frame = table_of(grid("smoke", BITNET))
+    return [verdict.model_dump(mode="json") for verdict in judge(claims(), frame)]
+
+
+@pytest.fixture(scope="module")
+def study() -> Sources:
+    """The published study, whole."""
+    return sources(table_of(grid("smoke", BITNET)))
+
+
+@pytest.fixture(scope="module")
+def extended() -> Sources:
+    """Both studies, whole."""
+    return sources(table_of(grid("smoke", BOTH)), studies=BOTH)
+
+
+@pytest.fixture(scope="module")
+def holed() -> Sources:
+    """One run is missing and one diverged, both of FP32 ResNet-18 on CIFAR-10."""
+    runs = [run for run in grid("smoke", BITNET) if run.id != "bitnet/cifar10/resnet18/fp32/s42"]
+    frame = table_of(runs, diverged=lambda run: run.id == "bitnet/cifar10/resnet18/fp32/s123")
+    return sources(frame, planned=153)
+
+
+def text(name: str, of: Sources) -> str:
+    return table_text(next(table for table in TABLES if table.name == name), of)
+
+
+def cells(name: str, of: Sources) -> list[list[str]]:
+    """The body of a table, cell by cell, without dollar signs."""
+    whole = text(name, of)
+    head = r"\endfoot" if r"\endfoot" in whole else r"\midrule"
+    body = re.split(r"\\bottomrule|\\end\{longtable\}", whole.partition(head)[2])[0]
+    lines = [line.strip() for line in re.split(r"\\\\(?:\[\S+\])?\n", body)]
+    return [[part.strip().replace("$", "") for part in line.split("&")] for line in lines if "&" in line]
+
+
+def pick(frame: pd.DataFrame, dataset: str, model: str, arm: str, column: str = "accuracy") -> "pd.Series[float]":
+    """An independent query: pandas alone."""
+    found = frame.query("dataset == @dataset and model == @model and arm == @arm and phase != 'n10'")
+    return found.set_index("seed")[column]
+
+
+def shown(values: "pd.Series[float]") -> str:
+    return rf"{values.mean():.2f} \pm {values.std(ddof=1):.2f}"
+
+
+PLACES = [(model, dataset) for model in (R18, R50) for dataset in ("cifar10", "cifar100", "tiny_imagenet")]
+
+
+# --- tables are queries -----------------------------------------------------------------------------------------------
+
+
+def test_accuracies_and_their_loss(study: Sources) -> None:
+    for (model, dataset), row in zip(PLACES, cells("accuracy", study), strict=True):
+        arms = [pick(study.runs, dataset, model, arm) for arm in ("fp32", "bitnet", "ttq")]
+        assert row[1:4] == [shown(values) for values in arms]
+        assert row[4] == f"{(arms[1] - arms[0]).mean():+.2f}"
+
+
+def test_recovered_shares_without_and_with_distillation(study: Sources) -> None:
+    found = cells("layer_ablation", study)
+    for place, dataset in enumerate(("cifar10", "cifar100", "tiny_imagenet")):
+        rows = {row[0]: row for row in found[6 * place : 6 * place + 6]}
+        for kept in ("conv1", "layer1", "layer4", "fc"):
+            for side, suffix in ((1, ""), (4, "-kd")):
+                names = (f"bitnet-keep_{kept}{suffix}", f"bitnet{suffix}", f"fp32{suffix}")
+                some, low, high = (pick(study.runs, dataset, R18, arm) for arm in names)
+                assert rows[kept][side] == shown(some)
+                assert float(rows[kept][side + 1]) == pytest.approx(
+                    100 * (some - low).mean() / (high - low).mean(), abs=0.051
+                )
+    assert rows["all"][1] == shown(high := pick(study.runs, dataset, R18, "fp32")) and high.size == 3
+
+
+def test_effects_of_distillation(study: Sources) -> None:
+    rows = iter(cells("kd_effect", study))
+    for dataset in ("cifar10", "cifar100", "tiny_imagenet"):
+        for student in ("fp32", "bitnet"):
+            plain, distilled = (pick(study.runs, dataset, R18, arm) for arm in (student, f"{student}-kd"))
+            row = next(rows)
+            assert row[2:4] == [shown(plain), shown(distilled)]
+            assert row[4] == f"{(distilled - plain).mean():+.2f}"
+
+
+@pytest.mark.parametrize(("table", "other"), [("recipe_vs_fp32", "fp32"), ("recipe_vs_ttq", "ttq")])
+def test_the_recipe_against_others(extended: Sources, table: str, other: str) -> None:
+    rows = iter(cells(table, extended))
+    for model, dataset in PLACES:
+        for kd in ("", "-kd"):
+            recipe, rival = (pick(extended.runs, dataset, model, arm) for arm in (f"bitnet-keep_conv1{kd}", other))
+            row = next(rows)
+            assert row[1:5] == ["yes" if kd else "no", shown(recipe), shown(rival), f"{(recipe - rival).mean():+.2f}"]
+
+
+def test_bytes_are_those_of_the_files(study: Sources) -> None:
+    rows = cells("model_size", study)
+    arms = ["fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in ("conv1", "layer1", "layer4", "fc")), "ttq"]
+    for arm, row in zip(arms, rows, strict=False):
+        values = pick(study.runs, "cifar10", R18, arm, "file_bytes")
+        assert row[2] == f"{round(values.mean()):,}".replace(",", r"\,")
+        assert row[7] == f"{100 * pick(study.runs, 'cifar10', R18, arm, 'zeros').mean():.1f}"
+
+
+def test_speeds_are_those_of_the_runs(study: Sources) -> None:
+    for (model, dataset), row in zip(PLACES, cells("efficiency", study), strict=True):
+        speeds = [pick(study.runs, dataset, model, arm, "images_per_second") for arm in ("fp32", "bitnet", "ttq")]
+        assert row[6:9] == [f"{round(values.mean()):,}".replace(",", r"\,") for values in speeds]
+
+
+def test_counts_add_up_to_the_grid(study: Sources, holed: Sources) -> None:
+    assert [row[2:] for row in cells("run_counts", study)][-1] == ["153", "63", "153", "0", "0"]
+    assert [row[2:] for row in cells("run_counts", holed)][-1] == ["153", "63", "151", "1", "1"]
+
+
+def test_the_stem_has_two_sides_when_the_extension_is_there(extended: Sources) -> None:
+    rows = cells("stem_effect", extended)
+    old, new = (pick(extended.runs, "cifar10", R18, arm) for arm in ("fp32-imagenet_stem", "fp32"))
+    assert rows[0][1:4] == [shown(old), shown(new), f"{(new - old).mean():+.2f}"]
+
+
+def test_the_tables_of_the_study_leave_further_seeds_to_their_own_family(extended: Sources) -> None:
+    assert "What do ten seeds say?" in text("significance", extended)
+    assert {row[2] for row in cells("kd_statistics", extended)} == {"3"}
+
+
+def test_every_test_is_printed_as_it_was_computed(study: Sources) -> None:
+    printed = [row for row in cells("contrasts", study) if len(row) == 11]
+    computed = [record for family in study.families.values() for record in family["contrasts"]]
+    for row, record in zip(printed, computed, strict=True):
+        assert row[2:4] == [str(record["n"]), tex.signed(record["difference"]).replace("$", "")]
+        assert row[5:7] == [tex.p_value(p).replace("$", "") for p in (record["paired"]["p"], record["p_holm"])]
+
+
+def test_every_claim_has_its_verdict(study: Sources) -> None:
+    body = text("claims", study)
+    assert sum(body.count(rf"& {verdict} \\") for verdict in study.verdicts) == len(study.claims["verdicts"])
+
+
+# --- any subset -------------------------------------------------------------------------------------------------------
+
+SUBSETS = {
+    "one run": Selection(datasets=["cifar10"], models=[R50], methods=["ttq"], seeds=[42]),
+    "one seed of one set": Selection(datasets=["cifar100"], seeds=[42]),
+    "no float network": Selection(methods=["bitnet", "ttq"]),
+}
+
+
+@pytest.mark.parametrize("name", SUBSETS)
+def test_every_table_stands_for_any_subset(name: str) -> None:
+    of = sources(table_of(grid("smoke", BITNET, SUBSETS[name])), planned=153)
+    for table in TABLES:
+        body = table_text(table, of)
+        assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body)
+
+
+def test_every_figure_stands_for_any_subset() -> None:
+    of = sources(table_of(grid("smoke", BITNET, SUBSETS["no float network"])), planned=153)
+    for figure in FIGURES:
+        files = figure_files(figure, of)
+        assert files["pdf"].startswith(b"%PDF")
+        assert behind(files["tex"].decode()) and rf"\label{{fig:{figure.name}}}".encode() in files["tex"]
+
+
+def test_what_was_not_run_is_said_in_one_row(study: Sources) -> None:
+    assert r"\multicolumn{5}{c}{not run at this scale} \\" in text("stem_effect", study)
+
+
+def test_missing_and_diverged_runs_are_counted_and_footnoted(holed: Sources) -> None:
+    body = text("accuracy", holed)
+    assert "1 diverged; 1 of 153 planned runs are missing from the results." in body
+    assert r"\textsuperscript{a}\,n = 1: seed 123 diverged, seed 42 missing." in body
+    assert body.count(r"\textsuperscript{a}") == 2  # the mark and its text
+    only = pick(holed.runs, "cifar10", R18, "fp32")[456]
+    assert f"${only:.2f}$" + r"\textsuperscript{a}" in body
+
+
+def test_captions_say_scale_data_and_seeds(study: Sources) -> None:
+    for table in TABLES:
+        if table.name != "deviations":
+            assert "Scale smoke: procedural@640 images, width 8, 2 epochs." in text(table.name, study), table.name
+    assert "n = 3 seeds" in text("accuracy", study)
+
+
+# --- provenance and bytes ---------------------------------------------------------------------------------------------
+
+
+def behind(body: str) -> str:
+    found = re.search(r"\\provenance\{bitq/report/\w+\.py:[\w\\]+\}\{([0-9a-f]{12})\}", body)
+    assert found
+    return found[1]
+
+
+def test_the_digest_of_a_table_follows_its_runs_and_no_others(study: Sources) -> None:
+    def changed(arm: str) -> Sources:
+        frame = study.all_runs.copy()
+        frame.loc[(frame["arm"] == arm) & (frame["seed"] == 42), "file_bytes"] += 1
+        return Sources(frame, study.census, study.stats, study.claims)
+
+    before = behind(text("accuracy", study))
+    assert behind(text("accuracy", changed("ttq"))) != before
+    assert behind(text("accuracy", changed("bitnet-keep_fc"))) == before
+
+
+def test_every_table_says_where_it_comes_from(study: Sources) -> None:
+    assert len({behind(text(table.name, study)) for table in TABLES}) > 5
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build folder as the pipeline leaves it."""
+    folder = tmp_path_factory.mktemp("build")
+    runs = grid("smoke", BITNET, Selection(datasets=["cifar10"], models=[R50]))
+    pretend_all(runs, folder / "results")
+    aggregate(folder / "results", runs, folder)
+    write_stats(folder / "runs.parquet", folder / "stats.json")
+    write_claims(folder / "runs.parquet", folder / "claims.json")
+    return folder
+
+
+def test_equal_results_give_equal_bytes_at_another_time(
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = (build, build / "stats.json", build / "claims.json")
+    written: list[dict[Path, bytes]] = []
+    for zone in ("UTC", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        files = [*write_tables(*given, tmp_path / "tables"), *write_figures(*given, tmp_path / "figures")]
+        files += write_numbers(*given, tmp_path)
+        written.append({file: file.read_bytes() for file in files})
+    assert written[0] == written[1] and len(written[0]) == len(TABLES) + 2 * len(FIGURES) + 2
+    assert not any(b"/CreationDate" in data or b"/Type3" in data for data in written[0].values())
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def by_key(of: Sources) -> dict[str, Number]:
+    return {number.key: number for number in numbers(of)}
+
+
+def test_numbers_equal_queries(study: Sources) -> None:
+    found = by_key(study)
+    values = pick(study.runs, "cifar100", R50, "bitnet")
+    loss = values - pick(study.runs, "cifar100", R50, "fp32")
+    assert found["acc.cifar100.resnet50.bitnet"].text == rf"\ensuremath{{{values.mean():.2f}}}"
+    assert found["sd.cifar100.resnet50.bitnet"].text == rf"\ensuremath{{{values.std(ddof=1):.2f}}}"
+    assert found["diff.bitnet_vs_fp32.cifar100.resnet50"].values == pytest.approx((loss.mean(),))
+    assert found["present runs of bitnet"].text == found["expected runs of bitnet"].text == "153"
+    assert found["hours of bitnet"].values == pytest.approx((153 * 60 / 3600,))
+    assert found["pub.acc.cifar10.resnet18.fp32"].text == r"\ensuremath{96.07}"
+    assert found["claims holds"].text == str(study.verdicts["holds"])
+    assert found["stemshare.full.cifar10.resnet18"].text == r"\ensuremath{0.0155}"
+
+
+def test_keys_do_not_depend_on_which_runs_are_there(study: Sources, extended: Sources, holed: Sources) -> None:
+    assert by_key(study).keys() == by_key(extended).keys() == by_key(holed).keys()
+    assert by_key(study)["acc.cifar10.resnet18.ttq_legacy"].text == "--"
+    assert by_key(extended)["acc.cifar10.resnet18.ttq_legacy"].text != "--"
+
+
+def test_the_index_lists_every_key(study: Sources) -> None:
+    found = numbers(study)
+    listed = index(found)
+    assert all(f"| `{number.key}` |" in listed for number in found)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.text())
+def test_escaped_text_means_nothing_to_latex(text: str) -> None:
+    escaped = tex.escape(text)
+    plain = re.sub(r"\\text\w+\{\}|\\dots\{\}|\$\\?\^?\w+\$|\$-\$|\\[&%$#_{}]|~", "", escaped)
+    assert not re.search(r"[\\&%$#_{}~^]", plain)
+
+
+def test_templates_escape_what_they_are_given(study: Sources) -> None:
+    strange = study.claims["verdicts"][0] | {"claim": "100 % of R&D_costs"}
+    of = Sources(study.all_runs, study.census, study.stats, {"verdicts": [strange]})
+    assert r"100 \% of R\&D\_costs" in text("claims", of)
+
+
+def test_a_template_that_names_what_does_not_exist_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="undefined"):
+        tex.render("accuracy.tex.j2")
+
+
+def test_counted_costs_are_those_of_the_grid() -> None:
+    runs = {cost.key_of(run): run for scale in ("smoke", "mini", "full") for run in grid(scale)}
+    assert runs.keys() == cost.costs().keys(), "write them anew with: python -m bitq.report.cost"
+    small = next(run for run in runs.values() if run.scale == "smoke" and run.model == R18)
+    assert cost.count([small])[cost.key_of(small)] == cost.cost_of(small)
+    published = next(run for run in runs.values() if run.scale == "full" and run.data.classes == 10)
+    assert cost.cost_of(published) == {"macs": 555_422_720, "parameters": 11_173_962}
+
+
+def test_nothing_here_loads_torch() -> None:
+    modules = "tables, figures, numbers, numberlint, fragments"
+    code = f"from bitq.report import {modules}; import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="TeX is not installed")
+def test_every_table_and_figure_fits_the_page(extended: Sources, tmp_path: Path) -> None:
+    names = []
+    for table in TABLES:
+        (tmp_path / f"{table.name}.tex").write_text(table_text(table, extended))
+        names.append(table.name)
+    (tmp_path / "figures").mkdir()
+    for figure in FIGURES:
+        files = figure_files(figure, extended)
+        (tmp_path / "figures" / f"{figure.name}.pdf").write_bytes(files["pdf"])
+        (tmp_path / f"figure-{figure.name}.tex").write_bytes(files["tex"])
+        names.append(f"figure-{figure.name}")
+    body = "".join(rf"\input{{{name}}}\clearpage" for name in names)
+    preamble = r"\documentclass[11pt]{article}\usepackage{bitq}\newcommand{\bq}[1]{}"
+    (tmp_path / "all.tex").write_text(preamble + rf"\begin{{document}}{body}\end{{document}}")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TEXINPUTS": f"{ROOT / 'paper'}:"}
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    too_wide = re.findall(r"Overfull \\[hv]box \(([\d.]+)pt", done.stdout) + re.findall(r"too large.*", done.stdout)
+    assert [points for points in too_wide if not points[0].isdigit() or float(points) > 5] == []
+
+
+def test_a_query_remembers_only_what_it_was_asked(study: Sources) -> None:
+    query = Query(study)
+    query.score("cifar10", R18, "bitnet")
+    assert query.counts() == "3 runs, none diverged." and query.seeds() == "3"

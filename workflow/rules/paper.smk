@@ -1,0 +1,139 @@
+# From tables of numbers to the paper, without torch. Each rule takes seconds: none is worth a place in a queue.
+localrules:
+    tables,
+    figures,
+    numbers,
+    pdf,
+    tarball,
+
+
+rule tables:
+    input:
+        runs="{build}/runs.parquet",
+        stats="{build}/stats.json",
+        claims="{build}/claims.json",
+    output:
+        directory("{build}/paper/tables"),
+    log:
+        "{build}/logs/tables.log",
+    benchmark:
+        "{build}/benchmarks/tables.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report"),
+    message:
+        "Writing the tables"
+    shell:
+        "bitq tables --build {wildcards.build:q} > {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        runs="{build}/runs.parquet",
+        curves="{build}/curves.parquet",
+        stats="{build}/stats.json",
+        claims="{build}/claims.json",
+    output:
+        report(
+            directory("{build}/paper/figures"),
+            patterns=["{figure}.pdf"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        "{build}/logs/figures.log",
+    benchmark:
+        "{build}/benchmarks/figures.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report"),
+    message:
+        "Drawing the figures"
+    shell:
+        "bitq figures --build {wildcards.build:q} > {log:q} 2>&1"
+
+
+rule numbers:
+    input:
+        runs="{build}/runs.parquet",
+        stats="{build}/stats.json",
+        claims="{build}/claims.json",
+    output:
+        multiext("{build}/paper/numbers", ".tex", ".md"),
+    log:
+        "{build}/logs/numbers.log",
+    benchmark:
+        "{build}/benchmarks/numbers.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report"),
+    message:
+        "Writing the numbers that the text quotes"
+    shell:
+        "bitq numbers --build {wildcards.build:q} > {log:q} 2>&1"
+
+
+rule pdf:
+    input:
+        runs="{build}/runs.parquet",
+        stats="{build}/stats.json",
+        claims="{build}/claims.json",
+        tables="{build}/paper/tables",
+        figures="{build}/paper/figures",
+        numbers="{build}/paper/numbers.tex",
+    output:
+        report(
+            "{build}/paper/bitq.pdf",
+            caption="../report/paper.rst",
+            category="Paper",
+        ),
+    log:
+        "{build}/logs/pdf.log",
+    benchmark:
+        "{build}/benchmarks/pdf.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report", "paper"),
+    message:
+        "Typesetting {output}"
+    shell:
+        "bitq paper --build {wildcards.build:q} > {log:q} 2>&1"
+
+
+rule tarball:
+    input:
+        pdf="{build}/paper/bitq.pdf",
+    output:
+        "{build}/paper/bitq-submission.tar.gz",
+    log:
+        "{build}/logs/submission.log",
+    benchmark:
+        "{build}/benchmarks/submission.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report", "paper"),
+    message:
+        "Packing the paper as one TeX file with all that it needs"
+    shell:
+        "bitq submission --build {wildcards.build:q} > {log:q} 2>&1"
