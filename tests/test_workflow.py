@@ -133,8 +133,8 @@ def test_a_selection_brings_the_teachers_that_it_needs() -> None:
 def test_a_job_has_another_name_as_soon_as_one_of_its_runs_is_another() -> None:
     runs = expand("bitnet", "full")[:2]
     other = runs[1].model_copy(update={"seed": 7})
-    assert [job["name"] for job in batches(runs)][0] == [job["name"] for job in batches((runs[0], other))][0]
-    assert len({job["name"] for pair in (runs, (runs[0], other)) for job in batches(pair)}) == 3
+    names, others = ([job["name"] for job in batches(pair)] for pair in (runs, (runs[0], other)))
+    assert names[0] == others[0] and names[1] != others[1]
 
 
 def test_jobs_that_others_wait_for_and_long_ones_come_first() -> None:
@@ -353,7 +353,7 @@ def test_the_smoke_door_trains_in_its_own_folder(project: Path) -> None:
 
 
 def test_each_command_gets_the_gpu_with_the_fewest(tmp_path: Path) -> None:
-    script = [ROOT / "workflow/scripts/on_free_gpu", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read until_told"]
+    script = [str(ROOT / "workflow/scripts/on_free_gpu"), "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read until_told"]
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "2,5", "TMPDIR": str(tmp_path)}
     with ExitStack() as running:
         shown = []

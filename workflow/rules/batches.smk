@@ -41,9 +41,10 @@ def marker(build, job):
         last = path
 
 
-def markers(build, **having):
-    """Of all jobs that have runs to train, or of those of a study and a phase."""
-    return [job["marker"] for job in jobs(build).values() if job["todo"] and is_of(job, **having)]
+def markers(build, study=None, phase=None):
+    """Of all jobs that have runs to train, or of those with runs of this study and this phase."""
+    chosen = (job for job in jobs(build).values() if study in (None, job["study"]) and phase in (None, *job["phases"]))
+    return [job["marker"] for job in chosen if job["todo"]]
 
 
 def to_do(wildcards):
@@ -54,11 +55,6 @@ def to_do(wildcards):
 def all_markers(wildcards):
     """Those of finished jobs too: changes when there is something to train, and not when it is."""
     return sorted(job["marker"] for job in jobs(wildcards.build).values())
-
-
-def is_of(job, study=None, phase=None):
-    """Does a job hold runs of this study and this phase?"""
-    return study in (None, job["study"]) and (phase is None or phase in job["phases"])
 
 
 def phases(build):

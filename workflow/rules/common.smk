@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -95,4 +96,5 @@ def end_the_future(folder):
 
 
 if workflow.is_main_process:
-    end_the_future(Path("build"))
+    with suppress(OSError):  # another call may be at work there
+        end_the_future(Path("build"))
