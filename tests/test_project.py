@@ -102,4 +102,4 @@ def test_shell_scripts_parse(script: str) -> None:
 def test_reproduce_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     refused = reproduce(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert f"'{' '.join(arguments)}' is not known; allowed: setup, test" in refused.stderr
+    assert f"'{' '.join(arguments)}' is not known; allowed: paper, smoke" in refused.stderr

@@ -374,7 +374,7 @@ def test_a_referee_needs_only_python_to_check_a_run(root: Path) -> None:
 
 def test_a_referee_needs_only_sha256sum_to_check_the_files(root: Path) -> None:
     script = "\n".join(re.findall(r"^    ((?:python -c|sha256sum).*)$", README, re.MULTILINE))
-    script = script.replace("/tmp/listed", "../listed").replace("python -c", f"{sys.executable} -c")
+    script = script.replace("/tmp/listed", "../listed").replace("python -c", f"'{sys.executable}' -c")
     printed = subprocess.check_output(["bash", "-ec", script], cwd=root, text=True)
     assert printed.split()[0] == verify(root, RUNS).root
     assert len(printed.splitlines()) == 1

@@ -23,8 +23,8 @@ START_MINUTES = 60
 def batches(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[str, Any]]:
     """The chosen runs, and those that they learn or start from, in jobs of the scale's size; parents come first.
 
-    `needs` names the jobs to wait for. With a folder of results, `todo` counts the runs that it still lacks, and
-    `models` says that among them are finished ones whose packed file somebody needs and nobody kept.
+    `needs` names the jobs to wait for. With a folder of results, `todo` lists the runs that it still lacks; `models` says
+    that among them are finished ones whose packed file somebody needs and nobody kept.
     """
     runs = with_parents(chosen)
     unfinished, unkept = _open(runs, results)
@@ -41,7 +41,7 @@ def batches(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[s
                 "phases": sorted({run.phase for run in group}),
                 "runs": [run.id for run in group],
                 "needs": sorted({job_of[parent.id] for run in group for parent in run.parents if parent.id in job_of}),
-                "todo": sum(run.id in unfinished for run in group),
+                "todo": [run.id for run in group if run.id in unfinished],
                 "models": any(run.id in unkept for run in group),
                 "minutes": START_MINUTES + ceil(cost / FLOPS_A_MINUTE),
                 "priority": ceil(cost / 1e9),

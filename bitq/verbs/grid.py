@@ -20,7 +20,7 @@ def grid(
     commands: Annotated[bool, typer.Option("--commands", help="Print the exact command of every run.")] = False,
     batches: Annotated[bool, typer.Option("--batches", help="Print the workflow's jobs as JSON.")] = False,
     results: Annotated[
-        Path | None, typer.Option("--results", help="With --batches: count what this folder lacks.")
+        Path | None, typer.Option("--results", help="With --batches: list what this folder lacks.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -56,9 +56,7 @@ def train(
     mode: Annotated[str, typer.Option(help="exact (repeats bit for bit) or fast.")] = "exact",
     threads: Annotated[int, typer.Option(help="CPU threads; run several jobs of one rather than one of several.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 71 if a run diverges.")] = False,
-    models: Annotated[
-        bool, typer.Option("--models", help="Train again what has no packed file.")
-    ] = False,
+    models: Annotated[bool, typer.Option("--models", help="Train again what has no packed file.")] = False,
     done: Annotated[Path | None, typer.Option("--done", help="File to write once all runs are finished.")] = None,
     as_json: Json = False,
 ) -> None:

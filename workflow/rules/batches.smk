@@ -75,7 +75,7 @@ def teachers_of(wildcards):
 
 def runs_of(wildcards):
     """What a job trains."""
-    return job_of(wildcards)["runs"]
+    return job_of(wildcards)["todo"]
 
 
 def models_of(wildcards):

@@ -79,7 +79,7 @@ rule numbers:
         mem_mb=2000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report"),
+        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report", "paper", "README.md"),
     message:
         "Writing the numbers that the text quotes"
     shell:
