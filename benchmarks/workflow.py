@@ -10,11 +10,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from bitq.grid.paper import paper_runs
+from bitq.grid.study import study
 from bitq.io import read_json
 from tests.synthetic import pretend_all
 
@@ -32,22 +32,21 @@ def seconds(folder: Path, program: str, *words: str, **env: str) -> float:
 
 def larger_grid(config: Path) -> None:
     """The published study with a hundred times the seeds."""
-    shutil.copytree(ROOT / "config", config)
-    (config / "studies" / "bitnet-extended.yaml").unlink()
-    path = config / "studies" / "bitnet.yaml"
-    study: dict[str, Any] = yaml.safe_load(path.read_text().replace("e-", ".0e-"))  # YAML 1.1 reads 5e-4 as a text
-    study["distilled"] *= TIMES
-    for part in (study, *study["phases"]):
+    larger = study("bitnet").model_dump(mode="json")
+    larger["distilled"] *= TIMES
+    for part in (larger, *larger["phases"]):
         part["runs"] *= TIMES
-    for block in (block for phase in study["phases"] for block in phase["blocks"]):
+    for block in (block for phase in larger["phases"] for block in phase["blocks"]):
         block["seeds"] = [42, *range(1000, 999 + len(block["seeds"]) * TIMES)]
-    path.write_text(yaml.safe_dump(study))
+    shutil.copytree(ROOT / "config" / "scales", config / "scales")
+    (config / "studies").mkdir()
+    (config / "studies" / "bitnet.yaml").write_text(yaml.safe_dump(larger))
 
 
 def plan(folder: Path) -> None:
     larger_grid(folder / "config")
     snakefile = ("--snakefile", str(ROOT / "Snakefile"))
-    took = seconds(folder, "snakemake", *snakefile, "-n", "-q", "all", "grid", BITQ_CONFIG=str(folder / "config"))
+    took = seconds(folder, "snakemake", *snakefile, "grid", "-n", "-q", "all", BITQ_CONFIG=str(folder / "config"))
     (jobs,) = (folder / "build" / "plans").iterdir()
     print(f"plan {len(read_json(jobs)):,} runs, none trained  {took:5.1f} s  (goal 30 s)")
 

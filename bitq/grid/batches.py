@@ -23,8 +23,8 @@ START_MINUTES = 60
 def batches(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[str, Any]]:
     """The chosen runs, and those that they learn or start from, in jobs of the scale's size; parents come first.
 
-    `needs` names the jobs to wait for. With a folder of results, `todo` lists the runs that it still lacks; `models` says
-    that among them are finished ones whose packed file somebody needs and nobody kept.
+    `needs` names the jobs to wait for. With a folder of results, `todo` lists the runs that it still lacks; `models`
+    says that among them are finished ones whose packed file somebody needs and nobody kept.
     """
     runs = with_parents(chosen)
     unfinished, unkept = _open(runs, results)
