@@ -14,8 +14,8 @@ main() {
     if [ $# -gt 0 ]; then shift; fi
     case "$verb $*" in
         "paper ") set_up paper; need_tex; paper ;;
-        "smoke ") set_up all; need_tex; smoke ;;
-        "grid "*) set_up all; in_venv snakemake grid "$@" ;;
+        "smoke "*) set_up all; need_tex; smoke "$@" ;;
+        "grid "*) set_up all; grid "$@" ;;
         "submission ") set_up paper; need_tex; paper; in_venv snakemake submission ;;
         "setup ") set_up all ;;
         "test ") set_up all; quick_tests ;;
@@ -29,7 +29,7 @@ main() {
 usage() {
     cat <<'TEXT'
 ./reproduce.sh              every table, every figure and the paper from results/, without torch
-./reproduce.sh smoke        train every run at scale smoke into build/smoke/results, and the paper from those
+./reproduce.sh smoke        train every run small into build/smoke/results, and the paper [--config study=bitnet]
 ./reproduce.sh grid ...     train for real: [--profile slurm] [--config scale=mini study=bitnet phase=5 seed=42,123]
 ./reproduce.sh submission   the paper's sources as an archive that compiles by itself
 ./reproduce.sh test         set up, then the quick tests
@@ -49,8 +49,23 @@ paper() {
 }
 
 smoke() {
-    in_venv snakemake smoke
+    in_venv snakemake smoke "$@"
     say "The paper is build/smoke/paper/bitq.pdf."
+}
+
+# --profile NAME is one of ours, unless it is a folder.
+grid() {
+    local words=()
+    while [ $# -gt 0 ]; do
+        if [ "$1" = --profile ] && [ -d "workflow/profiles/${2-}" ]; then
+            words+=(--profile "workflow/profiles/$2")
+            shift 2
+        else
+            words+=("$1")
+            shift
+        fi
+    done
+    in_venv snakemake grid "${words[@]}"
 }
 
 quick_tests() { in_venv pytest --numprocesses=2; }

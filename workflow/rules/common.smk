@@ -20,9 +20,6 @@ COMMANDS = os.pathsep.join([str(Path(sys.executable).parent), str(HERE / "workfl
 
 shell.prefix(f"export PATH={shlex.quote(COMMANDS)}:$PATH; ")
 
-for key in set(config) - {"scale", *SELECTION, "allow_missing"}:
-    raise WorkflowError(f"--config {key}=… is not known; allowed: scale, {', '.join(SELECTION)}, allow_missing.")
-
 
 wildcard_constraints:
     build="build(/smoke)?",
@@ -33,6 +30,12 @@ wildcard_constraints:
 def asked_for(*starts):
     """Does a word of the command, a target of the user or of a cluster's job, start like one of these?"""
     return any(word.startswith(starts) for word in sys.argv[1:])
+
+
+def check_config(*allowed):
+    """A word of `--config` that nobody reads is a mistake."""
+    for key in config.keys() - set(allowed):
+        raise WorkflowError(f"--config {key}=… is not known here; allowed: {', '.join(allowed)}.")
 
 
 def options(*keys):
@@ -94,6 +97,11 @@ def end_the_future(folder):
         if path.lstat().st_mtime > time.time() + 60:
             os.utime(path, follow_symlinks=False)
 
+
+if asked_for("smoke", "build/smoke"):
+    check_config("study", "allow_missing")
+else:
+    check_config("scale", *SELECTION, "allow_missing")
 
 if workflow.is_main_process:
     with suppress(OSError):  # another call may be at work there
