@@ -39,6 +39,7 @@ def audit_of(run: Run) -> Audit:
             levels=3,
             codes_used=3,
             values_per_scale=3,
+            histogram=(1, 2, 3),
             weights=576 + 16 * len(name),
             bits_per_weight=1.6,
             zeros=draw(),
@@ -59,7 +60,7 @@ def audit_of(run: Run) -> Audit:
 def packed_of(run: Run) -> Packed:
     """A file of 1,000 bytes that gets a random share of the images right."""
     correct, content = random.Random(run.hash).randrange(IMAGES), model_bytes(run)
-    parts = {"codes": 700, "values_scales": 20, "float_parameters": 80, "buffers": 50, "header": 150}
+    parts = {"codes": 700, "values_scales": 15, "residuals": 5, "float_parameters": 80, "buffers": 50, "header": 150}
     return Packed(
         accuracy=100 * correct / IMAGES,
         correct=correct,

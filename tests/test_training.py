@@ -86,7 +86,7 @@ def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:
     assert torch.equal(prepare.network(run, CPU, tmp_path).layer1[0].conv1.weight, trained.layer1[0].conv1.weight)
     session(tmp_path).train([ternary_run := small_run("ttq")])
     ternary = folder_of(ternary_run, tmp_path / "results") / MODEL
-    with pytest.raises(UsageError, match="only fp32 weights can be a start"):
+    with pytest.raises(UsageError, match="only weights of fp32 or twn can be its start"):
         prepare.network(small_run("twn", start=str(ternary)), CPU, tmp_path)
 
 

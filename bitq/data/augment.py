@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green, blue
-HALF = ((0.5,) * 3, (0.5,) * 3)
+NORMALISATIONS = {
+    "imagenet": IMAGENET,
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "fashion_mnist": ((0.2860,) * 3, (0.3530,) * 3),
+    "mnist": ((0.1307,) * 3, (0.3081,) * 3),
+}
 
 ERASE_SHARE = 0.5  # of the images
 ERASE_AREA = (0.02, 0.33)  # of an image
@@ -27,7 +34,7 @@ class Normalise:
     """uint8 to float32: (x / 255 - mean) / std; a grey image takes the average of the three constants."""
 
     def __init__(self, normalisation: str, channels: int, size: int, device: torch.device | str) -> None:
-        mean, std = torch.tensor(HALF if normalisation == "half" else IMAGENET, dtype=torch.float64, device=device)
+        mean, std = torch.tensor(NORMALISATIONS[normalisation], dtype=torch.float64, device=device)
         if channels == 1:
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
         # One row of pixels as a vector: the innermost loop is then long enough to be fast.
@@ -50,6 +57,17 @@ def crop_and_flip(x: Tensor, offsets: Tensor, flip: Tensor, pad: int) -> Tensor:
     images = torch.arange(count, device=x.device)[:, None, None] * padded.shape[1]
     pixels = (images + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]
     return padded.view(-1, channels).index_select(0, pixels.flatten()).view(x.shape)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn each image by its angle in degrees about its middle; nearest pixel, black corners."""
+    turn = torch.deg2rad(angles.to(x.device))
+    zero = torch.zeros_like(turn)
+    rows = [torch.stack([turn.cos(), -turn.sin(), zero], 1), torch.stack([turn.sin(), turn.cos(), zero], 1)]
+    images = x.permute(0, 3, 1, 2)
+    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    turned = functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False)
+    return turned.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def erasing_boxes(count: int, size: int, generator: torch.Generator) -> Tensor:

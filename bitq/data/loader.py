@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitq.data.augment import OPERATIONS, ROUNDS, Normalise, crop_and_flip, erase, erasing_boxes, rand_augment
+from bitq.data.augment import OPERATIONS, ROUNDS, Normalise, crop_and_flip, erase, erasing_boxes, rand_augment, rotate
 from bitq.data.store import ImageSet, Pixels, split
 from bitq.grid.run import Recipe
 from bitq.rng import derive
 
 HELD_OUT_BATCH = 250  # images
+MAX_ANGLE = 5.0  # degrees, to either side
 STAGES = {
     "none": (),
     "basic": ("crop",),
+    "rotate": ("rotate", "crop"),
     "randaug": ("randaug", "crop"),
     "cutout": ("crop", "erase"),
     "full": ("randaug", "crop", "erase"),
@@ -40,6 +42,7 @@ class Plan:
     order: Tensor  # (N), indices of the images
     crops: Tensor  # (2, N), top and left offset in 0 … 2·pad
     flips: Tensor  # (N), bool
+    angles: Tensor  # (N), degrees
     boxes: Tensor  # (N, 4), to erase
     operations: Tensor  # (N, ROUNDS), of RandAugment, on the host
     signs: Tensor  # (N, ROUNDS), ±1, on the host
@@ -58,6 +61,7 @@ def draw_plan(recipe: Recipe, images: int, size: int, seed: int, epoch: int, dev
         order=torch.randperm(images, generator=generator("order")).to(device),
         crops=torch.randint(0, 2 * recipe.pad + 1, (2, images), generator=generator("crop")).to(device),
         flips=(torch.rand(images, generator=generator("flip")) < 0.5).to(device),
+        angles=MAX_ANGLE * (2 * torch.rand(images, generator=generator("angle")) - 1).to(device),
         boxes=erasing_boxes(images, size, generator("erase")).to(device),
         operations=torch.randint(0, len(OPERATIONS), operations, generator=generator("operation")),
         signs=torch.randint(0, 2, operations, generator=generator("sign")) * 2 - 1,
@@ -102,11 +106,21 @@ class Batches:
         for step in range(start, self.steps):
             yield self._batch(plan, step)
 
+    def sample(self, images: int) -> Iterator[Tensor]:
+        """Training images as they are, normalised, in batches: the first ones of the first epoch's order."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", 0))
+        chosen = torch.randperm(len(self.y), generator=generator)[:images].to(self.device)
+        for start in range(0, len(chosen), HELD_OUT_BATCH):
+            part = chosen[start : start + HELD_OUT_BATCH]
+            yield _channels_first(self.normalise(self.x.index_select(0, part)))
+
     def _batch(self, plan: Plan, step: int) -> Batch:
         here = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
         x, y = self.x.index_select(0, plan.order[here]), self.y[plan.order[here]]
         if "randaug" in self.stages:
             x = rand_augment(x, plan.operations[here], plan.signs[here])
+        if "rotate" in self.stages:
+            x = rotate(x, plan.angles[here])
         if "crop" in self.stages:
             x = crop_and_flip(x, plan.crops[:, here], plan.flips[here], self.recipe.pad)
         x = self.normalise(x)

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
 from bitq.deploy.evaluate import inference
-from bitq.deploy.export import checked_codes, contents, packed_layers, parameters
+from bitq.deploy.export import checked_codes, contents, packed_layers, packed_names, parameters
 from bitq.deploy.load import load
 from bitq.errors import Bug
 from bitq.models.layers import weight_layers
+from bitq.quant.base import Codes
 from bitq.quant.layers import QuantLayer
 from bitq.results.schema import Audit, LayerAudit
 
@@ -42,21 +43,39 @@ def _layer(name: str, layer: QuantLayer, tensors: dict[str, Tensor]) -> LayerAud
     codes = checked_codes(name, layer)
     weight = evaluation_weight(layer)
     levels, count = len(codes.values), weight.numel()
-    most = most_values_under_a_scale(weight, codes.scale)
+    histogram = tuple(codes.index.flatten().int().bincount(minlength=levels).tolist())
+    most = most_values_under_a_scale(_without_residual(weight, codes), codes.scale)
     if most > levels:
         raise Bug(f"{name}: {most} distinct weights under one scale, more than the {levels} levels it declares.")
     if not torch.equal(weight, codes.decode()):
         raise Bug(f"{name}: the weight used in evaluation is not the one that ships.")
-    stored = sum(tensors[f"{name}.{part}"].nbytes for part in ("codes", "values", "scale"))
+    stored = sum(tensors[tensor].nbytes for tensor in packed_names(name, codes))
     return LayerAudit(
         name=name,
         levels=levels,
-        codes_used=int((codes.index.flatten().int().bincount() > 0).sum()),
+        codes_used=sum(count > 0 for count in histogram),
         values_per_scale=most,
+        histogram=histogram,
+        residual=len(codes.residual.position) if codes.residual else 0,
         weights=count,
         bits_per_weight=8 * stored / count,
         zeros=float((weight == 0).float().mean()),
     )
+
+
+def _without_residual(weight: Tensor, codes: Codes) -> Tensor:
+    """Where a residual lies on top, the weight is what the codes alone say; everywhere else it is itself."""
+    if codes.residual is None:
+        return weight
+    flat, dense = weight.flatten().clone(), codes.dense().flatten()
+    flat[codes.residual.position] = dense[codes.residual.position]
+    return flat.view(weight.shape)
+
+
+def share_of_zeros(model: nn.Module) -> float:
+    """Among the weights that ship as codes."""
+    weights = [evaluation_weight(layer) for layer in packed_layers(model).values()]
+    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
 def evaluation_weight(layer: QuantLayer) -> Tensor:

@@ -1,5 +1,6 @@
 """What a model file says about itself: the network to build, and how each of its packed layers is stored."""
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bitq.deploy.pack import levels_of
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Frozen
+from bitq.grid.run import Calibration, Frozen
 
 Size = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -29,6 +30,7 @@ class Spec(BaseModel):
     method: str
     settings: dict[str, Any] = {}
     norm: Literal["none", "layer"] = "none"
+    calibration: Calibration | None = None
 
 
 class LayerRecord(Frozen):
@@ -38,11 +40,14 @@ class LayerRecord(Frozen):
     levels: int | None = Field(ge=2, le=256)
     packing: str | None
     activation: str | None
+    residual: Annotated[int, Field(ge=1)] | None = None  # weights that get more than their code
 
     @model_validator(mode="after")
     def _holds(self) -> "LayerRecord":
         if (self.levels is None) != (self.packing is None):
             raise ValueError("levels and a packing go together")
+        if self.residual and (self.levels is None or self.residual > prod(self.shape)):
+            raise ValueError("a residual goes on top of codes, and on no more weights than there are")
         if self.levels and levels_of(self.packing or "") < self.levels:
             raise ValueError(f"packing {self.packing!r} cannot hold {self.levels} levels")
         return self

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitq.deploy import tensorfile
 from bitq.deploy.blueprint import LayerRecord, blueprint
 from bitq.deploy.pack import checked_packing, pack
+from bitq.deploy.residual import RESIDUAL, fits, pack_residual
 from bitq.errors import Bug
 from bitq.quant.base import Codes
 from bitq.quant.convert import quantized_layers
@@ -47,7 +48,15 @@ def contents(model: nn.Module, packing: str | None = None) -> dict[str, Tensor]:
         codes = checked_codes(name, layer)
         tensors[f"{name}.codes"] = pack(codes.index, len(codes.values), packing_of(layer, packing))
         tensors[f"{name}.values"], tensors[f"{name}.scale"] = codes.values, codes.scale
+        if codes.residual:
+            tensors |= {f"{name}.{part}": value for part, value in pack_residual(codes.residual).items()}
     return tensors
+
+
+def packed_names(name: str, codes: Codes) -> list[str]:
+    """The tensors that ship in place of a layer's weight."""
+    parts = ("codes", "values", "scale", *(RESIDUAL if codes.residual else ()))
+    return [f"{name}.{part}" for part in parts]
 
 
 def float_bytes(model: nn.Module) -> int:
@@ -113,6 +122,8 @@ def checked_codes(name: str, layer: QuantLayer) -> Codes:
     if codes.scale.shape not in scale_shapes(weight.shape) or codes.scale.dtype != torch.float32:
         allowed = " or ".join(map(str, map(tuple, scale_shapes(weight.shape))))
         raise Bug(f"{name}: ships scales {kind(codes.scale)}; its {levels} levels allow {allowed} in float32.")
+    if codes.residual and not fits(codes.residual, weight.numel()):
+        raise Bug(f"{name}: ships a residual that is no ascending list of positions below {weight.numel()} in int8.")
     return codes
 
 
@@ -127,11 +138,13 @@ def kind(tensor: Tensor) -> str:
 
 
 def _record(layer: QuantLayer, packing: str | None) -> LayerRecord:
+    residual = layer.quantizer.codes(layer.weight).residual if layer.quantizer.levels else None
     return LayerRecord(
         shape=tuple(layer.weight.shape),
         levels=layer.quantizer.levels,
         packing=packing_of(layer, packing) if layer.quantizer.levels else None,
         activation=activation_kind(layer),
+        residual=len(residual.position) if residual else None,
     )
 
 
@@ -146,6 +159,7 @@ def _parts(model: nn.Module, tensors: Mapping[str, Tensor], size: int) -> dict[s
     groups = {
         "codes": {f"{name}.codes" for name in packed},
         "values_scales": {f"{name}.{part}" for name in packed for part in ("values", "scale")},
+        "residuals": {f"{name}.{part}" for name in packed for part in RESIDUAL}.intersection(tensors),
     }
     groups["float_parameters"] = {name for name in tensors if name in parameters}
     groups["buffers"] = set(tensors).difference(*groups.values())

@@ -18,6 +18,7 @@ from bitq.deploy.export import (
     scale_shapes,
 )
 from bitq.deploy.pack import packed_bytes, unpack
+from bitq.deploy.residual import RESIDUAL, unpack_residual
 from bitq.deploy.stored import Stored
 from bitq.errors import DataError, UsageError
 from bitq.models.adapter import Geometry
@@ -86,6 +87,17 @@ def _packed_kinds(name: str, shape: torch.Size, record: LayerRecord, tensors: Te
         f"{name}.codes": f"{(length,)} {torch.uint8}",
         f"{name}.values": f"{(levels,)} {torch.float32}",
         f"{name}.scale": f"{tuple(whole if is_whole else by_channel)} {torch.float32}",
+    } | _residual_kinds(name, record, tensors)
+
+
+def _residual_kinds(name: str, record: LayerRecord, tensors: Tensors) -> dict[str, str]:
+    if record.residual is None:
+        return {}
+    gaps = tensors.get(f"{name}.residual_gaps", torch.empty(0))
+    return {
+        f"{name}.residual_gaps": f"{(gaps.numel(),)} {torch.uint8}",  # how many bytes they take is known when decoded
+        f"{name}.residual_values": f"{(record.residual,)} {torch.int8}",
+        f"{name}.residual_scale": f"() {torch.float32}",
     }
 
 
@@ -110,6 +122,9 @@ def _stored(path: Path, name: str, shape: torch.Size, record: LayerRecord, tenso
     values, scale = tensors[f"{name}.values"], tensors[f"{name}.scale"]
     try:
         index = unpack(tensors[f"{name}.codes"], shape, len(values), record.packing)
+        residual = None
+        if record.residual:
+            residual = unpack_residual({part: tensors[f"{name}.{part}"] for part in RESIDUAL}, shape.numel())
     except DataError as error:
         raise DataError(f"{path}: {name}.codes: {error}") from error
-    return Stored(Codes(index, values, scale), record.packing or "")
+    return Stored(Codes(index, values, scale, residual), record.packing or "")

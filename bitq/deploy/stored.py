@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from bitq.quant.base import Codes, Quantizer
+from bitq.quant.base import Codes, Quantizer, Residual
 
 
 class Stored(Quantizer):
@@ -18,22 +18,38 @@ class Stored(Quantizer):
     values: Tensor
     scale: Tensor
     grid: Tensor
+    residual_position: Tensor
+    residual_value: Tensor
+    residual_scale: Tensor
 
     def __init__(self, codes: Codes, packing: str) -> None:
         super().__init__(codes.index)
         self.levels = len(codes.values)
         self.packing = packing
         grid = codes.values[codes.index.int()]  # looked up once rather than at every forward pass
-        for name, part in vars(codes).items() | {"grid": grid}.items():
+        parts = {"index": codes.index, "values": codes.values, "scale": codes.scale, "grid": grid}
+        if codes.residual:
+            parts |= {f"residual_{name}": part for name, part in vars(codes.residual).items()}
+        for name, part in parts.items():
             self.register_buffer(name, part, persistent=False)
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """(values[index], scale), as read."""
-        return self.grid, self.scale
+        """(values[index], scale), as read; with a residual the weight itself and 1."""
+        residual = self.residual
+        if residual is None:
+            return self.grid, self.scale
+        return residual.added_to(self.grid * self.scale), self.scale.new_ones(())
 
     def codes(self, weight: Tensor) -> Codes:
         """The codes, as read."""
-        return Codes(self.index, self.values, self.scale)
+        return Codes(self.index, self.values, self.scale, self.residual)
+
+    @property
+    def residual(self) -> Residual | None:
+        """What lies on top of the codes."""
+        if not hasattr(self, "residual_value"):
+            return None
+        return Residual(self.residual_position, self.residual_value, self.residual_scale)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from bitq.errors import UsageError
-from bitq.grid.expand import build_run
+from bitq.grid.expand import ONLINE, build_run
 from bitq.grid.run import Distillation, Parent, Recipe, Run
 from bitq.grid.select import find_run
 from bitq.grid.study import Arm, Scale, scale
 from bitq.io import canonical_json, sha256, sha256_file
 
 STUDY = "adhoc"
-ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings")
+ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings", "calibration")
 
 
 def sweep(scale_name: str, options: Mapping[str, Sequence[Any]]) -> tuple[Run, ...]:
@@ -64,7 +64,8 @@ def _distillation(choice: dict[str, Any], at: Scale) -> Distillation | None:
             raise UsageError("--temperature and --alpha need a teacher: add --teacher RUN or --teacher FILE.")
         return None
     settings = {key: choice[key] for key in ("temperature", "alpha") if key in choice}
-    return Distillation(teacher=parent(choice["teacher"], at), **settings)
+    teacher = None if choice["teacher"] == ONLINE else parent(choice["teacher"], at)
+    return Distillation(teacher=teacher, **settings)
 
 
 def parent(name: str, at: Scale) -> Parent:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bitq.grid.expand import ONLINE
 from bitq.grid.run import Run
 from bitq.grid.study import studies as study_names
 from bitq.grid.study import study
@@ -22,7 +23,7 @@ def row(run: Run) -> dict[str, Any]:
         "keep": list(run.keep),
         "norm": run.norm,
         "stem": run.stem,
-        "teacher": run.distillation.teacher.id if run.distillation else None,
+        "teacher": (run.distillation.teacher.id if run.distillation.teacher else ONLINE) if run.distillation else None,
         "start": run.start.id if run.start else None,
         "seed": run.seed,
     }
@@ -41,6 +42,9 @@ def explain_run(run: Run) -> str:
         f"  kept     {', '.join(run.keep) or 'nothing'} in full precision",
         f"  parents  {', '.join(parent.id for parent in run.parents) or 'none'}",
     ]
+    if run.calibration:
+        settings = run.calibration.model_dump(mode="json")
+        lines.append("  after it " + ", ".join(f"{key}={value}" for key, value in settings.items()))
     changed = run.recipe.model_dump(mode="json")
     lines.append("  recipe   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
     return "\n".join(lines)

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from bitq.data.registry import variant
 from bitq.errors import UsageError
-from bitq.grid.run import Data, Distillation, Parent, Precision, Recipe, Run
+from bitq.grid.run import Calibration, Data, Distillation, Parent, Precision, Recipe, Run
 from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Study, explain, scale, study
+
+ONLINE = "online"  # the teacher that is trained beside its student
 
 
 def expand(study_name: str, scale_name: str) -> tuple[Run, ...]:
@@ -51,22 +53,23 @@ class _Grid:
             for model in block.models:
                 for dataset in block.datasets:
                     for seed in block.seeds:
-                        yield self._remember(self._run(phase.phase, arm, model, dataset, seed))
+                        yield self._remember(self._run(phase, arm, model, dataset, seed))
 
     def _remember(self, run: Run) -> Run:
         self.known[run.id] = run
         return run
 
-    def _run(self, phase: str, arm: Arm, model: str, dataset: str, seed: int) -> Run:
+    def _run(self, phase: Phase, arm: Arm, model: str, dataset: str, seed: int) -> Run:
         def parent(reference: str) -> Parent:
             return self._parent(reference, f"{dataset}/{model}", seed)
 
-        distillation = (
-            Distillation(teacher=parent(arm.teacher), **self.study.distillation) if arm.teacher is not None else None
-        )
+        distillation = None
+        if arm.teacher is not None:
+            teacher = None if arm.teacher == ONLINE else parent(arm.teacher)
+            distillation = Distillation(teacher=teacher, **self.study.distillation)
         return build_run(
             study=self.study.study,
-            phase=phase,
+            phase=phase.phase,
             scale=self.scale,
             dataset=dataset,
             model=model,
@@ -74,8 +77,8 @@ class _Grid:
             seed=seed,
             distillation=distillation,
             start=parent(arm.start) if arm.start is not None else None,
-            base_recipe={**self.study.recipe, **self.study.datasets[dataset]},
-            precision=self.study.precision,
+            base_recipe={**self.study.recipe, **self.study.datasets[dataset], **phase.recipe},
+            precision=arm.precision or self.study.precision,
         )
 
     def _parent(self, reference: str, place: str, seed: int) -> Parent:
@@ -119,7 +122,7 @@ def build_run(
             scale=scale.scale,
             data=data_of(dataset, data_variant or scale.variant(dataset)),
             model=model,
-            width=width or scale.width,
+            width=width or scale.widths.get(model, scale.width),
             stem=arm.stem,
             norm=arm.norm,
             method=arm.method,
@@ -127,6 +130,7 @@ def build_run(
             keep=arm.keep,
             distillation=distillation,
             start=start,
+            calibration=Calibration(**arm.calibration) if arm.calibration is not None else None,
             recipe=Recipe(**{**base_recipe, **scale.recipe, **arm.recipe}),
             precision=precision,
             seed=seed,

@@ -9,7 +9,7 @@ from bitq.io import canonical_json, sha256
 
 Stem = Literal["cifar", "imagenet"]
 Norm = Literal["none", "layer"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Frozen(BaseModel):
@@ -32,10 +32,10 @@ class Data(Frozen):
 class Recipe(Frozen):
     """How to train. Lengths are in epochs, `lr` is for the whole batch."""
 
-    epochs: int = Field(default=200, ge=1)
+    epochs: int = Field(default=200, ge=0)  # 0: what it starts from is quantized as it is
     batch: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)  # micro-batches per step; refused where batch statistics would change
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"  # adam couples weight decay into the gradient
     lr: float = Field(default=0.1, gt=0, lt=100)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
@@ -49,14 +49,15 @@ class Recipe(Frozen):
     clip_norm: float | None = Field(default=None, gt=0)
     mixup: float = Field(default=0.0, ge=0)  # α of the Beta distribution; 0 is off
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    augment: Literal["none", "basic", "randaug", "cutout", "full"] = "basic"
+    l1: float = Field(default=0.0, ge=0)  # weight of Σ|w| at half of the training and after it, growing until then
+    augment: Literal["none", "basic", "rotate", "randaug", "cutout", "full"] = "basic"
     pad: int = Field(default=4, ge=0)  # zero border of the random crop, in pixels
-    normalisation: Literal["imagenet", "half"] = "imagenet"
+    normalisation: Literal["imagenet", "half", "cifar10", "cifar100", "fashion_mnist", "mnist"] = "imagenet"
     validation: float = Field(default=0.0, ge=0, lt=1)  # share of the training images held out, seeded
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
-        if self.warmup_epochs >= self.epochs:
+        if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr {self.min_lr} must not exceed lr {self.lr}")
@@ -77,9 +78,23 @@ class Parent(Frozen):
 class Distillation(Frozen):
     """Knowledge distillation: loss = α·T²·KL(teacher ‖ student) + (1-α)·cross-entropy."""
 
-    teacher: Parent
+    teacher: Parent | None  # None: an fp32 network of the same shape, trained beside the student in the same loop
     temperature: float = Field(default=4.0, gt=0)
     alpha: float = Field(default=0.9, ge=0, le=1)
+
+
+class Calibration(Frozen):
+    """What is decided after training on a few training images: post-training quantization."""
+
+    images: int = Field(default=512, ge=1)
+    fold: bool = True  # batch normalisation becomes part of the convolution before it
+    activations: Literal["none", "dynamic", "static"] = (
+        "none"  # int8 with one scale per sample, uint8 with one per layer
+    )
+    activation_range: Literal["minmax", "percentile", "mse"] = "minmax"  # of static activations
+    bias_correction: bool = False  # the mean shift of every output channel is taken back
+    rounding: Literal["nearest", "adaptive"] = "nearest"
+    norm_statistics: bool = False  # running means and variances are estimated anew with the quantized weights
 
 
 class Run(Frozen):
@@ -98,10 +113,17 @@ class Run(Frozen):
     keep: tuple[str, ...] = ()  # layers left in full precision: modes of the model's adapter, or globs
     distillation: Distillation | None = None
     start: Parent | None = None  # initial weights, if not drawn from the seed
+    calibration: Calibration | None = None
     recipe: Recipe = Recipe()
     precision: Precision = "bf16"
     seed: int = Field(ge=0)
     tag: str = ""  # tells apart arms whose difference has no name of its own
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Run":
+        if self.recipe.epochs == 0 and self.start is None:
+            raise ValueError("epochs 0 trains nothing; name a start, the run or file to quantize as it is")
+        return self
 
     @property
     def arm(self) -> str:
@@ -110,7 +132,7 @@ class Run(Frozen):
         parts += ["keep_" + "+".join(self.keep)] if self.keep else []
         parts += ["norm"] if self.norm != "none" else []
         parts += ["imagenet_stem"] if self.stem == "imagenet" else []
-        parts += ["kd"] if self.distillation else []
+        parts += ["kd" if self.distillation.teacher else "online_kd"] if self.distillation else []
         parts += [self.tag] if self.tag else []
         return "-".join(parts).replace("*", "_").replace("/", "_")
 
@@ -139,5 +161,5 @@ class Run(Frozen):
     @property
     def parents(self) -> tuple[Parent, ...]:
         """The runs that must be finished first."""
-        found = (self.distillation.teacher if self.distillation else None, self.start)
+        found = (self.distillation and self.distillation.teacher, self.start)
         return tuple(parent for parent in found if parent)

@@ -16,7 +16,10 @@ Overrides = dict[str, Any]  # a part of a recipe, checked when the run is built
 
 
 class Arm(Frozen):
-    """One way to treat a network. `teacher` and `start` name a parent as [study:]arm/seed; {seed} is the run's own."""
+    """One way to treat a network.
+
+    `teacher` and `start` name a parent as [study:]arm/seed, where {seed} is the run's own; the teacher may be `online`.
+    """
 
     method: str
     settings: Overrides = {}
@@ -25,7 +28,9 @@ class Arm(Frozen):
     stem: Stem = "cifar"
     teacher: str | None = None
     start: str | None = None
+    calibration: Overrides | None = None
     recipe: Overrides = {}
+    precision: Precision | None = None  # that of the study, if not said
     tag: str = ""
 
 
@@ -44,6 +49,7 @@ class Phase(Frozen):
     phase: str
     title: str
     runs: int
+    recipe: Overrides = {}  # what this phase changes in the study's recipe; a scale comes after it
     blocks: tuple[Block, ...]
 
 
@@ -78,6 +84,7 @@ class Scale(Frozen):
     summary: str
     variants: dict[str, str] = {}
     width: int = 64
+    widths: dict[str, int] = {}  # of models that are too narrow for it
     recipe: Overrides = {}
     skip: dict[str, tuple[str, ...]] = {}  # study: phases that this scale leaves out
     batch_runs: int = Field(default=1, ge=1)  # runs per workflow job

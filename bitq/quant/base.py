@@ -7,20 +7,42 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Codes:
-    """What ships in place of a weight tensor: ŵ = values[index] · scale.
+class Residual:
+    """What a few weights get on top of their codes: ŵ[position] += value · scale."""
 
-    >>> Codes(torch.tensor([0, 2], dtype=torch.uint8), torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(0.5)).decode()
+    position: Tensor  # int64, (count,), ascending, into the flat weight
+    value: Tensor  # int8, (count,)
+    scale: Tensor  # float32, ()
+
+    def added_to(self, weight: Tensor) -> Tensor:
+        """The weight with the residual on top."""
+        return weight.flatten().index_add(0, self.position, self.value * self.scale).view(weight.shape)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What ships in place of a weight tensor: ŵ = values[index] · scale, and for a few weights a residual on top.
+
+    >>> index, values = torch.tensor([0, 2], dtype=torch.uint8), torch.tensor([-1.0, 0.0, 1.0])
+    >>> Codes(index, values, torch.tensor(0.5)).decode()
     tensor([-0.5000,  0.5000])
+    >>> boost = Residual(torch.tensor([1]), torch.tensor([-3], dtype=torch.int8), torch.tensor(0.25))
+    >>> Codes(index, values, torch.tensor(0.5), boost).decode()
+    tensor([-0.5000, -0.2500])
     """
 
     index: Tensor  # uint8, the shape of the weight
     values: Tensor  # float32, (levels,), ascending
     scale: Tensor  # float32, () or (out, 1, …)
+    residual: Residual | None = None
+
+    def dense(self) -> Tensor:
+        """The weights without the residual: so many levels under each scale, no more."""
+        return self.values[self.index.int()] * self.scale
 
     def decode(self) -> Tensor:
         """The weights that inference uses."""
-        return self.values[self.index.int()] * self.scale
+        return self.residual.added_to(self.dense()) if self.residual else self.dense()
 
 
 class Quantizer(nn.Module):
@@ -28,14 +50,31 @@ class Quantizer(nn.Module):
 
     A subclass says how a weight splits into a grid and a scale, ŵ = grid · scale, with the gradient it wants;
     and which codes ship. In eval mode ŵ equals `codes(w).decode()` bit for bit.
+
+    The layer's weight is the latent that is trained. It starts as `latent(initial weight)`: most methods train the
+    weight itself, some a position on a ring. `progress`, the share of the training that is done, is set before each
+    step; whatever follows a schedule is a function of it. `project_` runs after each step, `receive` on each input.
     """
 
     levels: int | None = None  # number of distinct values before scaling; None: a float method, shipped as float
-    decay_scalars = False  # do the optimizer's weight decay rules reach the quantizer's own parameters?
+    decay_scalars = False  # does the optimizer's weight decay reach the quantizer's own parameters?
+    decay_latent = True  # … and the layer's weight?
+    progress = 1.0
 
     def __init__(self, weight: Tensor) -> None:
         """`weight` is the layer's initial weight: scalars are initialised from it, it is not kept."""
         super().__init__()
+
+    def latent(self, weight: Tensor) -> Tensor:
+        """What is trained in place of the initial weight."""
+        return weight
+
+    def project_(self, weight: Tensor) -> None:
+        """Bring the latent back, in place, to where it may be."""
+
+    def receive(self, x: Tensor) -> Tensor:
+        """The layer's input as its product sees it."""
+        return x
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """(grid, scale), differentiable."""

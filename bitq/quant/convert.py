@@ -22,18 +22,20 @@ def convert(
     settings: Mapping[str, Any] | None = None,
     keep: Collection[str] = (),
     norm: bool = False,
+    activation: Activation | None = None,
 ) -> nn.Module:
     """Quantize every convolution and linear layer of `model` but those named in `keep`.
 
-    `norm` puts a per-sample normalisation in front of all of them, kept or not, so that precision and normalisation
-    are separate questions.
+    `activation` takes the place of the method's own treatment of a layer's input. `norm` puts a per-sample
+    normalisation in front of all of them, kept or not, so that precision and normalisation are separate questions.
     """
     chosen = method(name)
     for path, layer in list(model.named_modules()):
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         if path not in keep and chosen.weight is not Fp32:
-            wrap(layer, make_quantizer(name, layer.weight, settings or {}), chosen.activation, norm)
+            quantizer = make_quantizer(name, layer.weight, settings or {})
+            wrap(layer, quantizer, activation or chosen.activation, norm)
         elif norm:
             wrap(layer, Fp32(layer.weight), None, norm)
     return model
@@ -41,6 +43,7 @@ def convert(
 
 def wrap(layer: nn.Conv2d | nn.Linear, quantizer: Quantizer, activation: Activation | None, norm: bool = False) -> None:
     """Make a plain layer a quantized one without copying its weight: the same object gets the subclass."""
+    layer.weight.data.copy_(quantizer.latent(layer.weight.detach()))
     dims = CONV_DIMS if isinstance(layer, nn.Conv2d) else LINEAR_DIMS
     layer.__class__ = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
     layer.quantizer = quantizer

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -25,6 +25,7 @@ class Method:
 
     weight: type[Quantizer]
     activation: Activation | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that the name stands for
 
 
 METHODS: dict[str, Method] = {
@@ -46,9 +47,9 @@ def method(name: str) -> Method:
 
 def make_quantizer(name: str, weight: Tensor, settings: Mapping[str, Any]) -> Quantizer:
     """The quantizer of one layer; unknown settings are refused by name."""
-    quantizer = method(name).weight
-    allowed = [key for key in inspect.signature(quantizer).parameters if key != "weight"]
+    quantizer, fixed = method(name).weight, method(name).fixed
+    allowed = [key for key in inspect.signature(quantizer).parameters if key not in ("weight", *fixed)]
     unknown = sorted(set(settings) - set(allowed))
     if unknown:
         raise UsageError(f"method {name!r} has no setting {unknown[0]!r}; allowed: {', '.join(allowed) or 'none'}.")
-    return quantizer(weight, **settings)
+    return quantizer(weight, **fixed, **settings)

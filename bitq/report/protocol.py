@@ -34,7 +34,8 @@ def _regularisation(run: Run) -> str:
 def _distillation(run: Run) -> str | None:
     if run.distillation is None:
         return None
-    teacher, how = run.distillation.teacher.id.split("/", 3)[3], run.distillation
+    how = run.distillation
+    teacher = how.teacher.id.split("/", 3)[3] if how.teacher else "a network trained beside it"
     return f"T = {how.temperature:g}, α = {how.alpha:g}, teacher {teacher}"
 
 

@@ -22,7 +22,7 @@ from bitq.io import canonical_json, write_atomic
 from bitq.results.columns import CENSUS, CURVES, RUNS, Census, Column, from_numbers, from_values, schema
 from bitq.results.folder import folder_of
 from bitq.results.manifest import RESULTS, Files, entry, model_entry, read_bytes, root_digest, under
-from bitq.results.schema import Env, History, Packed, Results
+from bitq.results.schema import PARTS, Env, History, Packed, Results
 
 # A spreadsheet opens this many lines. A longer CSV is for nobody's eye, and the Parquet file holds all of it.
 CSV_LINES = 2**20
@@ -196,9 +196,9 @@ def _bytes(part: str) -> Callable[[Stored], int | None]:
     return lambda run: run.results.packed.parts[part] if run.results.packed else None
 
 
-PARTS = [column.name.removeprefix("bytes_") for column in RUNS if column.name.startswith("bytes_")]
 COMPUTED: dict[str, Callable[[Stored], Any]] = {
     "settings": lambda run: canonical_json(run.config.settings),
+    "calibration": lambda run: canonical_json(run.config.calibration.model_dump()) if run.config.calibration else "",
     "keep": lambda run: "+".join(run.config.keep),
     "kd": lambda run: run.config.distillation is not None,
     "zeros": lambda run: _zeros(run.results.packed),

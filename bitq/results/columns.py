@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from bitq.errors import DataError
 from bitq.grid.run import Frozen
+from bitq.results.schema import PARTS
 
 ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 CENSUS = "bitq"  # key of the census in a table's metadata
@@ -51,6 +52,7 @@ RUNS = (
     Column("teacher", str, "config.distillation.teacher.id", nullable=True),
     Column("teacher_hash", str, "config.distillation.teacher.hash", nullable=True),
     Column("start", str, "config.start.id", nullable=True),
+    Column("calibration", str),  # canonical JSON; "" if there is none
     Column("temperature", float, "config.distillation.temperature", nullable=True),
     Column("alpha", float, "config.distillation.alpha", nullable=True),
     Column("mixup", float, "config.recipe.mixup"),
@@ -81,11 +83,7 @@ RUNS = (
     Column("packed_weights", int, "results.packed.audit.packed_weights", nullable=True),
     Column("float_weights", int, "results.packed.audit.float_weights", nullable=True),
     # The parts of file_bytes.
-    Column("bytes_codes", int, nullable=True),
-    Column("bytes_values_scales", int, nullable=True),
-    Column("bytes_float_parameters", int, nullable=True),
-    Column("bytes_buffers", int, nullable=True),
-    Column("bytes_header", int, nullable=True),
+    *(Column(f"bytes_{part}", int, nullable=True) for part in PARTS),
     Column("wall_seconds", float, "env.wall_seconds"),
     Column("images_per_second", float, "env.images_per_second", nullable=True),
     Column("attempts", int, "env.attempts"),
@@ -109,6 +107,10 @@ CURVES = (
     Column("test_loss", float, "history.test_loss"),
     Column("test_accuracy", float, "history.test_accuracy"),
     Column("validation_accuracy", float, "history.validation_accuracy", nullable=True),
+    Column("zeros", float, "history.zeros", nullable=True),
+    Column("loss_scale", float, "history.loss_scale", nullable=True),
+    Column("skipped_share", float, "history.skipped_share", nullable=True),
+    Column("teacher_loss", float, "history.teacher_loss", nullable=True),
 )
 
 

@@ -12,6 +12,7 @@ from bitq.grid.study import explain
 from bitq.io import canonical_json, pretty_json, sha256, write_atomic
 
 Percent = float  # 0 … 100
+PARTS = ("codes", "values_scales", "residuals", "float_parameters", "buffers", "header")  # of a packed file
 
 
 class LayerAudit(Frozen):
@@ -20,7 +21,9 @@ class LayerAudit(Frozen):
     name: str
     levels: int  # declared
     codes_used: int  # distinct codes that occur
-    values_per_scale: int  # most distinct decoded values under one scale
+    values_per_scale: int  # most distinct decoded values under one scale, the residual aside
+    histogram: tuple[int, ...]  # weights of each code
+    residual: int = 0  # weights that get more than their code
     weights: int
     bits_per_weight: float  # codes, values and scales as stored
     zeros: float = Field(ge=0, le=1)
@@ -101,6 +104,10 @@ class History(Frozen):
     test_loss: tuple[float, ...]
     test_accuracy: tuple[Percent, ...]  # in training precision
     validation_accuracy: tuple[Percent, ...] = ()
+    zeros: tuple[float, ...] = ()  # share among the weights that will ship as codes
+    loss_scale: tuple[float, ...] = ()  # fp16 only: at the end of the epoch
+    skipped_share: tuple[float, ...] = ()  # fp16 only: of the steps, those whose gradients were not finite
+    teacher_loss: tuple[float, ...] = ()  # of a teacher trained in the same loop
 
     @model_validator(mode="after")
     def _same_length(self) -> "History":

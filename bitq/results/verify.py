@@ -23,10 +23,9 @@ from bitq.results.manifest import (
     run_files,
     under,
 )
-from bitq.results.schema import Env, History, Packed, Results
+from bitq.results.schema import PARTS, Env, History, Packed, Results
 
 Kind = Literal["missing", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted"]
-PARTS = {"codes", "values_scales", "float_parameters", "buffers", "header"}
 
 
 class Problem(Frozen):
@@ -262,7 +261,7 @@ def _implausible_file(packed: Packed, model: Path) -> Iterator[str]:
     correct, images, size = packed.correct, packed.images, packed.file_bytes
     if not 0 <= correct <= images or packed.accuracy != 100 * correct / max(images, 1):
         yield f"accuracy {packed.accuracy} is not {correct} of {images} images"
-    if packed.parts.keys() != PARTS or sum(packed.parts.values()) != size:
+    if packed.parts.keys() != set(PARTS) or sum(packed.parts.values()) != size:
         yield f"the parts of the file do not add up to its {size} bytes"
     if packed.compression != packed.float_bytes / max(size, 1):
         yield f"compression {packed.compression} is not {packed.float_bytes} over {size} bytes"

@@ -23,6 +23,7 @@ from bitq.train.prepare import TestSet, spec_of
 def finish(training: Training, test: TestSet, results: Path, seconds: float) -> Results:
     """Publish the run's four files and its model."""
     run, folder = training.run, folder_of(training.run, results)
+    training.progress_to(run.recipe.epochs)
     in_memory = None if training.diverged else evaluate(training.model.eval(), test)
     if in_memory and not in_memory.finite:
         training.diverged, in_memory = Divergence(epoch=run.recipe.epochs - 1, what="logits in fp32"), None

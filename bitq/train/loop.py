@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitq.data.loader import Batch, Batches
+from bitq.deploy.audit import share_of_zeros
+from bitq.deploy.export import packed_layers
 from bitq.errors import Preempted, UsageError
 from bitq.grid.run import Run
+from bitq.quant.convert import quantized_layers
 from bitq.results.schema import Divergence
 from bitq.rng import derive
 from bitq.train import checkpoint
 from bitq.train.checkpoint import Checkpoint
 from bitq.train.device import Machine
-from bitq.train.objective import Loss, cross_entropy, loss_of
+from bitq.train.objective import Loss, cross_entropy, l1_at, loss_of, sum_of_sizes
 from bitq.train.optimizer import build_optimizer, check_strides, optimizer_state, restore_optimizer, set_lr
 from bitq.train.progress import Progress
 from bitq.train.schedule import lr_at
@@ -25,7 +28,7 @@ from bitq.train.signals import StopRequest
 
 Curves = dict[str, list[float]]
 # Sums over the images of an epoch, on the device so that no step waits for it, in fp64 so that order does not matter.
-LOSS, CORRECT, HARD, SOFT, IMAGES = range(5)
+SUMS = LOSS, CORRECT, HARD, SOFT, TEACHER, IMAGES = range(6)
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Training:
     teacher: nn.Module | None = None
     epoch: int = 0
     step: int = 0
+    skipped: int = 0  # steps of this epoch whose gradients were not finite
     attempts: int = 1
     seconds: float = 0.0  # of earlier attempts
     curves: Curves = field(default_factory=dict)
@@ -47,9 +51,19 @@ class Training:
 
     def __post_init__(self) -> None:
         refuse_nonsense(self.run, self.model)
-        self.optimizer = build_optimizer(self.model, self.run.recipe)
-        self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
-        self.sums = torch.zeros(5, dtype=torch.float64, device=self.machine.device)
+        self.trained = nn.ModuleDict({"model": self.model})
+        if self.teacher is not None and self.online:
+            self.trained["teacher"] = self.teacher
+        self.optimizer = build_optimizer(self.trained, self.run.recipe)
+        self.scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.run.precision == "fp16")
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.trained.named_parameters()}
+        self.quantizers = [layer.quantizer for layer in quantized_layers(self.model).values()]
+        self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.machine.device)
+
+    @property
+    def online(self) -> bool:
+        """Does the teacher learn too, in the same loop?"""
+        return self.run.distillation is not None and self.run.distillation.teacher is None
 
     @property
     def finished(self) -> bool:
@@ -58,31 +72,40 @@ class Training:
 
     def save(self, seconds: float = 0.0) -> None:
         """Write a checkpoint of this very instant."""
-        model = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        trained = {f"trained/{name}": value for name, value in self.trained.state_dict().items()}
         optimizer = {f"optimizer/{k}": v for k, v in optimizer_state(self.optimizer, self.names).items()}
         meta = {
             "run": self.run.hash,
             "epoch": self.epoch,
             "step": self.step,
+            "skipped": self.skipped,
+            "scaler": self.scaler.state_dict(),
             "seconds": self.seconds + seconds,
             "curves": self.curves,
             "diverged": self.diverged.model_dump() if self.diverged else None,
         }
-        checkpoint.save(self.folder, Checkpoint({**model, **optimizer, "sums": self.sums}, meta))
+        checkpoint.save(self.folder, Checkpoint({**trained, **optimizer, "sums": self.sums}, meta))
 
-    def resume(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
+    def resume(self) -> bool:
+        """Go back to the last checkpoint; false if there is none."""
         self.attempts = checkpoint.count_attempt(self.folder)
         saved = checkpoint.load(self.folder, self.run.hash)
         if saved is None:
-            return
-        self.model.load_state_dict(_below(saved.tensors, "model/"))
+            return False
+        self.trained.load_state_dict(_below(saved.tensors, "trained/"))
         restore_optimizer(self.optimizer, self.names, _below(saved.tensors, "optimizer/"))
         self.sums.copy_(saved.tensors["sums"])
-        self.epoch, self.step = saved.meta["epoch"], saved.meta["step"]
+        self.scaler.load_state_dict(saved.meta["scaler"])
+        self.epoch, self.step, self.skipped = (saved.meta[key] for key in ("epoch", "step", "skipped"))
         self.seconds = saved.meta["seconds"]
         self.curves = saved.meta["curves"]
         self.diverged = Divergence(**saved.meta["diverged"]) if saved.meta["diverged"] else None
+        return True
+
+    def progress_to(self, epoch: float) -> None:
+        """Tell the quantizers how much of the training is done."""
+        for quantizer in self.quantizers:
+            quantizer.progress = epoch / self.run.recipe.epochs if self.run.recipe.epochs else 1.0
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -116,6 +139,7 @@ def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> No
     model, steps = training.model.train(), training.batches.steps
     for batch in training.batches.epoch(training.epoch, start=training.step):
         set_lr(training.optimizer, lr_at(training.run.recipe, training.epoch, training.step, steps))
+        training.progress_to(training.epoch + training.step / steps)
         # Dropout and stochastic depth draw from torch's generator: seeded here, they too repeat after a restart.
         torch.manual_seed(derive(training.run.seed, "noise", training.epoch, training.step))
         training.sums += train_step(training, model, batch)
@@ -132,14 +156,25 @@ def train_step(training: Training, model: nn.Module, batch: Batch) -> Tensor:
     for part in micro_batches(batch, training.run.recipe.batch // training.run.recipe.accumulate):
         loss, logits = forward(training, model, part)
         share = len(part.y) / len(batch.y)
-        (loss.total if share == 1 else loss.total * share).backward()  # type: ignore[no-untyped-call]
+        training.scaler.scale(loss.total if share == 1 else loss.total * share).backward()  # type: ignore[no-untyped-call]
         sums += _sums(loss, logits.detach(), part)
     if training.run.recipe.clip_norm:
+        training.scaler.unscale_(training.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), training.run.recipe.clip_norm)
     check_strides(training.optimizer) if training.step == 0 else None
-    training.optimizer.step()
-    training.optimizer.zero_grad()
+    _update(training)
     return sums
+
+
+def _update(training: Training) -> None:
+    scale = training.scaler.get_scale()
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
+    training.skipped += training.scaler.get_scale() < scale  # it shrinks when, and only when, it skips a step
+    training.optimizer.zero_grad()
+    with torch.no_grad():
+        for layer in quantized_layers(training.model).values():
+            layer.quantizer.project_(layer.weight)
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
@@ -156,28 +191,35 @@ def forward(training: Training, model: nn.Module, batch: Batch) -> tuple[Loss, T
     """Loss and logits of a batch, in the run's precision."""
     with autocast(training.run, training.machine):
         logits = model(batch.x).float()
-        teacher_logits = _teach(training.teacher, batch.x)
-    hard = cross_entropy(logits, batch.y, batch.y_mix, batch.lam, training.run.recipe.label_smoothing)
-    return loss_of(hard, logits, teacher_logits, training.run.distillation), logits
+        teacher_logits = _teach(training, batch.x)
+    smoothing = training.run.recipe.label_smoothing
+    hard = cross_entropy(logits, batch.y, batch.y_mix, batch.lam, smoothing)
+    loss = loss_of(hard, logits, teacher_logits, training.run.distillation)
+    if training.run.recipe.l1:
+        loss = loss.plus(l1_at(training.run.recipe, training.epoch) * sum_of_sizes(model))
+    if training.online and teacher_logits is not None:
+        loss = loss.with_teacher(cross_entropy(teacher_logits, batch.y, batch.y_mix, batch.lam, smoothing))
+    return loss, logits
 
 
-@torch.no_grad()
-def _teach(teacher: nn.Module | None, x: Tensor) -> Tensor | None:
-    return None if teacher is None else teacher(x).float()
+def _teach(training: Training, x: Tensor) -> Tensor | None:
+    with torch.set_grad_enabled(training.online):
+        return None if training.teacher is None else training.teacher(x).float()
 
 
 def autocast(run: Run, machine: Machine) -> torch.autocast:
-    """bf16 where it is safe, for bf16 runs."""
-    return torch.autocast(machine.device.type, dtype=torch.bfloat16, enabled=run.precision == "bf16")
+    """Sixteen bits where that is safe, for runs in bf16 or fp16."""
+    dtype = torch.float16 if run.precision == "fp16" else torch.bfloat16
+    return torch.autocast(machine.device.type, dtype=dtype, enabled=run.precision != "fp32")
 
 
 def _sums(loss: Loss, logits: Tensor, batch: Batch) -> Tensor:
     dominant = batch.y if batch.lam >= 0.5 else batch.y_mix
     zero = loss.total.new_zeros(())
-    parts = (loss.total, loss.hard if loss.hard is not None else zero, loss.soft if loss.soft is not None else zero)
-    total, hard, soft = (part.detach().double() * len(batch.y) for part in parts)
+    parts = (zero if part is None else part for part in (loss.total, loss.hard, loss.soft, loss.teacher))
+    total, hard, soft, teacher = (part.detach().double() * len(batch.y) for part in parts)
     correct = (logits.argmax(1) == dominant).sum().double()
-    return torch.stack([total, correct, hard, soft, torch.full_like(total, len(batch.y))])
+    return torch.stack([total, correct, hard, soft, teacher, torch.full_like(total, len(batch.y))])
 
 
 def close_epoch(training: Training, test: list[tuple[Tensor, Tensor]]) -> None:
@@ -190,16 +232,23 @@ def close_epoch(training: Training, test: list[tuple[Tensor, Tensor]]) -> None:
     }
     if training.teacher is not None:
         point |= {"hard_loss": sums[HARD] / sums[IMAGES], "soft_loss": sums[SOFT] / sums[IMAGES]}
+    if training.online:
+        point["teacher_loss"] = sums[TEACHER] / sums[IMAGES]
+    if training.run.precision == "fp16":
+        point |= {"loss_scale": training.scaler.get_scale(), "skipped_share": training.skipped / training.batches.steps}
+    training.progress_to(training.epoch + 1)
     with autocast(training.run, training.machine):
         point["test_loss"], point["test_accuracy"] = measure(training.model, test)
         if training.batches.held_out:
             point["validation_accuracy"] = measure(training.model, training.batches.held_out)[1]
+    if packed_layers(training.model):
+        point["zeros"] = share_of_zeros(training.model)
     training.diverged = _divergence(training, point)
     if not training.diverged:
         for name, value in point.items():
             training.curves.setdefault(name, []).append(value)
     training.sums.zero_()
-    training.epoch, training.step = training.epoch + 1, 0
+    training.epoch, training.step, training.skipped = training.epoch + 1, 0, 0
 
 
 def _divergence(training: Training, point: dict[str, float]) -> Divergence | None:

@@ -1,20 +1,31 @@
 """What a run minimises."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-from bitq.grid.run import Distillation
+from bitq.grid.run import Distillation, Recipe
+from bitq.models.layers import weight_layers
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of a batch and, for distilled runs, its two parts."""
+    """The loss of a batch and, for distilled runs, its parts."""
 
     total: Tensor
     hard: Tensor | None = None
     soft: Tensor | None = None
+    teacher: Tensor | None = None  # of a teacher that learns in the same loop
+
+    def plus(self, term: Tensor) -> "Loss":
+        """With a penalty on top."""
+        return replace(self, total=self.total + term)
+
+    def with_teacher(self, term: Tensor) -> "Loss":
+        """With the loss of the teacher, whose weights no other term reaches."""
+        return replace(self, total=self.total + term, teacher=term)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, y_mix: Tensor, lam: float, smoothing: float) -> Tensor:
@@ -40,5 +51,19 @@ def loss_of(hard: Tensor, logits: Tensor, teacher_logits: Tensor | None, kd: Dis
     """The hard loss alone, or (1-α)·hard + α·soft."""
     if kd is None or teacher_logits is None:
         return Loss(hard)
-    soft = distillation_term(logits, teacher_logits, kd.temperature)
+    soft = distillation_term(logits, teacher_logits.detach(), kd.temperature)
     return Loss((1 - kd.alpha) * hard + kd.alpha * soft, hard, soft)
+
+
+def l1_at(recipe: Recipe, epoch: int) -> float:
+    """The weight of Σ|w|: grows over the first half of the training, then stays.
+
+    >>> [l1_at(Recipe(epochs=8, l1=1.0), epoch) for epoch in (0, 2, 4, 7)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
+    return recipe.l1 * min(1.0, epoch / (0.5 * recipe.epochs))
+
+
+def sum_of_sizes(model: nn.Module) -> Tensor:
+    """Σ|w| over the weights of all convolutions and linear layers."""
+    return torch.stack([model.get_parameter(f"{name}.weight").abs().sum() for name in weight_layers(model)]).sum()

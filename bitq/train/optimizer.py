@@ -4,15 +4,16 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from bitq.errors import Bug
 from bitq.grid.run import Recipe
 from bitq.quant.base import Quantizer
+from bitq.quant.convert import quantized_layers
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Fused SGD or AdamW. Weight decay reaches every parameter but the quantizers' scalars."""
+    """Fused SGD, Adam or AdamW. Weight decay reaches every parameter but those whose quantizer forbids it."""
     exempt = undecayed(model)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -20,22 +21,24 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         {"params": [p for name, p in named if name in exempt], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "adamw":
-        return AdamW(groups, lr=recipe.lr, fused=True)
+    if recipe.optimizer != "sgd":
+        return (AdamW if recipe.optimizer == "adamw" else Adam)(groups, lr=recipe.lr, fused=True)
     return SGD(
         groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True
     )
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Parameters that belong to a quantizer, unless its original let them decay."""
+    """Parameters that belong to a quantizer, unless its original let them decay, and latents that must not shrink."""
     owners = {name: module for name, module in model.named_modules() if isinstance(module, Quantizer)}
-    return {
+    scalars = {
         f"{owner}.{name}"
         for owner, module in owners.items()
         if not module.decay_scalars
         for name, _ in module.named_parameters()
     }
+    latents = {f"{name}.weight" for name, layer in quantized_layers(model).items() if not layer.quantizer.decay_latent}
+    return scalars | latents
 
 
 def optimizer_state(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

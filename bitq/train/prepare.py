@@ -21,6 +21,7 @@ from bitq.train.device import Machine
 
 TestSet = list[tuple[Tensor, Tensor]]  # normalised images and labels, on the device
 
+AS_TEACHER: dict[str, Any] = {"method": "fp32", "settings": {}, "keep": (), "start": None, "calibration": None}
 EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
 
 
@@ -53,31 +54,44 @@ def network(run: Run, machine: Machine, results: Path) -> nn.Module:
     model = models.build(
         run.model, run.data.classes, run.width, run.stem, run.data.channels, run.data.image_size, run.seed
     )
-    if run.start:
-        start_from(model, run.start, run, results)
+    start, method = first_weights(run, results)
+    if method == "fp32":
+        copy_state(model, start, run)
     kept = models.matching_layers(model, models.keep_patterns(run.model, run.keep)) if run.keep else {}
     convert(model, run.method, run.settings, kept, norm=run.norm == "layer")
+    if method not in (None, "fp32"):
+        copy_state(model, start, run)  # latents and scalars of the very same method
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def start_from(model: nn.Module, parent: Parent, run: Run, results: Path) -> None:
-    """Copy the weights of a float parent."""
-    source, spec = load(parent_file(parent, run, results))
-    if spec["method"] != "fp32":
+def first_weights(run: Run, results: Path) -> tuple[nn.Module, str | None]:
+    """The network that the run starts from and its method; none, if its weights are drawn from the seed."""
+    if run.start is None:
+        return nn.Module(), None
+    start, spec = load(parent_file(run.start, run, results))
+    if spec["method"] not in ("fp32", run.method):
         raise UsageError(
-            f"{run.id} starts from {parent.id}, a {spec['method']} network; only fp32 weights can be a start."
+            f"{run.id} starts from {run.start.id}, a {spec['method']} network; "
+            f"only weights of {' or '.join(dict.fromkeys(('fp32', run.method)))} can be its start."
         )
+    return start, spec["method"]
+
+
+def copy_state(model: nn.Module, source: nn.Module, run: Run) -> None:
+    """Give the network the weights and statistics of its start."""
     missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
     odd = [name for name in [*missing, *unexpected] if not name.endswith("num_batches_tracked")]
     if odd:
-        raise DataError(f"{parent.id} does not fit {run.model} of {run.id}: {odd[0]} is in only one of them.")
+        raise DataError(f"the start of {run.id} does not fit {run.model}: {odd[0]} is in only one of them.")
 
 
 def teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
-    """The frozen teacher, read from the file that it shipped as."""
+    """The frozen teacher, read from the file that it shipped as; or a fresh one, to be trained beside the student."""
     if run.distillation is None:
         return None
     parent = run.distillation.teacher
+    if parent is None:
+        return network(run.model_copy(update=AS_TEACHER), machine, results)
     model, spec = load(parent_file(parent, run, results))
     if spec["classes"] != run.data.classes:
         raise UsageError(
@@ -114,6 +128,7 @@ def spec_of(run: Run) -> dict[str, Any]:
         "norm": run.norm,
         "method": run.method,
         "settings": run.settings,
+        "calibration": run.calibration.model_dump(mode="json") if run.calibration else None,
         "keep": list(run.keep),
         "dataset": run.data.dataset,
         "variant": run.data.variant,

@@ -16,6 +16,7 @@ from bitq.results.schema import Results
 from bitq.train import checkpoint, prepare
 from bitq.train.device import Machine
 from bitq.train.finish import finish
+from bitq.train.fit import fit
 from bitq.train.lock import exclusive
 from bitq.train.loop import Training, train
 from bitq.train.progress import Progress, clock
@@ -96,7 +97,8 @@ class Session:
             folder=self._folder(run),
             teacher=prepare.teacher(run, self.machine, self.results),
         )
-        training.resume()
+        if not training.resume():
+            fit(training)
         test = prepare.test_batches(images, run, self.machine)
         progress = Progress(run.id, run.recipe.epochs, training.batches.steps, training.epoch)
         train(training, test, stop, progress)

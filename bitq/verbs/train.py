@@ -24,20 +24,26 @@ def train(
     variant: Annotated[list[str] | None, typer.Option(help="Data variant [that of the scale].")] = None,
     method: Texts = None,
     setting: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method's quantizer.")] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE of quantization after training, with --epochs 0: activations=static."),
+    ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Layers in full precision: conv1,fc or a glob.")] = None,
     norm: Annotated[list[str] | None, typer.Option(help="none or layer.")] = None,
     stem: Annotated[list[str] | None, typer.Option(help="cifar or imagenet.")] = None,
     width: Annotated[list[int] | None, typer.Option(help="Channels of the first stage.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="bf16 or fp32.")] = None,
-    teacher: Annotated[list[str] | None, typer.Option(help="RUN or FILE to learn from.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="bf16, fp16 or fp32.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="RUN or FILE to learn from, or online: an fp32 twin trained beside it.")
+    ] = None,
     temperature: Floats = None,
     alpha: Annotated[list[float] | None, typer.Option(help="Weight of the teacher's term.")] = None,
-    start: Annotated[list[str] | None, typer.Option(help="RUN or FILE whose fp32 weights to start from.")] = None,
+    start: Annotated[list[str] | None, typer.Option(help="RUN or FILE whose weights to start from.")] = None,
     seed: Ints = None,
     epochs: Ints = None,
     batch: Ints = None,
     accumulate: Annotated[list[int] | None, typer.Option(help="Micro-batches per step.")] = None,
-    optimizer: Annotated[list[str] | None, typer.Option(help="sgd or adamw.")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="sgd, adamw or adam.")] = None,
     lr: Floats = None,
     weight_decay: Floats = None,
     schedule: Annotated[list[str] | None, typer.Option(help="cosine, step or constant.")] = None,
@@ -46,9 +52,13 @@ def train(
     min_lr: Floats = None,
     mixup: Floats = None,
     label_smoothing: Floats = None,
-    augment: Annotated[list[str] | None, typer.Option(help="none, basic, randaug, cutout or full.")] = None,
+    augment: Annotated[list[str] | None, typer.Option(help="none, basic, rotate, randaug, cutout or full.")] = None,
     pad: Ints = None,
     clip_norm: Floats = None,
+    l1: Floats = None,
+    normalisation: Annotated[list[str] | None, typer.Option(help="imagenet, half, or the data set's own.")] = None,
+    momentum: Floats = None,
+    gamma: Floats = None,
     validation: Annotated[list[float] | None, typer.Option(help="Share of the training images held out.")] = None,
     results: ResultsOption = None,
     state: StateOption = None,
@@ -110,6 +120,8 @@ def parsed_options(options: dict[str, list[Any]]) -> dict[str, list[Any]]:
         parsed["milestones"] = [tuple(map(number, item.split(","))) for item in parsed["milestones"]]
     if "setting" in parsed:
         parsed["settings"] = [dict(map(key_value, parsed.pop("setting")))]
+    if "calibration" in parsed:
+        parsed["calibration"] = [dict(map(key_value, parsed["calibration"]))]
     return parsed
 
 

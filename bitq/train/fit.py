@@ -1,0 +1,29 @@
+"""What the training images decide before the first step of a run."""
+
+import torch
+from torch import nn
+
+from bitq.train.loop import Training
+
+
+def fit(training: Training) -> None:
+    """Whatever the run asks for; a run of zero epochs ships what comes out of this."""
+    calibration = training.run.calibration
+    if calibration and calibration.norm_statistics:
+        estimate_norm_statistics(training, calibration.images)
+
+
+@torch.no_grad()
+def estimate_norm_statistics(training: Training, images: int) -> None:
+    """Running means and variances anew, as averages over batches of training images."""
+    model = training.model.eval()
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average over all batches
+        layer.train()
+    for x in training.batches.sample(images):
+        model(x)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
