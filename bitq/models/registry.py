@@ -8,12 +8,13 @@ from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, Patterns
 from bitq.models.convnext import CONVNEXT
 from bitq.models.mobile import EFFICIENTNET_B0, MOBILENET_V2
 from bitq.models.resnet import RESNET18, RESNET50
-from bitq.models.vgg import VGG16
+from bitq.models.vgg import VGG11, VGG16
 from bitq.rng import derive
 
 ADAPTERS: dict[str, Adapter] = {
     "resnet18": RESNET18,
     "resnet50": RESNET50,
+    "vgg11": VGG11,
     "vgg16": VGG16,
     "mobilenet_v2": MOBILENET_V2,
     "efficientnet_b0": EFFICIENTNET_B0,

@@ -1,4 +1,4 @@
-"""VGG-16 with batch normalisation: torchvision's layers and names, with a width and a head for small images."""
+"""VGG-11 and -16 with batch normalisation: torchvision's layers and names, with a width and heads for small images."""
 
 import torch
 from torch import nn
@@ -6,6 +6,22 @@ from torchvision.models import vgg as published
 
 from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal, refit
+
+
+def vgg11(geometry: Geometry) -> nn.Module:
+    """The VGG-11 of CIFAR: the poolings leave one pixel, and two linear layers as wide as it stand before the last.
+
+    Layers and names are those of `cifar100_vgg11_bn` of pytorch-cifar-models, dropout included, whose weights fit. Here
+    too poolings round up. On images of more than 32 pixels what is left is averaged.
+    """
+    with torch.device("meta"):
+        model = published.VGG(nn.Sequential(), init_weights=False, dropout=0.5)
+    model.features = _features(geometry, "A", rounding_up=True)
+    model.avgpool = nn.AdaptiveAvgPool2d(1)
+    hidden = _scaled(512, geometry)
+    model.classifier[0], model.classifier[3] = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+    model.classifier[6] = nn.Linear(hidden, geometry.classes)
+    return _initialised(model)
 
 
 def vgg16(geometry: Geometry) -> nn.Module:
@@ -18,25 +34,29 @@ def vgg16(geometry: Geometry) -> nn.Module:
     # torchvision's constructor lays out 124 million classifier weights: take its skeleton without memory.
     with torch.device("meta"):
         model = published.VGG(nn.Sequential(), init_weights=False, dropout=0.0)
-    model.features = _features(geometry)
+    model.features = _features(geometry, "D", rounding_up=geometry.stem == "cifar")
     if geometry.stem == "cifar":
         model.avgpool = nn.AdaptiveAvgPool2d(1)
         model.classifier = _small_head(geometry)
     else:
         _resize_head(model.classifier, geometry)
+    return _initialised(model)
+
+
+def _initialised(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             he_normal(module)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
-def _features(geometry: Geometry) -> nn.Sequential:
-    plan = [item if item == "M" else _scaled(item, geometry) for item in published.cfgs["D"]]
+def _features(geometry: Geometry, plan_name: str, rounding_up: bool) -> nn.Sequential:
+    plan = [item if item == "M" else _scaled(item, geometry) for item in published.cfgs[plan_name]]
     features: nn.Sequential = published.make_layers(plan, batch_norm=True)
     refit(features, "0", he_normal, geometry.channels)
     for module in features:
         if isinstance(module, nn.MaxPool2d):
-            module.ceil_mode = geometry.stem == "cifar"
+            module.ceil_mode = rounding_up
     return features
 
 
@@ -64,6 +84,18 @@ STAGES = (
     ("features.14", "features.17", "features.20"),
     ("features.24", "features.27", "features.30"),
     ("features.34", "features.37", "features.40"),
+)
+STAGES11 = (
+    ("features.4",),
+    ("features.8", "features.11"),
+    ("features.15", "features.18"),
+    ("features.22", "features.25"),
+)
+VGG11 = Adapter(
+    vgg11,
+    # `conv`: all convolutions, so that only the linear layers are quantized.
+    keep_modes("features.0", STAGES11, head="classifier.*", last="classifier.6") | {"conv": ("features.*",)},
+    smallest_image={"cifar": 1, "imagenet": 1},
 )
 VGG16 = Adapter(
     vgg16,

@@ -240,12 +240,23 @@ def implausible(run: Finished) -> Iterator[str]:
         yield f"{MODEL} lies beside a run that diverged and ships nothing"
 
 
+def _curves_of(run: Run, results: Results, history: History) -> set[str]:
+    """The curves that such a run has."""
+    curves = {"lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
+    if run.distillation:
+        curves |= {"hard_loss", "soft_loss"} | (set() if run.distillation.teacher else {"teacher_loss"})
+    if run.recipe.validation:
+        curves.add("validation_accuracy")
+    if run.precision == "fp16":
+        curves |= {"loss_scale", "skipped_share"}
+    # Whether a network ships codes is known from its file; of one that diverged it is not.
+    ships_codes = bool(results.packed.audit.layers) if results.packed else bool(history.zeros)
+    return curves | ({"zeros"} if ships_codes else set())
+
+
 def _implausible_curves(run: Run, results: Results, history: History) -> Iterator[str]:
-    epochs, curves = len(history.test_accuracy), dict(history)
-    wanted = {"lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
-    wanted |= {"hard_loss", "soft_loss"} if run.distillation else set()
-    wanted |= {"validation_accuracy"} if run.recipe.validation else set()
-    for name, curve in curves.items():
+    epochs, wanted = len(history.test_accuracy), _curves_of(run, results, history)
+    for name, curve in history:
         if len(curve) != (epochs if name in wanted else 0):
             yield f"the curve {name} has {len(curve)} epochs, not {epochs if name in wanted else 0}"
         if name.endswith("accuracy") and curve and not 0 <= min(curve) <= max(curve) <= 100:
