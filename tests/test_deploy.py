@@ -22,10 +22,10 @@ from bitq.io import sha256_file
 from bitq.models.registry import build, names
 from bitq.quant.base import Codes, Quantizer
 from bitq.quant.convert import convert, quantized_layers
-from bitq.quant.registry import METHODS, Method
+from bitq.quant.registry import METHODS, Method, make_quantizer
 
 WIDTH = 7  # 7·7·9 = 441 weights: no multiple of 4, of 5 or of 8
-LOWBIT = [name for name in METHODS if METHODS[name].weight.levels]
+LOWBIT = [name for name in METHODS if make_quantizer(name, torch.ones(2, 3), {}).levels]
 
 
 def make(
@@ -247,15 +247,17 @@ def test_the_audit_counts_what_is_there(tmp_path: Path, method: str) -> None:
     assert audit(model).layers == report.layers and audit(load(tmp_path / "m")[0], exported.file_bytes) == report
     for layer in report.layers:
         quantized = packed_layers(model)[layer.name]
-        weight = quantized.quantizer(quantized.weight).detach()
-        assert layer.values_per_scale == len(weight.unique()) <= layer.levels == 3
+        weight = quantized.quantizer.eval()(quantized.weight).detach()
+        scale = quantized.quantizer.codes(quantized.weight).scale
+        groups = weight.reshape(scale.numel(), -1)
+        assert layer.values_per_scale == max(len(group.unique()) for group in groups) <= layer.levels
         assert layer.zeros == pytest.approx(1 - weight.count_nonzero().item() / weight.numel(), abs=1e-6)
     plain = make("fp32", keep=())[0]
     convolutions = [m.weight.numel() for m in plain.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert report.packed_weights + report.float_weights == sum(convolutions)
     assert report.float_weights == 7 * 27 and report.coverage == pytest.approx(1 - 189 / sum(convolutions))
     assert report.bits_per_packed_weight == pytest.approx(
-        8 * (exported.parts["codes"] + exported.parts["values_scales"]) / report.packed_weights
+        8 * sum(exported.parts[part] for part in ("codes", "values_scales", "residuals")) / report.packed_weights
     )
     count = sum(parameter.numel() for parameter in plain.parameters())
     assert report.bits_per_parameter == pytest.approx(8 * exported.file_bytes / count)

@@ -12,6 +12,7 @@ from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
 from bitq.quant.bitnet import Bitnet
 from bitq.quant.bitnet_legacy import BitnetLegacy, NormScaledActivation
+from bitq.quant.bwn import Bwn
 from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import Activation
 from bitq.quant.ttq import Ttq
@@ -35,6 +36,7 @@ METHODS: dict[str, Method] = {
     "ttq": Method(Ttq),
     "ttq_legacy": Method(TtqLegacy),
     "twn": Method(Twn),
+    "bwn": Method(Bwn),
 }
 
 

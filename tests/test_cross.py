@@ -1,0 +1,62 @@
+"""Every method in every network: built, trained for a step, packed, read back, equal."""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bitq.deploy.audit import audit
+from bitq.deploy.export import export
+from bitq.deploy.verify import verify
+from bitq.models.layers import weight_layers
+from bitq.models.registry import build, names
+from bitq.quant.convert import convert, quantized_layers
+from bitq.quant.registry import METHODS
+
+NETWORKS = names()
+PAIRS = list(itertools.product(METHODS, NETWORKS))
+# Each method once and each network once: neighbours on the diagonal of the whole table.
+DIAGONAL = [
+    (list(METHODS)[i % len(METHODS)], NETWORKS[i % len(NETWORKS)]) for i in range(max(len(METHODS), len(NETWORKS)))
+]
+
+
+def images(count: int) -> Tensor:
+    x = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return x.to(memory_format=torch.channels_last)
+
+
+def train_a_step(model: nn.Module) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    nn.functional.cross_entropy(model.train()(images(8)), torch.arange(8) % 3).backward()
+    optimizer.step()
+    with torch.no_grad():
+        for layer in quantized_layers(model).values():
+            layer.quantizer.project_(layer.weight)
+
+
+def cross(method: str, network: str) -> None:
+    model = convert(build(network, 3, width=8), method).to(memory_format=torch.channels_last)
+    train_a_step(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        export(model, {"model": network, "classes": 3, "width": 8, "method": method}, path)
+        verify(model, path, images(2), torch.bfloat16)
+        report = audit(path)
+    ships_codes = {name for name, layer in quantized_layers(model).items() if layer.quantizer.levels}
+    assert {layer.name for layer in report.layers} == ships_codes
+    assert not ships_codes or ships_codes == weight_layers(model).keys()  # no layer is passed over in silence
+
+
+@pytest.mark.parametrize(("method", "network"), DIAGONAL)
+def test_each_method_and_each_network_work(method: str, network: str) -> None:
+    cross(method, network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "network"), PAIRS)
+def test_every_method_works_in_every_network(method: str, network: str) -> None:
+    cross(method, network)
