@@ -6,8 +6,28 @@ from typing import Any
 import numpy as np
 
 from bitq.data.foreign import read_foreign
-from bitq.data.registry import NAME, Variant, datasets, default_data_dir, imported, registered, variant
-from bitq.data.store import Arrays, Pixels, arrays_digest, folder_of, status, summary, write_set
+from bitq.data.pairs import class_names, pair
+from bitq.data.registry import (
+    NAME,
+    Variant,
+    datasets,
+    default_data_dir,
+    imported,
+    paired_with,
+    registered,
+    variant,
+)
+from bitq.data.sentences import read_sentences
+from bitq.data.store import (
+    Arrays,
+    Pixels,
+    arrays_digest,
+    folder_of,
+    open_set,
+    status,
+    summary,
+    write_set,
+)
 from bitq.errors import DataError, UsageError
 
 
@@ -20,14 +40,31 @@ def import_set(
 ) -> dict[str, Any]:
     """Decode a local file into the data folder: as the registered variant that it is, else under a name of its own."""
     official, root = variant(dataset), data_dir or default_data_dir()
-    found, names = read_foreign(file, official.channels)
-    images = {key: _images(f"{file}: {key}", found[key], official.channels) for key in ("x_train", "x_test")}
-    arrays = images | {key: _labels(f"{file}: {key}", found[key]) for key in ("y_train", "y_test")}
+    vocabulary = None
+    if images := paired_with(dataset):
+        arrays, names, vocabulary = _pairs(official, images, file, root)
+    else:
+        arrays, names = _decoded(official, file)
     whole = _recognise(dataset, arrays) or _describe(official, file, arrays, names, name or "custom", provenance)
     if status(whole, root) != "present":
         _refuse_overwriting(whole, root)
-        write_set(whole, arrays, names, root)
+        write_set(whole, arrays, names, root, vocabulary)
     return summary(variant(dataset, whole.name, root), root)
+
+
+def _decoded(official: Variant, file: Path) -> tuple[Arrays, tuple[str, ...] | None]:
+    found, names = read_foreign(file, official.channels)
+    images = {key: _images(f"{file}: {key}", found[key], official.channels) for key in ("x_train", "x_test")}
+    return images | {key: _labels(f"{file}: {key}", found[key]) for key in ("y_train", "y_test")}, names
+
+
+def _pairs(
+    official: Variant, images: str, file: Path, root: Path
+) -> tuple[Arrays, tuple[str, ...] | None, tuple[str, ...]]:
+    """The images that lie in the data folder, each with a sentence of the file; names of the classes; the words."""
+    pictures = open_set(variant(images), root)
+    arrays, vocabulary = pair(pictures, *read_sentences(file), official)
+    return arrays, class_names(pictures.classes), vocabulary
 
 
 def info(dataset: str | None = None, data_dir: Path | None = None) -> list[dict[str, Any]]:

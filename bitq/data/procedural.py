@@ -41,13 +41,14 @@ def images(classes: int) -> dict[str, NDArray[np.uint8]]:
     """The whole set, balanced, for 5, 10, 15 or 20 classes: x_train, y_train, x_test, y_test."""
     draws = Draws(key=classes, rows=TRAIN + TEST)
     order = draws.raw(0)[:, 0]
-    y = np.concatenate([_balanced_labels(order[:TRAIN], classes), _balanced_labels(order[TRAIN:], classes)])
+    y = np.concatenate([balanced_labels(order[:TRAIN], classes), balanced_labels(order[TRAIN:], classes)])
     x = np.clip(128 + _texture(draws, y) + _shade(draws) + _noise(draws), 0, 255).astype(np.uint8)
     y = y.astype(np.uint8)
     return {"x_train": x[:TRAIN], "y_train": y[:TRAIN], "x_test": x[TRAIN:], "y_test": y[TRAIN:]}
 
 
-def _balanced_labels(order: NDArray[np.uint64], classes: int) -> Integers:
+def balanced_labels(order: NDArray[np.uint64], classes: int) -> Integers:
+    """Labels of which every class has equally many, in the order that random keys give."""
     return np.argsort(order, kind="stable") % classes
 
 

@@ -29,6 +29,8 @@ class Variant(Frozen):
     channels: Literal[1, 3]
     train: int = Field(ge=1)  # images
     test: int = Field(ge=1)
+    words: int = Field(default=0, ge=0)  # of the sentence beside each image, padded or cut; 0: there is none
+    vocabulary: int = Field(default=0, ge=0, le=1 << 16)  # tokens: 0 pads, 1 is any unknown word
     digest: str
     digest_kind: Literal["arrays", "archive"] = "arrays"  # of the decoded arrays, or of the archive they come from
     source: str
@@ -51,13 +53,18 @@ class Variant(Frozen):
         count = self.train if split == "train" else self.test
         return count, self.image_size, self.image_size, self.channels
 
+    def text_shape(self, split: str) -> tuple[int, int]:
+        """Shape of the sentences of `train` or `test`, (N, words)."""
+        return self.shape(split)[0], self.words
+
 
 class Info(Frozen):
     """What info.json records when a set is decoded."""
 
     variant: Variant
     class_names: tuple[str, ...] | None
-    arrays: tuple[ArrayRecord, ...] = Field(min_length=4, max_length=4)  # train and test, images and labels
+    arrays: tuple[ArrayRecord, ...] = Field(min_length=4, max_length=6)  # train and test: images, labels, sentences
+    vocabulary: tuple[str, ...] | None = None  # the word of each token, where there are sentences
 
 
 class Archive(Frozen):
@@ -101,7 +108,18 @@ def datasets() -> tuple[str, ...]:
 
 def download(dataset: str) -> Download:
     """How to get the official form of a set."""
+    if images := paired_with(dataset):
+        raise UsageError(
+            f"{dataset} is made of two sets: run `bitq data fetch {images}`, then `bitq data import {dataset} FILE` "
+            f"with a Parquet file of sentences (columns split, text, label)."
+        )
     return Download(**_entry(dataset)["download"])
+
+
+def paired_with(dataset: str) -> str | None:
+    """The image set whose images this one pairs with sentences, if it is such a set."""
+    images: str | None = _entry(dataset).get("paired_with")
+    return images
 
 
 def registered(dataset: str) -> dict[str, Variant]:

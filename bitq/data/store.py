@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitq.data import procedural
+from bitq.data import procedural, procedural_pairs
 from bitq.data.registry import (
     INFO,
     OFFICIAL,
@@ -23,6 +23,7 @@ from bitq.data.registry import (
     Info,
     Variant,
     default_data_dir,
+    paired_with,
     read_info,
     variant,
 )
@@ -32,13 +33,15 @@ from bitq.rng import derive
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
-Arrays = Mapping[str, Pixels]
+Tokens = NDArray[np.uint16]
+Arrays = Mapping[str, NDArray[Any]]
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+TEXTS = ("t_train", "t_test")  # in sets of pairs
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, H, W, C) and labels (N), all uint8."""
+    """Images (N, H, W, C) and labels (N), all uint8; in a set of pairs, tokens (N, words), uint16."""
 
     x_train: Pixels
     y_train: Pixels
@@ -46,13 +49,16 @@ class ImageSet:
     y_test: Pixels
     classes: tuple[str, ...] | None  # their names, if known
     variant: Variant
+    t_train: Tokens | None = None
+    t_test: Tokens | None = None
 
 
 def describe(arrays: Arrays) -> tuple[ArrayRecord, ...]:
-    """Name, dtype, shape and sha256 of each array, in the order of ARRAYS."""
+    """Name, dtype, shape and sha256 of each array, in the order of ARRAYS and TEXTS."""
     return tuple(
         (name, arrays[name].dtype.name, arrays[name].shape, sha256(np.ascontiguousarray(arrays[name]).data))
-        for name in ARRAYS
+        for name in (*ARRAYS, *TEXTS)
+        if name in arrays
     )
 
 
@@ -71,7 +77,7 @@ def open_set(wanted: Variant, data_dir: Path | None = None) -> ImageSet:
     arrays, names = _read_checked(folder, whole)
     if not wanted.whole:
         chosen = first_of_each_class(arrays["y_train"], wanted)
-        arrays |= {name: arrays[name][chosen] for name in ("x_train", "y_train")}
+        arrays |= {name: array[chosen] for name, array in arrays.items() if name.endswith("_train")}
     return ImageSet(**arrays, classes=names, variant=wanted)
 
 
@@ -83,33 +89,40 @@ def folder_of(whole: Variant, data_dir: Path) -> Path:
 def _make_procedural(whole: Variant, root: Path) -> None:
     if whole.name != PROCEDURAL:
         raise DataError(f"{whole.dataset}/{whole.name} is not in {root}; get it by `{remedy(whole)}`.")
-    write_set(whole, procedural.images(whole.classes), None, root)
+    made = procedural_pairs.pairs(whole) if whole.words else procedural.images(whole.classes)
+    write_set(whole, made, None, root)
 
 
 def remedy(whole: Variant) -> str:
     """The command that brings a set (back)."""
-    if whole.name == OFFICIAL:
+    if whole.name == OFFICIAL and not paired_with(whole.dataset):
         return f"bitq data fetch {whole.dataset}"
     provenance = "" if not whole.provenance else f" --provenance '{whole.provenance}'"
-    return f"bitq data import {whole.dataset} FILE --variant {whole.name}{provenance}"
+    name = "" if whole.name == OFFICIAL else f" --variant {whole.name}"
+    return f"bitq data import {whole.dataset} FILE{name}{provenance}"
 
 
-def _read_checked(folder: Path, whole: Variant) -> tuple[dict[str, Pixels], tuple[str, ...] | None]:
+def _read_checked(folder: Path, whole: Variant) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
     info = read_info(folder)
-    arrays = {name: _map(folder / f"{name}.npy", whole) for name in ARRAYS}
+    arrays = {name: _map(folder / f"{name}.npy", whole) for name in array_names(whole)}
     found = describe(arrays)
-    for name, recorded, now in zip(ARRAYS, info.arrays, found, strict=True):
-        if recorded != now:
-            raise _damaged(folder / f"{name}.npy", whole)
+    for now in found:
+        if now not in info.arrays:
+            raise _damaged(folder / f"{now[0]}.npy", whole)
     digest = sha256(canonical_json(found)) if whole.digest_kind == "arrays" else info.variant.digest
     if digest != whole.digest:
         raise _damaged(folder, whole)
     return arrays, info.class_names
 
 
-def _map(path: Path, whole: Variant) -> Pixels:
+def array_names(whole: Variant) -> tuple[str, ...]:
+    """The arrays that a set consists of."""
+    return (*ARRAYS, *TEXTS) if whole.words else ARRAYS
+
+
+def _map(path: Path, whole: Variant) -> NDArray[Any]:
     try:
-        array: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, whole) from error
     return array
@@ -131,7 +144,13 @@ def first_of_each_class(labels: Pixels, subset: Variant) -> Indices:
     return np.sort(np.concatenate(chosen))
 
 
-def write_set(whole: Variant, arrays: Arrays, names: tuple[str, ...] | None, data_dir: Path) -> Path:
+def write_set(
+    whole: Variant,
+    arrays: Arrays,
+    names: tuple[str, ...] | None,
+    data_dir: Path,
+    vocabulary: tuple[str, ...] | None = None,
+) -> Path:
     """Store a decoded set; its folder appears complete or not at all, and replaces a damaged one."""
     _check_fit(whole, arrays)
     found = describe(arrays)
@@ -142,9 +161,10 @@ def write_set(whole: Variant, arrays: Arrays, names: tuple[str, ...] | None, dat
     folder = folder_of(whole, data_dir)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        for name in ARRAYS:
+        for name in array_names(whole):
             write_atomic(temporary / f"{name}.npy", *_npy(arrays[name]))
-        write_json(temporary / INFO, Info(variant=whole, class_names=names, arrays=found).model_dump(mode="json"))
+        info = Info(variant=whole, class_names=names, arrays=found, vocabulary=vocabulary)
+        write_json(temporary / INFO, info.model_dump(mode="json"))
         _put_in_place(temporary, folder, whole)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -158,9 +178,19 @@ def _check_fit(whole: Variant, arrays: Arrays) -> None:
             raise DataError(f"{whole.dataset}/{whole.name}: the {split} arrays are not the uint8 {whole.shape(split)}.")
         if y.max() >= whole.classes:
             raise DataError(f"{whole.dataset}/{whole.name}: {split} label {y.max()} is not below {whole.classes}.")
+        if whole.words:
+            _check_sentences(whole, split, arrays[f"t_{split}"])
 
 
-def _npy(array: Pixels) -> tuple[bytes, memoryview]:
+def _check_sentences(whole: Variant, split: str, tokens: NDArray[Any]) -> None:
+    shape = whole.text_shape(split)
+    if tokens.shape != shape or tokens.dtype != np.uint16 or tokens.max() >= whole.vocabulary:
+        raise DataError(
+            f"{whole.dataset}/{whole.name}: the {split} sentences are not the uint16 {shape} below {whole.vocabulary}."
+        )
+
+
+def _npy(array: NDArray[Any]) -> tuple[bytes, memoryview]:
     header = io.BytesIO()
     array = np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))

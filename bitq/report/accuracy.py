@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
-from bitq.report.names import DATASETS, LAYERS, MODELS
+from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
 from bitq.report.query import Query, Score
 from bitq.report.sources import Record
 
@@ -19,7 +19,7 @@ def accuracy(query: Query) -> list[Row]:
         {"model": model, "dataset": dataset}
         | {arm: query.score(dataset, model, arm) for arm in ("fp32", "bitnet", "ttq")}
         | {"loss": query.contrast("bitnet_vs_fp32", dataset, model, "bitnet", "fp32")}
-        for model, dataset in product(MODELS, DATASETS)
+        for model, dataset in product(BITNET_MODELS, BITNET_DATASETS)
     ]
     return _there(rows)
 
@@ -33,14 +33,14 @@ def stem_effect(query: Query) -> list[Row]:
             "cifar": query.score(dataset, R18, "fp32"),
             "gain": query.contrast("stem", dataset, R18, "fp32", "fp32-imagenet_stem"),
         }
-        for dataset in DATASETS
+        for dataset in BITNET_DATASETS
     ]
     return [row for row in rows if row["imagenet"]]
 
 
 def layer_ablation(query: Query) -> list[Row]:
     """Which layer, kept in full precision, wins back which share of the gap; without and with distillation."""
-    return [row for model, dataset in product(MODELS, DATASETS) for row in _ablation(query, dataset, model)]
+    return [row for model, dataset in product(BITNET_MODELS, BITNET_DATASETS) for row in _ablation(query, dataset, model)]
 
 
 def _ablation(query: Query, dataset: str, model: str) -> Iterator[Row]:
@@ -78,7 +78,7 @@ def kd_effect(query: Query) -> list[Row]:
             "kd": query.score(dataset, R18, f"{student}-kd"),
             "effect": query.contrast("kd", dataset, R18, f"{student}-kd", student),
         }
-        for dataset, student in product(DATASETS, ("fp32", "bitnet"))
+        for dataset, student in product(BITNET_DATASETS, ("fp32", "bitnet"))
     ]
     return [row for row in _there(rows) if row["kd"]]
 
@@ -103,7 +103,7 @@ def _against(query: Query, other: str, family: str) -> list[Row]:
             "other": query.score(dataset, model, other),
             "difference": query.contrast(family, dataset, model, arm, other),
         }
-        for model, dataset, arm in product(MODELS, DATASETS, RECIPES)
+        for model, dataset, arm in product(BITNET_MODELS, BITNET_DATASETS, RECIPES)
     ]
     return [row for row in rows if row["recipe"]]
 

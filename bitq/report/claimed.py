@@ -1,13 +1,14 @@
 """Rows of the tables that hold the published works against the runs: claims with verdicts, figures beside ours."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bitq.report import names
 from bitq.report.query import Query
-from bitq.report.sources import STUDY, Record
+from bitq.report.sources import Record
 from bitq.report.tex import Tex, escape, interval, listed, number
+from bitq.stats.cells import matching
 from bitq.stats.claims import claims as read_claims
 from bitq.stats.published import TRUSTED, Figure, published
 
@@ -66,26 +67,42 @@ def _at(evidence: Record) -> str:
 
 
 def published_vs_ours(query: Query) -> list[Row]:
-    """Published accuracies of the study's arms beside ours, measured in the way of either."""
-    figures = _accuracies(published().figures.values())
+    """Published accuracies of the studies' arms beside ours, measured in the way of either."""
+    return [row for study in query.sources.groups for row in _published_vs_ours(query.of(study))]
+
+
+def _published_vs_ours(query: Query) -> Iterator[Row]:
+    work = query.sources.study
+    figures = _accuracies(work, published().figures.values())
     order = {name: place for place, name in enumerate([*names.MODELS, *names.DATASETS])}
-    rows = []
     for dataset, model, arm in sorted(figures, key=lambda key: (order[key[1]], order[key[0]])):
         best, *others = figures[dataset, model, arm]
-        cell = query.sources.cells.get((dataset, model, arm))
-        score = query.score(dataset, model, arm)
-        rows.append(
-            {"dataset": dataset, "model": model, "arm": arm, "published": query.read(best.model_dump()), "ours": score}
-            | {"others": _others(best, others), "best_epoch": cell and cell["best_mean"]}
-        )
-    return rows
+        place = (dataset, model, _of_grid(query, dataset, model, arm))
+        cell = query.sources.cells.get(place)
+        yield {
+            "study": work,
+            "dataset": dataset,
+            "model": model,
+            "arm": arm,
+            "published": query.read(best.model_dump()),
+            "others": _others(best, others),
+            "best_epoch": cell and cell["best_mean"],
+            "ours": query.score(*place),
+        }
 
 
-def _accuracies(figures: Iterable[Figure]) -> dict[tuple[str, str, str], list[Figure]]:
-    """The work's accuracies by arm, the most reliable first; the old era and what was typed into plots is left out."""
+def _of_grid(query: Query, dataset: str, model: str, arm: str) -> str:
+    """The grid's name for the arm of a figure, which may be one of the book of claims."""
+    criteria = read_claims().arms.get(arm, {"arm": arm})
+    found = matching(query.sources.runs, dataset=dataset, model=model, **criteria)["arm"].unique()
+    return str(found[0]) if len(found) == 1 else arm
+
+
+def _accuracies(work: str, figures: Iterable[Figure]) -> dict[tuple[str, str, str], list[Figure]]:
+    """A work's accuracies by arm, the most reliable first; the old era and what was typed into plots is left out."""
     found: dict[tuple[str, str, str], list[Figure]] = {}
     for figure in figures:
-        if figure.work == STUDY and figure.quantity == "accuracy" and figure.era == "current" and _is_placed(figure):
+        if figure.work == work and figure.quantity == "accuracy" and figure.era == "current" and _is_placed(figure):
             found.setdefault((figure.dataset, figure.model, figure.arm), []).append(figure)
     return {key: sorted(of_arm, key=_trust) for key, of_arm in found.items() if any(map(_is_trusted, of_arm))}
 

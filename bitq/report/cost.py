@@ -10,7 +10,7 @@ from bitq.grid.run import Run
 from bitq.grid.select import grid
 from bitq.grid.study import scales
 from bitq.io import read_json, write_json
-from bitq.report.names import DATASETS, LAYERS, MODELS
+from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
 from bitq.report.query import Query
 from bitq.stats.cells import Cell
 from bitq.stats.inference import mean
@@ -26,8 +26,8 @@ GEOMETRY = ("model", "width", "stem", "dataset", "classes", "image_size")
 def model_size(query: Query) -> list[Row]:
     """Bytes on disk of every treatment of a network, on the first data set that has runs of it."""
     rows: list[Row | None] = []
-    for model in MODELS:
-        sizes = ([_size(query, dataset, model, arm) for arm in SIZED] for dataset in DATASETS)
+    for model in BITNET_MODELS:
+        sizes = ([_size(query, dataset, model, arm) for arm in SIZED] for dataset in BITNET_DATASETS)
         rows += next(filter(any, sizes), [])
     return [row for row in rows if row]
 
@@ -45,7 +45,7 @@ def _size(query: Query, dataset: str, model: str, arm: str) -> Row | None:
 def efficiency(query: Query) -> list[Row]:
     """Parameters, multiply-accumulates, bytes and speed of training."""
     rows = []
-    for model, dataset in product(MODELS, DATASETS):
+    for model, dataset in product(BITNET_MODELS, BITNET_DATASETS):
         cells = {arm: query.cell(dataset, model, arm) for arm in ("fp32", "bitnet", "ttq")}
         there = [of for of in cells.values() if of]
         if there:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from bitq.io import write_atomic
 from bitq.report import plots
 from bitq.report.query import Query
-from bitq.report.sources import Sources, load
+from bitq.report.sources import STUDY, Sources, load
 from bitq.report.style import RC, WIDTH
 from bitq.report.tables import place
 from bitq.report.tex import Tex, render
@@ -20,12 +20,13 @@ from bitq.report.tex import Tex, render
 
 @dataclass(frozen=True)
 class Figure:
-    """`<name>.pdf`, and `<name>.tex` that shows it with its caption and the label fig:<name>."""
+    """`<name>.pdf`, and `<name>.tex` that shows it with its caption and the label fig:<name>, if its study has results."""
 
     name: str
     draw: Callable[[Query, Canvas], None]
     height: float  # inches
     caption: str  # LaTeX
+    study: str = STUDY
 
 
 POINTS = "Whiskers are 95\\,\\% $t$ intervals over seeds."
@@ -88,6 +89,8 @@ def write_figures(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pa
     sources = load(tables, stats, claims)
     written = []
     for figure in FIGURES:
+        if not sources.shows(figure.study):
+            continue
         for kind, content in figure_files(figure, sources).items():
             written.append(out / f"{figure.name}.{kind}")
             write_atomic(written[-1], content)
@@ -96,7 +99,7 @@ def write_figures(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pa
 
 def figure_files(figure: Figure, sources: Sources) -> dict[str, bytes]:
     """The drawing, and the LaTeX around it."""
-    query = Query(sources)
+    query = Query(sources.of(figure.study))
     # Without pyplot there is no window system, and no state but what the context restores.
     with matplotlib.rc_context(RC):
         canvas = Canvas(figsize=(WIDTH, figure.height))

@@ -3,8 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet"}
-MODELS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+# Studies in the order of the paper.
+STUDIES = ("bitnet", "ring", "atq", "precision")
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny-ImageNet",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+}
+MODELS = {
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "resnet20": "ResNet-20",
+    "resnet32": "ResNet-32",
+    "vgg11": "VGG-11",
+}
+# The places of the first study, in the order of its tables.
+BITNET_DATASETS = ("cifar10", "cifar100", "tiny_imagenet")
+BITNET_MODELS = ("resnet18", "resnet50")
 METHODS = {
     "fp32": "FP32",
     "bitnet": "BitNet",

@@ -7,6 +7,10 @@ Keys are built from the names of the grid, and listed with their values in numbe
   HEAD.<family>.<data set>.<network>.<arm>.<arm> the same, first arm minus second, where it has several
   HEAD.<data set>.<network>.<kept>.<low>         rec recci: percent of the gap that starts at <low>
   HEAD.full.<data set>.<network>                 macs params stemshare of the published network
+
+Of a study other than the first, the data set comes after the study: `acc.ring.cifar10.resnet20.fp32`. What else a study
+has to say comes from its own module (OF_STUDY), and exists when its results do.
+
   pub.<id>, verdict.<id>                         \pub{id} and \verdict{id}: config/published.yaml, config/claims.yaml
   words                                          runs, seeds, hours, claims, machines, settings
 
@@ -31,16 +35,6 @@ from bitq.stats.cells import Cell
 from bitq.stats.families import FAMILIES, GAPS, Family
 from bitq.stats.inference import mean
 from bitq.stats.published import Figure, published
-
-
-@dataclass(frozen=True)
-class Number:
-    """One value of the prose."""
-
-    key: str
-    text: str  # LaTeX
-    values: tuple[float, ...] = ()  # what the check for typed numbers compares with; none for texts and whole numbers
-    percent: bool = False
 
 
 PERCENT_UNITS = ("%", "% of the gap", "% of parameters", "% of weights")
@@ -87,56 +81,35 @@ def numbers(sources: Sources) -> list[Number]:
     return found
 
 
-def _inline(text: str) -> str:
-    """Mathematics that may stand in text as well as in a formula."""
-    return rf"\ensuremath{{{text[1:-1]}}}" if text.startswith("$") else text
-
-
-def _number(key: str, value: float | None, text: str, percent: bool = False) -> Number:
-    return Number(key, _inline(text), () if value is None else (value,), percent)
-
-
-def _bounds(key: str, bounds: Sequence[float] | None, digits: int = 2, sign: bool = False) -> Number:
-    return Number(key, _inline(interval(bounds, digits, sign)), tuple(bounds or ()))
-
-
-def _count(key: str, value: float | None) -> Number:
-    return Number(key, whole(value))
-
-
-def _words(key: str, *values: object) -> Number:
-    return Number(key, escape(", ".join(str(value) for value in dict.fromkeys(values)) or None))
-
-
 # --- runs and settings ------------------------------------------------------------------------------------------------
 
 
 def _of_runs(sources: Sources) -> Iterator[Number]:
     census, runs = sources.census, sources.all_runs
-    yield _count("expected runs", census.expected)
-    yield _count("missing runs", census.missing)
+    yield count("expected runs", census.expected)
+    yield count("missing runs", census.missing)
     yield from _of_rows(runs, "")
     for study in studies():
         scales = census.scales.get(study, ())
         planned = expand(study, max(scales, key=SIZES.index, default=sources.scale))
-        yield _count(f"expected runs of {study}", len(planned))
-        yield _count(f"distilled runs of {study}", sum(run.distillation is not None for run in planned))
-        yield _words(f"scale of {study}", *scales)
+        yield count(f"expected runs of {study}", len(planned))
+        yield count(f"distilled runs of {study}", sum(run.distillation is not None for run in planned))
+        yield words(f"scale of {study}", *scales)
         yield from _of_rows(runs[runs["study"] == study], f" of {study}")
-    yield _words("scale", sources.scale)
-    yield _words("root digest", census.root[:12])
+    yield words("scale", sources.scale)
+    yield words("root digest", census.root[:12])
     for column in ("device", "machine", "threads", "torch", "mode", "precision", "width", "epochs"):
-        yield _words(f"{column} of runs", *sorted(runs[column].unique()))
-    yield _words("code digest", *sorted(digest[:12] for digest in runs["code_sha256"].unique()))
+        yield words(f"{column} of runs", *sorted(runs[column].unique()))
+    yield words("code digest", *sorted(digest[:12] for digest in runs["code_sha256"].unique()))
 
 
 def _of_rows(rows: Any, of: str) -> Iterator[Number]:
     hours = float(rows["wall_seconds"].sum()) / 3600
-    yield _count(f"present runs{of}", len(rows))
-    yield _count(f"diverged runs{of}", int((rows["status"] == "diverged").sum()))
-    yield _count(f"collapsed runs{of}", int(rows["collapsed"].fillna(False).astype(bool).sum()))
-    yield _number(f"hours{of}", hours, number(hours))
-    yield _words(f"seeds{of}", *sorted(rows["seed"].unique()))
+    yield count(f"present runs{of}", len(rows))
+    yield count(f"diverged runs{of}", int((rows["status"] == "diverged").sum()))
+    yield count(f"collapsed runs{of}", int(rows["collapsed"].fillna(False).astype(bool).sum()))
+    yield value(f"hours{of}", hours, number(hours))
+    yield words(f"seeds{of}", *sorted(rows["seed"].unique()))
 
 
 def _of_settings(sources: Sources) -> Iterator[Number]:
@@ -145,7 +118,7 @@ def _of_settings(sources: Sources) -> Iterator[Number]:
         yield Number(key, f"{100 * settings[name]:g}")  # percent, as sentences say them
     yield Number("parity margin", f"{settings['parity_margin']:g}")
     for family in FAMILIES:
-        yield _count(f"tests of {family.name}", at(sources.families.get(family.name), "tests"))
+        yield count(f"tests of {family.name}", at(sources.families.get(family.name), "tests"))
 
 
 # --- arms, contrasts, recoveries, networks ----------------------------------------------------------------------------
@@ -170,11 +143,11 @@ def _of_arms(sources: Sources) -> Iterator[Number]:
 
 def _accuracy(key: str, record: Record | None) -> Iterator[Number]:
     middle, best, bounds = at(record, "mean"), at(record, "best_mean"), at(record, "interval")
-    yield _number(f"acc.{key}", middle, number(middle), percent=True)
-    yield _number(f"sd.{key}", at(record, "sd"), number(at(record, "sd")))
-    yield _bounds(f"ci.{key}", bounds)
-    yield _number(f"best.{key}", best, number(best), percent=True)
-    yield _count(f"n.{key}", at(record, "n"))
+    yield value(f"acc.{key}", middle, number(middle), percent=True)
+    yield value(f"sd.{key}", at(record, "sd"), number(at(record, "sd")))
+    yield bounds(f"ci.{key}", bounds)
+    yield value(f"best.{key}", best, number(best), percent=True)
+    yield count(f"n.{key}", at(record, "n"))
 
 
 def _file(key: str, of: Cell | None) -> Iterator[Number]:
@@ -182,15 +155,15 @@ def _file(key: str, of: Cell | None) -> Iterator[Number]:
         return None if of is None else mean(of.values(column))
 
     zeros = measured("zeros")
-    yield _count(f"bytes.{key}", measured("file_bytes"))
-    yield _count(f"params.{key}", None if of is None else parameters(of))
+    yield count(f"bytes.{key}", measured("file_bytes"))
+    yield count(f"params.{key}", None if of is None else parameters(of))
     for head, column, digits in (
         ("compression", "compression", 2),
         ("bits", "bits_per_parameter", 3),
         ("codebits", "bits_per_packed_weight", 3),
     ):
-        yield _number(f"{head}.{key}", measured(column), number(measured(column), digits))
-    yield _number(f"zeros.{key}", None if zeros is None else 100 * zeros, percent(zeros), percent=True)
+        yield value(f"{head}.{key}", measured(column), number(measured(column), digits))
+    yield value(f"zeros.{key}", None if zeros is None else 100 * zeros, percent(zeros), percent=True)
 
 
 def _of_contrasts(sources: Sources) -> Iterator[Number]:
@@ -211,12 +184,12 @@ def _contrast_key(family: Family, dataset: str, model: str, a: str, b: str) -> s
 
 def _contrast(key: str, record: Record | None) -> Iterator[Number]:
     difference, effect, smallest = (at(record, name) for name in ("difference", "d_z", "detectable"))
-    yield _number(f"diff.{key}", difference, signed(difference))
-    yield _bounds(f"diffci.{key}", at(record, "interval"), sign=True)
+    yield value(f"diff.{key}", difference, signed(difference))
+    yield bounds(f"diffci.{key}", at(record, "interval"), sign=True)
     for head, p in (("p", at(record, "paired", "p")), ("holm", at(record, "p_holm"))):
-        yield _number(f"{head}.{key}", p, p_value(p))
-    yield _number(f"dz.{key}", effect, number(effect))
-    yield _number(f"mde.{key}", smallest, number(smallest, 1))
+        yield value(f"{head}.{key}", p, p_value(p))
+    yield value(f"dz.{key}", effect, number(effect))
+    yield value(f"mde.{key}", smallest, number(smallest, 1))
 
 
 def _of_recoveries(sources: Sources) -> Iterator[Number]:
@@ -230,38 +203,38 @@ def _of_recoveries(sources: Sources) -> Iterator[Number]:
 
 def _recovery(key: str, record: Record | None) -> Iterator[Number]:
     share, bounds = at(record, "share"), at(record, "interval")
-    yield _number(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
-    yield _bounds(f"recci.{key}", bounds and [100 * bound for bound in bounds], digits=0)
+    yield value(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
+    yield bounds(f"recci.{key}", bounds and [100 * bound for bound in bounds], digits=0)
 
 
 def _of_networks(sources: Sources) -> Iterator[Number]:
     networks = {f"full.{run.data.dataset}.{run.model}": run for run in _grid() if run.stem == "cifar"}
     for key, run in networks.items():
         cost, stem = cost_of(run), 9 * run.data.channels * run.width  # weights of a 3×3 convolution
-        yield _number(f"macs.{key}", cost["macs"] / 1e6, number(cost["macs"] / 1e6, 1))
-        yield _count(f"params.{key}", cost["parameters"])
+        yield value(f"macs.{key}", cost["macs"] / 1e6, number(cost["macs"] / 1e6, 1))
+        yield count(f"params.{key}", cost["parameters"])
         share = 100 * stem / cost["parameters"]
-        yield _number(f"stemshare.{key}", share, number(share, 4), percent=True)
+        yield value(f"stemshare.{key}", share, number(share, 4), percent=True)
 
 
 # --- claims and published figures -------------------------------------------------------------------------------------
 
 
 def _of_claims(sources: Sources) -> Iterator[Number]:
-    yield _count("claims total", sum(sources.verdicts.values()))
+    yield count("claims total", sum(sources.verdicts.values()))
     for verdict, count in sources.verdicts.items():
-        yield _count(f"claims {verdict}", count)
+        yield count(f"claims {verdict}", count)
     for record in sources.claims["verdicts"]:
-        yield _words(f"verdict.{record['id']}", record["verdict"])
+        yield words(f"verdict.{record['id']}", record["verdict"])
 
 
 def _published(figure: Figure) -> Number:
     key, value = f"pub.{figure.id}", figure.value
     if figure.range:
         between = "--" if min(figure.range) >= 0 else " to "
-        return Number(key, between.join(_inline(f"${bound:g}$") for bound in figure.range), figure.range)
+        return Number(key, between.join(inline(f"${bound:g}$") for bound in figure.range), figure.range)
     if isinstance(value, float):
         # Accuracies and differences with two digits, anything else as it was written down.
         text = number(value) if figure.unit in ("%", "points") else f"${value:g}$"
-        return _number(key, value, text, figure.unit in PERCENT_UNITS)
+        return value(key, value, text, figure.unit in PERCENT_UNITS)
     return Number(key, escape(value))

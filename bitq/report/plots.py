@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bitq.report import names
-from bitq.report.names import DATASETS, LAYERS, MODELS
+from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
 from bitq.report.query import Query, Score
 from bitq.report.sources import Record
 from bitq.report.style import ARMS, BLACK, DISTILLED, PLAIN, Mark
@@ -17,7 +17,7 @@ from bitq.report.style import DATASETS as DATASET_MARKS
 from bitq.report.tex import number
 from bitq.stats.inference import mean
 
-R18, R50 = MODELS
+R18, R50 = BITNET_MODELS
 ACCURACY = "test accuracy, %"
 
 
@@ -25,9 +25,9 @@ def accuracy(query: Query, figure: Figure) -> None:
     """FP32, BitNet and TTQ with every seed."""
     arms = ("fp32", "bitnet", "ttq")
     for axes, dataset in _by_dataset(figure):
-        for (group, model), (step, arm) in product(enumerate(MODELS), enumerate(arms)):
+        for (group, model), (step, arm) in product(enumerate(BITNET_MODELS), enumerate(arms)):
             _seeds(axes, group + 0.22 * (step - 1), query.score(dataset, model, arm), ARMS[arm])
-        _groups(axes, [names.model(model) for model in MODELS])
+        _groups(axes, [names.model(model) for model in BITNET_MODELS])
         axes.set_ylim(0, 100)
     _finish(figure, ACCURACY, [(names.arm(arm), ARMS[arm], True) for arm in arms])
 
@@ -52,7 +52,7 @@ def gap_scaling(query: Query, figure: Figure) -> None:
     """What ternary weights cost, over the number of classes."""
     axes = figure.subplots()
     places = _places(query)
-    for shift, (model, arm) in zip((-0.045, -0.015, 0.015, 0.045), product(MODELS, ("bitnet", "ttq")), strict=True):
+    for shift, (model, arm) in zip((-0.045, -0.015, 0.015, 0.045), product(BITNET_MODELS, ("bitnet", "ttq")), strict=True):
         gaps = {x: query.difference(dataset, model, "fp32", arm) for dataset, x in places.items()}
         _series(axes, [(x * (1 + shift), gap) for x, gap in gaps.items()], ARMS[arm], filled=model == R18)
     axes.set_xscale("log")
@@ -60,7 +60,7 @@ def gap_scaling(query: Query, figure: Figure) -> None:
     axes.set_xticks([], minor=True)
     _zero(axes)
     axes.set_xlabel("number of classes")
-    series = product(MODELS, ("bitnet", "ttq"))
+    series = product(BITNET_MODELS, ("bitnet", "ttq"))
     labels = [(f"{names.arm(arm)}, {names.model(model)}", ARMS[arm], model == R18) for model, arm in series]
     _finish(figure, "FP32 minus arm, points", labels)
 
@@ -69,7 +69,7 @@ def _places(query: Query) -> dict[str, float]:
     """Where a data set stands on the axis of classes; sets with equal numbers are moved apart."""
     runs = query.sources.runs
     places: dict[str, float] = {}
-    for dataset in DATASETS:
+    for dataset in BITNET_DATASETS:
         if dataset in set(runs["dataset"]):
             x = float(_classes(query, dataset))
             while x in places.values():
@@ -114,20 +114,20 @@ def kd_by_layer(query: Query, figure: Figure) -> None:
     """What distillation does to each student."""
     axes = figure.subplots()
     students = ("fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS))
-    for shift, dataset in zip((-0.2, 0.0, 0.2), DATASETS, strict=True):
+    for shift, dataset in zip((-0.2, 0.0, 0.2), BITNET_DATASETS, strict=True):
         effects = [query.difference(dataset, R18, f"{student}-kd", student) for student in students]
         mark = DATASET_MARKS[dataset]
         _series(axes, [(x + shift, effect) for x, effect in enumerate(effects)], mark, line=False)
     _zero(axes)
     _groups(axes, [names.arm(student).replace("BitNet, ", "BitNet,\n") for student in students])
-    legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in DATASETS]
+    legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in BITNET_DATASETS]
     _finish(figure, "effect of distillation, points", legend)
 
 
 def gap_heatmap(query: Query, figure: Figure) -> None:
     """Every arm minus FP32."""
     axes = figure.subplots()
-    columns = list(product(MODELS, DATASETS))
+    columns = list(product(BITNET_MODELS, BITNET_DATASETS))
     arms = [arm for arm in _arms(query) if arm != "fp32"]
     gaps = [[query.difference(dataset, model, arm, "fp32") for model, dataset in columns] for arm in arms]
     values = np.array([[_value(gap) for gap in row] for row in gaps]).reshape(len(arms), len(columns))
@@ -166,7 +166,7 @@ def _write(axes: Axes, values: "np.typing.NDArray[np.float64]") -> None:
 def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
     """Accuracy against size, of one and the same file."""
     for axes, dataset in _by_dataset(figure):
-        for model, (arm, mark) in product(MODELS, ARMS.items()):
+        for model, (arm, mark) in product(BITNET_MODELS, ARMS.items()):
             of = query.cell(dataset, model, arm)
             size, height = (mean(of.values("file_bytes")), mean(of.values())) if of else (None, None)
             if size is not None and height is not None:
@@ -182,8 +182,8 @@ def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
 
 def _by_dataset(figure: Figure) -> Iterable[tuple[Axes, str]]:
     """One panel for each data set, with equal axes."""
-    panels = figure.subplots(1, len(DATASETS), sharey=True)
-    for axes, dataset in zip(panels, DATASETS, strict=True):
+    panels = figure.subplots(1, len(BITNET_DATASETS), sharey=True)
+    for axes, dataset in zip(panels, BITNET_DATASETS, strict=True):
         axes.set_title(names.dataset(dataset))
         yield axes, dataset
 

@@ -8,7 +8,6 @@ from bitq.grid.run import Run
 from bitq.grid.study import study as read_study
 from bitq.report import names
 from bitq.report.query import Query
-from bitq.report.sources import STUDY
 from bitq.report.tex import listed
 
 Row = dict[str, Any]
@@ -16,8 +15,8 @@ Row = dict[str, Any]
 
 def _optimizer(run: Run) -> str:
     recipe = run.recipe
-    if recipe.optimizer == "adamw":
-        return "AdamW"
+    if recipe.optimizer != "sgd":
+        return {"adam": "Adam", "adamw": "AdamW"}[recipe.optimizer]
     return f"SGD, {'Nesterov ' if recipe.nesterov else ''}momentum {recipe.momentum:g}"
 
 
@@ -60,15 +59,22 @@ PARAMETERS: dict[str, Callable[[Run], object]] = {
 }
 
 
+COLUMNS = 3  # data sets side by side
+
+
 def configuration(query: Query) -> list[Row]:
-    """How every network of the study was trained, by data set."""
+    """How the networks of every study were trained, by data set."""
+    return [block for of in query.each() for block in _blocks(of)]
+
+
+def _blocks(query: Query) -> Iterator[Row]:
+    """A study's parameters, so many data sets at a time; its extension changes what its arms say and nothing else."""
     ids = set(query.everything()["id"])
-    runs = [run for run in query.sources.planned if run.study == STUDY and run.id in ids]
-    return [
-        {"parameter": name, "values": [_values(value, runs, dataset) for dataset in names.DATASETS]}
-        for name, value in PARAMETERS.items()
-        if runs
-    ]
+    runs = [run for run in query.sources.planned if run.study == query.sources.study and run.id in ids]
+    datasets = list(dict.fromkeys(run.data.dataset for run in runs))
+    for some in (datasets[start : start + COLUMNS] for start in range(0, len(datasets), COLUMNS)):
+        rows = {name: [_values(value, runs, dataset) for dataset in some] for name, value in PARAMETERS.items()}
+        yield {"study": query.sources.study, "datasets": some, "rows": rows}
 
 
 def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> str | None:
@@ -82,8 +88,9 @@ def run_counts(query: Query) -> list[Row]:
     """Per study and phase: runs that were planned, and what became of them."""
     return [
         row
-        for study, scales in sorted(query.sources.census.scales.items())
-        for scale in scales
+        for group in query.sources.groups
+        for study in query.sources.of(group).parts
+        for scale in query.sources.census.scales[study]
         for row in _counts(query, study, scale)
     ]
 
@@ -111,5 +118,9 @@ def _counts(query: Query, study: str, scale: str) -> Iterator[Row]:
 
 
 def deviations(query: Query) -> list[Row]:
-    """Where the protocol differs from the published one, and why."""
-    return [query.read(deviation.model_dump()) for deviation in read_study(STUDY).deviations]
+    """Where the protocols differ from the published ones, and why."""
+    return [
+        {"study": study} | query.read(deviation.model_dump())
+        for study in query.sources.groups
+        for deviation in read_study(study).deviations
+    ]

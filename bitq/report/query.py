@@ -1,7 +1,7 @@
 """Questions to the sources, by a reader that remembers which runs stand behind the answers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -34,6 +34,14 @@ class Query:
     hashes: set[str] = field(default_factory=set)
     others: list[Record] = field(default_factory=list)  # what was read besides runs
     n: set[int] = field(default_factory=set)
+
+    def of(self, study: str) -> "Query":
+        """The same questions about another study; what stands behind the answers is remembered here too."""
+        return replace(self, sources=self.sources.of(study))
+
+    def each(self) -> Iterator["Query"]:
+        """Every study that has results."""
+        return (self.of(study) for study in self.sources.groups if self.sources.shows(study))
 
     def cell(self, dataset: str, model: str, arm: str) -> Cell | None:
         """The runs of an arm; None if it was not run."""
@@ -83,8 +91,16 @@ class Query:
             self.cell(dataset, model, arm)
         return self.sources.recoveries.get((dataset, model, kept, low, high))
 
+    def curves(self, dataset: str, model: str, arm: str) -> pd.DataFrame:
+        """All epochs of the runs of an arm, with their seeds; empty if it was not run. Columns: results/columns.py."""
+        return self._rows_of(self.sources.all_curves, self.cell(dataset, model, arm))
+
+    def layers(self, dataset: str, model: str, arm: str) -> pd.DataFrame:
+        """All packed layers of the runs of an arm, with their seeds, e.g. their histograms of codes."""
+        return self._rows_of(self.sources.all_layers, self.cell(dataset, model, arm))
+
     def everything(self) -> pd.DataFrame:
-        """All runs that the paper shows of the study."""
+        """All runs that the paper shows of the study and its extension."""
         self.hashes.update(self.sources.runs["hash"])
         return self.sources.runs
 
@@ -101,9 +117,13 @@ class Query:
     def where(self) -> str:
         """The scale, its data and its size, in one sentence."""
         runs = self.sources.runs
-        if runs.empty:
-            return f"No run of the study is there at scale {self.sources.scale}."
-        return f"Scale {self.sources.scale}: {_images(runs)}, width {_span(runs['width'])}, {_epochs(runs)}."
+        return _where(self.sources.scale, runs) or f"No run of the study is there at scale {self.sources.scale}."
+
+    def everywhere(self) -> str:
+        """The same for all studies together, one sentence a scale."""
+        runs = pd.concat([self.sources.of(study).runs for study in self.sources.groups])
+        sentences = [_where(str(scale), rows) for scale, rows in runs.groupby("scale")]
+        return " ".join(sentences) or self.where()
 
     def counts(self) -> str:
         """How many runs stand behind it, and what is missing, in one sentence."""
@@ -137,16 +157,28 @@ class Query:
         self.n.add(record["n"])
         return self.read(record)
 
+    def _rows_of(self, table: pd.DataFrame, of: Cell | None) -> pd.DataFrame:
+        seeds = of.rows.set_index("hash")["seed"] if of else pd.Series(dtype="int64")
+        rows = table[table["hash"].isin(seeds.index)]
+        return rows.assign(seed=rows["hash"].map(seeds).astype("int64"))
+
     def _rows(self) -> pd.DataFrame:
         runs = self.sources.all_runs
         return runs[runs["hash"].isin(self.hashes)]
 
 
+def _where(scale: str, runs: pd.DataFrame) -> str:
+    if runs.empty:
+        return ""
+    return f"Scale {scale}: {_images(runs)}, width {_span(runs['width'])}, {_epochs(runs)}."
+
+
 def _images(runs: pd.DataFrame) -> str:
-    variants = runs.groupby("dataset", sort=False)["variant"].first()
-    if variants.nunique() == 1:
-        return f"{variants.iloc[0]} images"
-    return listed([f"{names.dataset(str(name))} as {variant}" for name, variant in variants.items()])
+    variants = runs.groupby("dataset", sort=False)["variant"].unique()
+    different = {variant for each in variants for variant in each}
+    if len(different) == 1:
+        return f"{different.pop()} images"
+    return listed([f"{names.dataset(str(name))} as {listed(list(each))}" for name, each in variants.items()])
 
 
 def _epochs(runs: pd.DataFrame) -> str:

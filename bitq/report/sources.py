@@ -1,7 +1,8 @@
 """What tables, figures and numbers are made of: the runs that the paper shows, their statistics, the claims."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,38 +12,63 @@ import pandas as pd
 from bitq.grid.run import Run
 from bitq.grid.select import grid
 from bitq.io import read_json
+from bitq.report import names
 from bitq.results.columns import Census, read_census
-from bitq.stats.cells import Cell, cell, read_runs
-from bitq.stats.families import EXTENSION, FAMILIES
+from bitq.stats.cells import Cell, cell, read_table
+from bitq.stats.families import EXTENSION, FAMILIES, group_of
 
 Record = dict[str, Any]
 Arm = tuple[str, str, str]  # data set, model, arm
 Contrasted = tuple[str, str, str, str, str]  # family, data set, model, first arm, second arm
 
-STUDY, EXTENDED = "bitnet", "bitnet-extended"
+STUDY = "bitnet"  # the first one, whose scale is that of the paper's title and first page
 VERDICTS = ("holds", "fails", "undecided", "missing")
 SIZES = ("smoke", "mini", "full")  # scales from small to large
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that the paper may say about the study, at the scale that it shows."""
+    """Everything that the paper may say about one study and its extension, at the scale that it shows."""
 
     all_runs: pd.DataFrame
     census: Census
     stats: Record
     claims: Record
+    all_curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    all_layers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    study: str = STUDY
+    _others: dict[str, "Sources"] = field(default_factory=dict, repr=False)
+
+    def of(self, study: str) -> "Sources":
+        """The same about another study."""
+        if study not in self._others:
+            self._others[study] = replace(self, study=study)
+        return self._others[study]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The studies that were selected, each with its extension: in the order of print, the unknown ones last."""
+        selected = dict.fromkeys(map(group_of, self.census.scales))
+        return tuple(sorted(selected, key=lambda name: names.STUDIES.index(name) if name in names.STUDIES else 99))
+
+    def shows(self, study: str) -> bool:
+        """Are there results of it? The tables and figures of the first study stand in every paper."""
+        return study == STUDY or not self.of(study).runs.empty
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The study and its extension, as far as they were selected."""
+        return tuple(name for name in self.census.scales if group_of(name) == self.study)
 
     @cached_property
     def scale(self) -> str:
-        """The scale of the published study; the largest one, should there be several."""
-        return max(self.census.scales.get(STUDY, SIZES[:1]), key=SIZES.index)
+        """The scale of the study; the largest one, should there be several."""
+        return max(self.census.scales.get(self.study, SIZES[:1]), key=SIZES.index)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """The runs of the study and its extension at that scale."""
-        of_study = self.all_runs["study"].isin((STUDY, EXTENDED))
-        return self.all_runs[of_study & (self.all_runs["scale"] == self.scale)]
+        return self.all_runs[self.all_runs["study"].isin(self.parts) & (self.all_runs["scale"] == self.scale)]
 
     @cached_property
     def arms(self) -> dict[Arm, Cell]:
@@ -55,7 +81,7 @@ class Sources:
     @cached_property
     def planned(self) -> tuple[Run, ...]:
         """What the grid asks for at that scale, of the studies that the paper selects."""
-        chosen = [study for study in (STUDY, EXTENDED) if self.scale in self.census.scales.get(study, ())]
+        chosen = [study for study in self.parts if self.scale in self.census.scales[study]]
         return grid(self.scale, chosen) if chosen else ()
 
     @cached_property
@@ -72,8 +98,8 @@ class Sources:
         """Mean, spread and interval of every arm."""
         return {
             (record["dataset"], record["model"], record["arm"]): record
-            for record in self.stats["cells"]
-            if record["scale"] == self.scale and not record["all_seeds"]
+            for record in self._shown(self.stats["cells"])
+            if not record["all_seeds"]
         }
 
     @cached_property
@@ -83,8 +109,8 @@ class Sources:
         extended = (self.runs["phase"] == EXTENSION).any()
         return {
             record["family"]: record
-            for record in self.stats["families"]
-            if record["scale"] == self.scale and (extended or not known[record["family"]].all_seeds)
+            for record in self._shown(self.stats["families"])
+            if extended or not known[record["family"]].all_seeds
         }
 
     @cached_property
@@ -100,11 +126,7 @@ class Sources:
     def recoveries(self) -> dict[tuple[str, ...], Record]:
         """Shares of gaps, by data set, model and the three arms."""
         keys = ("dataset", "model", "arm_kept", "arm_low", "arm_high")
-        return {
-            tuple(record[key] for key in keys): record
-            for record in self.stats["recoveries"]
-            if record["scale"] == self.scale
-        }
+        return {tuple(record[key] for key in keys): record for record in self._shown(self.stats["recoveries"])}
 
     @cached_property
     def verdicts(self) -> dict[str, int]:
@@ -112,8 +134,18 @@ class Sources:
         counts = Counter(record["verdict"] for record in self.claims["verdicts"])
         return {verdict: counts[verdict] for verdict in VERDICTS}
 
+    def _shown(self, records: list[Record]) -> Iterator[Record]:
+        return (record for record in records if (record["study"], record["scale"]) == (self.study, self.scale))
+
 
 def load(tables: Path, stats: Path, claims: Path) -> Sources:
     """Read what `bitq aggregate`, `bitq stats` and `bitq claims` wrote."""
-    parquet = tables / "runs.parquet"
-    return Sources(read_runs(parquet), read_census(parquet), read_json(stats), read_json(claims))
+    runs, curves, layers = (tables / f"{name}.parquet" for name in ("runs", "curves", "layers"))
+    return Sources(
+        read_table(runs),
+        read_census(runs),
+        read_json(stats),
+        read_json(claims),
+        read_table(curves),
+        read_table(layers),
+    )

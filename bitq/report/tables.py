@@ -10,16 +10,17 @@ from bitq.io import write_atomic
 from bitq.report import accuracy, claimed, cost, names, protocol
 from bitq.report.notes import Notes
 from bitq.report.query import Query
-from bitq.report.sources import Sources, load
+from bitq.report.sources import STUDY, Sources, load
 from bitq.report.tex import render
 
 
 @dataclass(frozen=True)
 class Table:
-    """`<name>.tex.j2` makes `<name>.tex`, with the label tab:<name>."""
+    """`<name>.tex.j2` makes `<name>.tex`, with the label tab:<name>, if its study has results."""
 
     name: str
     rows: Callable[[Query], Any]
+    study: str = STUDY
 
 
 TABLES = (
@@ -37,6 +38,7 @@ TABLES = (
     Table("significance", partial(accuracy.tests, families=("bitnet_vs_fp32", "bitnet_vs_ttq", "n10"))),
     # Beyond the twelve.
     Table("contrasts", accuracy.all_tests),
+    # Of all studies.
     Table("deviations", protocol.deviations),
     Table("claims", claimed.claims),
     Table("published_vs_ours", claimed.published_vs_ours),
@@ -48,6 +50,8 @@ def write_tables(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pat
     sources = load(tables, stats, claims)
     written = []
     for table in TABLES:
+        if not sources.shows(table.study):
+            continue
         written.append(out / f"{table.name}.tex")
         write_atomic(written[-1], table_text(table, sources).encode())
     return written
@@ -55,7 +59,7 @@ def write_tables(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pat
 
 def table_text(table: Table, sources: Sources) -> str:
     """One table as LaTeX."""
-    query = Query(sources)
+    query = Query(sources.of(table.study))
     values = {"rows": table.rows(query), "query": query, "notes": Notes(), "names": names}
     return render(f"{table.name}.tex.j2", name=table.name, source=place(table.rows), **values)
 

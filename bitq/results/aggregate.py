@@ -1,4 +1,4 @@
-"""All runs as two typed tables: one row a run, and one row an epoch of a run."""
+"""All runs as typed tables: one row a run, one row an epoch of a run, one row a packed layer of a run."""
 
 import math
 from array import array
@@ -19,7 +19,7 @@ from bitq.errors import DataError, UsageError
 from bitq.grid.run import Frozen, Run
 from bitq.grid.study import explain
 from bitq.io import canonical_json, write_atomic
-from bitq.results.columns import CENSUS, CURVES, RUNS, Census, Column, from_numbers, from_values, schema
+from bitq.results.columns import CENSUS, CURVES, LAYERS, RUNS, Census, Column, from_numbers, from_values, schema
 from bitq.results.folder import folder_of
 from bitq.results.manifest import RESULTS, Files, entry, model_entry, read_bytes, root_digest, under
 from bitq.results.schema import PARTS, Env, History, Packed, Results
@@ -42,21 +42,23 @@ class Stored:
 
 
 def aggregate(root: Path, runs: Sequence[Run], out: Path) -> Census:
-    """Write what is there of `runs` to `out` as {runs,curves}.{parquet,csv}.
+    """Write what is there of `runs` to `out` as {runs,curves,layers}.parquet, the first two as CSV too.
 
     Only what `verify` found whole makes sense here: a census whose root is not the verdict's is of other results.
     """
     if not runs:
         raise UsageError("no run was selected, so there is nothing to aggregate; name a study and a scale that it has.")
-    table, curves, files = _Rows(), _Curves(), Files()
+    table, curves, layers, files = _Rows(), _Curves(), _Layers(), Files()
     for run in sorted({run.path: run for run in runs}.values(), key=row_order):
         if stored := load(root, run):
             table.add(stored)
             curves.add(stored)
+            layers.add(stored)
             files |= under(run.path, stored.files)
     census = census_of(runs, len(table.rows), root_digest(files))
     write(out / "runs.parquet", table.arrow(), census)
     write(out / "curves.parquet", curves.arrow(), census)
+    write(out / "layers.parquet", layers.arrow(), census)
     return census
 
 
@@ -97,10 +99,10 @@ def _parse(kind: type[Record], data: bytes, path: Path) -> Record:
 
 
 def write(path: Path, table: pa.Table, census: Census) -> None:
-    """A table as Parquet, and beside it as CSV if that is short enough to look at."""
+    """A table as Parquet, and beside it as CSV if that can hold it and is short enough to look at."""
     _write(path, lambda sink: _write_parquet(sink, table, census))
     csv = path.with_suffix(".csv")
-    if table.num_rows < CSV_LINES:
+    if table.num_rows < CSV_LINES and not any(map(pa.types.is_list, table.schema.types)):
         _write(csv, lambda sink: pyarrow.csv.write_csv(table, sink))
     else:
         csv.unlink(missing_ok=True)
@@ -169,6 +171,24 @@ class _Curves:
             return from_numbers(column, np.arange(rows) - np.repeat(starts, lengths), np.ones(rows, dtype=bool))
         measured = np.repeat(np.array(self.measured[column.name], dtype=bool), lengths)
         return from_numbers(column, np.frombuffer(self.numbers[column.name]), measured)
+
+
+class _Layers:
+    """The table of packed layers while it grows."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {column.name: [] for column in LAYERS}
+
+    def add(self, run: Stored) -> None:
+        layers = run.results.packed.audit.layers if run.results.packed else ()
+        self.columns["id"] += [run.results.id] * len(layers)
+        self.columns["hash"] += [run.results.hash] * len(layers)
+        for column in LAYERS[2:]:
+            self.columns[column.name] += map(attrgetter(column.source), layers)
+
+    def arrow(self) -> pa.Table:
+        arrays = [from_values(column, self.columns[column.name]) for column in LAYERS]
+        return pa.Table.from_arrays(arrays, schema=schema(LAYERS))
 
 
 def _reach(path: str) -> Callable[[Stored], Any]:

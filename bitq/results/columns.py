@@ -1,7 +1,8 @@
-"""The contract of runs.parquet and curves.parquet: columns, their order, their types, and where each value stands."""
+"""The contract of runs, curves and layers.parquet: columns, their order, their types, where each value stands."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from bitq.errors import DataError
 from bitq.grid.run import Frozen
 from bitq.results.schema import PARTS
 
-ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+# A tuple is a list of whole numbers.
+ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), tuple: pa.list_(pa.int64())}
 CENSUS = "bitq"  # key of the census in a table's metadata
 
 
@@ -113,9 +115,24 @@ CURVES = (
     Column("teacher_loss", float, "history.teacher_loss", nullable=True),
 )
 
+# One row for every layer of the packed file that ships as codes, in the order of the network.
+LAYERS = (
+    Column("id", str, "results.id"),
+    Column("hash", str, "results.hash"),
+    Column("layer", str, "name"),
+    Column("levels", int, "levels"),
+    Column("codes_used", int, "codes_used"),
+    Column("values_per_scale", int, "values_per_scale"),
+    Column("histogram", tuple, "histogram"),  # weights of each code, of the smallest value first
+    Column("residual", int, "residual"),
+    Column("weights", int, "weights"),
+    Column("bits_per_weight", float, "bits_per_weight"),
+    Column("zeros", float, "zeros"),
+)
+
 
 class Census(Frozen):
-    """How much of the grid a table shows: what a caption has to say. It travels in the metadata of both tables."""
+    """How much of the grid a table shows: what a caption has to say. It travels in the metadata of all tables."""
 
     expected: int
     present: int
@@ -143,11 +160,24 @@ def read_census(table: Path) -> Census:
 def from_values(column: Column, values: Sequence[Any]) -> pa.Array:
     """A column from Python values, None where there is none."""
     present = np.array([value is not None for value in values], dtype=bool)
+    if column.kind is tuple:
+        return _from_lists(values)
     if column.kind is not str:
         return from_numbers(column, np.array([value or 0 for value in values], dtype=column.kind), present)
     texts = [(value or "").encode() for value in values]
-    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
-    return _array(column, present, pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
+    return _array(column, present, pa.py_buffer(_ends(texts)), pa.py_buffer(b"".join(texts)))
+
+
+def _from_lists(values: Sequence[tuple[int, ...]]) -> pa.Array:
+    numbers = np.fromiter(chain.from_iterable(values), dtype=np.int64)
+    ends = pa.Array.from_buffers(pa.int32(), len(values) + 1, [None, pa.py_buffer(_ends(values))])
+    return pa.ListArray.from_arrays(
+        ends, pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+    )
+
+
+def _ends(values: Sequence[Sized]) -> npt.NDArray[np.int32]:
+    return np.cumsum([0, *map(len, values)], dtype=np.int32)
 
 
 def from_numbers(column: Column, values: npt.NDArray[Any], present: npt.NDArray[np.bool_]) -> pa.Array:

@@ -18,7 +18,10 @@ Values = NDArray[np.float64]
 # What makes an arm at a place of the grid. Of these a cell has one value each.
 PLACE = ("scale", "dataset", "variant", "data_digest", "classes", "image_size", "model", "width")
 SAME_DATA = PLACE[:4]
-TREATMENT = ("stem", "norm", "method", "settings", "keep", "tag", "kd", "teacher", "start", "temperature", "alpha")
+TREATMENT = (
+    *("stem", "norm", "method", "settings", "keep", "tag", "calibration"),
+    *("kd", "teacher", "start", "temperature", "alpha"),
+)
 RECIPE = ("mixup", "label_smoothing", "epochs", "batch", "lr", "weight_decay", "optimizer", "augment", "precision")
 # What should change a result by no more than rounding, and still is mixed only when asked for.
 HARDWARE = ("device", "machine", "mode")
@@ -70,8 +73,8 @@ class Cell:
         return np.array(list(self.by_seed(column).values()))
 
 
-def read_runs(parquet: Path) -> pd.DataFrame:
-    """The table that `bitq aggregate` wrote."""
+def read_table(parquet: Path) -> pd.DataFrame:
+    """A table that `bitq aggregate` wrote."""
     try:
         return pd.read_parquet(parquet)
     except (OSError, ValueError) as error:  # pyarrow's complaints are both

@@ -1,4 +1,4 @@
-"""The questions of the study as families of contrasts. A question is one entry here; its arms are named as in ids."""
+"""The questions of the studies as families of contrasts. A question is one entry; its arms are named as in ids."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,25 @@ EXTENSION = "n10"  # the phase of the further seeds, which only the family of th
 KEPT = ("conv1", "layer1", "layer4", "fc")
 
 
+def group_of(study: str) -> str:
+    """Studies that are read together go by the name of the one that the others extend.
+
+    >>> group_of("bitnet-extended"), group_of("ring")
+    ('bitnet', 'ring')
+    """
+    return study.removesuffix("-extended")
+
+
 @dataclass(frozen=True)
 class Family:
-    """Contrasts that are corrected together: first arm minus second, at every place that has both."""
+    """Contrasts that are corrected together: first arm minus second, at every place of its study that has both."""
 
     name: str
     question: str
     pairs: tuple[tuple[str, str], ...]
     margin: float | None = None  # of equivalence, where parity is claimed
     all_seeds: bool = False  # count the extension's seeds in
+    study: str = "bitnet"  # with its extension
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Gap:
     kept: str
     low: str
     high: str
+    study: str = "bitnet"
 
 
 FAMILIES = (

@@ -9,9 +9,9 @@ import pandas as pd
 
 from bitq.io import write_json
 from bitq.stats import inference
-from bitq.stats.cells import Cell, cell, read_runs
+from bitq.stats.cells import Cell, cell, read_table
 from bitq.stats.contrast import Contrast, contrast, recovery
-from bitq.stats.families import EXTENSION, FAMILIES, GAPS, PARITY, Family
+from bitq.stats.families import EXTENSION, FAMILIES, GAPS, PARITY, Family, group_of
 from bitq.stats.inference import holm, mean, spread, t_interval
 
 SETTINGS = {
@@ -28,8 +28,9 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """One network on one data set at one scale, and its arms by name."""
+    """One network on one data set at one scale in one study, and its arms by name."""
 
+    study: str  # with its extension
     scale: str
     dataset: str
     model: str
@@ -39,7 +40,7 @@ class Place:
     @property
     def name(self) -> Record:
         """The columns that tell places apart."""
-        return {"scale": self.scale, "dataset": self.dataset, "model": self.model}
+        return {"study": self.study, "scale": self.scale, "dataset": self.dataset, "model": self.model}
 
     def of(self, family: Family) -> dict[str, Cell]:
         """The arms with the seeds that a family counts."""
@@ -49,7 +50,6 @@ class Place:
 def stats(frame: pd.DataFrame, across: Collection[str] = ()) -> Record:
     """Every family of contrasts whose runs are there, at every scale; `across` names hardware that may be mixed."""
     places = list(_places(frame, across))
-    scales = list(dict.fromkeys(place.scale for place in places))
     return {
         "schema_version": 1,
         "settings": SETTINGS,
@@ -59,9 +59,12 @@ def stats(frame: pd.DataFrame, across: Collection[str] = ()) -> Record:
         "collapsed": sorted(frame.loc[frame["collapsed"].fillna(False).astype(bool), "id"]),
         "cells": [record for place in places for record in _cell_records(place)],
         "families": [
-            _family_record(family, [place for place in places if place.scale == scale], scale, across)
+            _family_record(
+                family, [place for place in places if (place.study, place.scale) == (study, scale)], scale, across
+            )
             for family in FAMILIES
-            for scale in scales
+            for study, scale in dict.fromkeys((place.study, place.scale) for place in places)
+            if study == family.study
         ],
         "recoveries": [record for place in places for record in _recovery_records(place, across)],
     }
@@ -69,16 +72,17 @@ def stats(frame: pd.DataFrame, across: Collection[str] = ()) -> Record:
 
 def write_stats(parquet: Path, out: Path, across: Collection[str] = ()) -> Record:
     """Read the table of runs, write its statistics."""
-    found = stats(read_runs(parquet), across)
+    found = stats(read_table(parquet), across)
     write_json(out, found)
     return found
 
 
 def _places(frame: pd.DataFrame, across: Collection[str]) -> Iterator[Place]:
-    for (scale, dataset, model), rows in frame.groupby(["scale", "dataset", "model"], sort=True):
+    study = frame["study"].map(group_of).rename("study")
+    for (group, scale, dataset, model), rows in frame.groupby([study, "scale", "dataset", "model"], sort=True):
         further = rows["phase"] == EXTENSION
         extended = rows[rows["arm"].isin(rows.loc[further, "arm"])]
-        yield Place(scale, dataset, model, _arms(rows[~further], across), _arms(extended, across))
+        yield Place(group, scale, dataset, model, _arms(rows[~further], across), _arms(extended, across))
 
 
 def _arms(rows: pd.DataFrame, across: Collection[str]) -> dict[str, Cell]:
@@ -112,6 +116,7 @@ def _family_record(family: Family, places: list[Place], scale: str, across: Coll
     adjusted = holm([each.paired.p if each.paired else None for _, each in found])
     return {
         "family": family.name,
+        "study": family.study,
         "question": family.question,
         "scale": scale,
         "margin": family.margin,
@@ -134,7 +139,7 @@ def _contrasts(family: Family, places: list[Place], across: Collection[str]) -> 
 
 def _recovery_records(place: Place, across: Collection[str]) -> Iterator[Record]:
     for gap in GAPS:
-        if {gap.kept, gap.low, gap.high} <= set(place.arms):
+        if gap.study == place.study and {gap.kept, gap.low, gap.high} <= set(place.arms):
             found = recovery(place.arms[gap.kept], place.arms[gap.low], place.arms[gap.high], across)
             names = {"arm_kept": gap.kept, "arm_low": gap.low, "arm_high": gap.high}
             yield place.name | names | found.model_dump(mode="json")

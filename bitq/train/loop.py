@@ -57,7 +57,7 @@ class Training:
         self.optimizer = build_optimizer(self.trained, self.run.recipe)
         self.scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.run.precision == "fp16")
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.trained.named_parameters()}
-        self.quantizers = [layer.quantizer for layer in quantized_layers(self.model).values()]
+        self.layers = quantized_layers(self.model)
         self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.machine.device)
 
     @property
@@ -104,8 +104,8 @@ class Training:
 
     def progress_to(self, epoch: float) -> None:
         """Tell the quantizers how much of the training is done."""
-        for quantizer in self.quantizers:
-            quantizer.progress = epoch / self.run.recipe.epochs if self.run.recipe.epochs else 1.0
+        for layer in self.layers.values():
+            layer.quantizer.progress = epoch / self.run.recipe.epochs if self.run.recipe.epochs else 1.0
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ def _update(training: Training) -> None:
     training.skipped += training.scaler.get_scale() < scale  # it shrinks when, and only when, it skips a step
     training.optimizer.zero_grad()
     with torch.no_grad():
-        for layer in quantized_layers(training.model).values():
+        for layer in training.layers.values():
             layer.quantizer.project_(layer.weight)
 
 
