@@ -18,7 +18,8 @@ MEASURED: Row = {
     "images": 10000, "file_bytes": 2_000_000, "float_bytes": 40_000_000, "compression": 20.0,
     "bits_per_packed_weight": 1.6, "bits_per_parameter": 1.7, "coverage": 1.0, "zeros": 0.4,
     "packed_weights": 11_164_352, "float_weights": 0, "bytes_codes": 1_900_000, "bytes_values_scales": 1000,
-    "bytes_float_parameters": 60_000, "bytes_buffers": 30_000, "bytes_header": 9_000, "wall_seconds": 60.0,
+    "bytes_residuals": 0, "bytes_float_parameters": 60_000, "bytes_buffers": 30_000, "bytes_header": 9_000,
+    "wall_seconds": 60.0,
     "images_per_second": 1000.0, "attempts": 1, "device": "cpu", "machine": "x86_64 AVX512", "threads": 1,
     "mode": "exact", "torch": "2.15", "code_sha256": "c0de",
 }  # fmt: skip
@@ -38,6 +39,7 @@ def row(run: Run, **measured: Any) -> Row:
         "teacher": kd.teacher.id if kd else None, "teacher_hash": kd.teacher.hash if kd else None,
         "start": start.id if start else None, "temperature": kd.temperature if kd else None,
         "alpha": kd.alpha if kd else None, "precision": run.precision, "seed": run.seed,
+        "calibration": canonical_json(run.calibration.model_dump()) if run.calibration else "",
     }  # fmt: skip
     return MEASURED | described | recipe | measured
 

@@ -24,6 +24,7 @@ def history_of(run: Run, epochs: int) -> History:
     names = ["lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     names += ["hard_loss", "soft_loss"] if run.distillation else []
     names += ["validation_accuracy"] if run.recipe.validation else []
+    names += [] if run.method == "fp32" else ["zeros"]
     percent = {name: 100 if name.endswith("accuracy") else 1 for name in names}
     curves = {name: tuple(scale * draw() for _ in range(epochs)) for name, scale in percent.items()}
     return History.model_validate({"hard_loss": (), "soft_loss": ()} | curves)

@@ -18,7 +18,7 @@ from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.results import aggregate as module
 from bitq.results.aggregate import COMPUTED, aggregate
-from bitq.results.columns import CURVES, RUNS, Column, read_census, schema
+from bitq.results.columns import CURVES, LAYERS, RUNS, Column, read_census, schema
 from bitq.results.folder import folder_of, read
 from bitq.results.schema import RECORDS
 from bitq.results.verify import verify
@@ -26,7 +26,7 @@ from tests.synthetic import pretend, pretend_all
 
 GRID = Selection(datasets=["cifar10", "cifar100"], seeds=[42, 123]).of(grid("smoke", ["bitnet"]))
 DIVERGED, MISSING = GRID[5], GRID[9]
-TABLES = ("runs.parquet", "curves.parquet", "runs.csv", "curves.csv")
+TABLES = ("runs.parquet", "curves.parquet", "layers.parquet", "runs.csv", "curves.csv")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_every_column_has_one_source() -> None:
 
 
 def test_the_files_have_the_types_of_the_contract(out: Path) -> None:
-    for name, columns in (("runs", RUNS), ("curves", CURVES)):
+    for name, columns in (("runs", RUNS), ("curves", CURVES), ("layers", LAYERS)):
         assert pq.read_schema(out / f"{name}.parquet").equals(schema(columns))
 
 
@@ -148,12 +148,26 @@ def test_curves_hold_every_epoch(root: Path, out: Path) -> None:
             assert tuple(row[column.name] for row in epochs) == values
 
 
+def test_layers_hold_the_audit_of_every_packed_file(root: Path, out: Path) -> None:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows(out / "layers.parquet"):
+        found.setdefault(row["id"], []).append(row)
+    audits = {run.id: read(folder_of(run, root)).results.packed for run in GRID if run != MISSING}
+    assert found.keys() == {id for id, packed in audits.items() if packed and packed.audit.layers}
+    for id, layers in found.items():
+        packed = audits[id]
+        assert packed
+        for row, layer in zip(layers, packed.audit.layers, strict=True):
+            said = {"name": row.pop("layer"), "histogram": tuple(row.pop("histogram"))} | row
+            assert said == layer.model_dump() | {"id": id, "hash": row["hash"]}
+
+
 def test_the_tables_say_how_much_of_the_grid_they_show(root: Path, out: Path) -> None:
     census = read_census(out / "runs.parquet")
     assert (census.expected, census.present, census.missing) == (len(GRID), len(GRID) - 1, 1)
     assert census.scales == {"bitnet": ("smoke",)}
     assert census.root == verify(root, GRID, allow_missing=True).root
-    assert census == read_census(out / "curves.parquet")
+    assert census == read_census(out / "curves.parquet") == read_census(out / "layers.parquet")
 
 
 def test_a_table_of_somebody_else_has_no_census(tmp_path: Path) -> None:
@@ -188,13 +202,18 @@ def test_a_csv_too_long_to_open_is_not_written_and_no_old_one_stays(
     aggregate(root, GRID[:2], tmp_path)
     monkeypatch.setattr(module, "CSV_LINES", 10)
     aggregate(root, GRID[:6], tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"runs.parquet", "runs.csv", "curves.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "runs.parquet",
+        "runs.csv",
+        "curves.parquet",
+        "layers.parquet",
+    }
 
 
 def test_no_results_give_empty_tables_of_the_right_types(tmp_path: Path) -> None:
     census = aggregate(tmp_path / "absent", GRID, tmp_path)
     assert (census.present, census.missing) == (0, len(GRID))
-    for name, columns in (("runs", RUNS), ("curves", CURVES)):
+    for name, columns in (("runs", RUNS), ("curves", CURVES), ("layers", LAYERS)):
         assert pq.read_table(tmp_path / f"{name}.parquet").schema.equals(schema(columns))
         assert rows(tmp_path / f"{name}.parquet") == []
     with pytest.raises(UsageError, match="nothing to aggregate"):

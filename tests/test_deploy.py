@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
-from bitq.deploy.audit import audit
+from bitq.deploy.audit import audit, without_residual
 from bitq.deploy.evaluate import evaluate, full_precision
 from bitq.deploy.export import export, float_bytes, packed_layers
 from bitq.deploy.load import load
@@ -248,8 +248,8 @@ def test_the_audit_counts_what_is_there(tmp_path: Path, method: str) -> None:
     for layer in report.layers:
         quantized = packed_layers(model)[layer.name]
         weight = quantized.quantizer.eval()(quantized.weight).detach()
-        scale = quantized.quantizer.codes(quantized.weight).scale
-        groups = weight.reshape(scale.numel(), -1)
+        codes = quantized.quantizer.codes(quantized.weight)
+        groups = without_residual(weight, codes).reshape(codes.scale.numel(), -1)
         assert layer.values_per_scale == max(len(group.unique()) for group in groups) <= layer.levels
         assert layer.zeros == pytest.approx(1 - weight.count_nonzero().item() / weight.numel(), abs=1e-6)
     plain = make("fp32", keep=())[0]

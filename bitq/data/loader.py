@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bitq.data.augment import OPERATIONS, ROUNDS, Normalise, crop_and_flip, erase, erasing_boxes, rand_augment, rotate
-from bitq.data.store import ImageSet, Pixels, split
+from bitq.data.inputs import Inputs
+from bitq.data.store import ImageSet, Pixels, Tokens, split
 from bitq.grid.run import Recipe
 from bitq.rng import derive
 
@@ -29,7 +29,7 @@ STAGES = {
 class Batch:
     """Mixed images and both their labels: the loss is lam · loss(y) + (1 - lam) · loss(y_mix)."""
 
-    x: Tensor  # float32, (B, C, H, W) in channels-last memory
+    x: Inputs  # float32, (B, C, H, W) in channels-last memory; in a set of pairs with int64 tokens, (B, words)
     y: Tensor  # int64, (B)
     y_mix: Tensor  # int64, (B)
     lam: float
@@ -86,13 +86,16 @@ class Batches:
         self.stages = STAGES[recipe.augment]
         _, self.size, _, channels = images.x_train.shape
         self.normalise = Normalise(recipe.normalisation, channels, self.size, self.device)
-        self.held_out: list[tuple[Tensor, Tensor]] = []  # normalised batches, for evaluation
-        x, y = images.x_train, images.y_train
+        self.held_out: list[tuple[Inputs, Tensor]] = []  # normalised batches, for evaluation
+        x, y, t = images.x_train, images.y_train, images.t_train
         if recipe.validation:
             kept, held = split(y, recipe.validation, seed)
-            self.held_out += evaluation_batches(x[held], y[held], recipe.normalisation, HELD_OUT_BATCH, self.device)
-            x, y = x[kept], y[kept]
+            self.held_out += evaluation_batches(
+                x[held], y[held], recipe.normalisation, HELD_OUT_BATCH, self.device, None if t is None else t[held]
+            )
+            x, y, t = x[kept], y[kept], None if t is None else t[kept]
         self.x, self.y = _to_device(x, self.device), _to_device(y, self.device).long()
+        self.t = None if t is None else _to_device(t, self.device)
 
     @property
     def steps(self) -> int:
@@ -106,13 +109,18 @@ class Batches:
         for step in range(start, self.steps):
             yield self._batch(plan, step)
 
-    def sample(self, images: int) -> Iterator[Tensor]:
+    def sample(self, images: int) -> Iterator[Inputs]:
         """Training images as they are, normalised, in batches: the first ones of the first epoch's order."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", 0))
         chosen = torch.randperm(len(self.y), generator=generator)[:images].to(self.device)
         for start in range(0, len(chosen), HELD_OUT_BATCH):
             part = chosen[start : start + HELD_OUT_BATCH]
-            yield _channels_first(self.normalise(self.x.index_select(0, part)))
+            yield self._with_text(self.normalise(self.x.index_select(0, part)), part)
+
+    def _with_text(self, x: Tensor, chosen: Tensor) -> Inputs:
+        """Images as a network takes them, with their sentences if they have any."""
+        images = _channels_first(x)
+        return images if self.t is None else (images, self.t.index_select(0, chosen).long())
 
     def _batch(self, plan: Plan, step: int) -> Batch:
         here = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
@@ -127,24 +135,26 @@ class Batches:
         if "erase" in self.stages:
             x = erase(x, plan.boxes[here])
         if not self.recipe.mixup:
-            return Batch(_channels_first(x), y, y, 1.0)
+            return Batch(self._with_text(x, plan.order[here]), y, y, 1.0)
         lam, partner = plan.lams[step], plan.partners[here].argsort()
         return Batch(_channels_first(torch.lerp(x.index_select(0, partner), x, lam)), y, y[partner], lam)
 
 
 def evaluation_batches(
-    x: Pixels, y: Pixels, normalisation: str, batch: int, device: torch.device | str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images and their labels in stored order, nothing left out."""
+    x: Pixels, y: Pixels, normalisation: str, batch: int, device: torch.device | str, t: Tokens | None = None
+) -> Iterator[tuple[Inputs, Tensor]]:
+    """Normalised images, with their sentences if they have any, and their labels in stored order, nothing left out."""
     normalise = Normalise(normalisation, x.shape[3], x.shape[2], device)
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
-        yield _channels_first(normalise(_to_device(x[here], device))), _to_device(y[here], device).long()
+        images = _channels_first(normalise(_to_device(x[here], device)))
+        inputs = images if t is None else (images, _to_device(t[here], device).long())
+        yield inputs, _to_device(y[here], device).long()
 
 
-def _to_device(array: NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    # A copy: torch wants memory that it may write to, a mapped file is not.
-    return torch.from_numpy(np.array(array)).to(device)
+def _to_device(array: Pixels | Tokens, device: torch.device | str) -> Tensor:
+    # A copy: torch wants memory that it may write to, a mapped file is not. And few kernels take 16 unsigned bits.
+    return torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else np.int32)).to(device)
 
 
 def _channels_first(x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def _layer(name: str, layer: QuantLayer, tensors: dict[str, Tensor]) -> LayerAud
     weight = evaluation_weight(layer)
     levels, count = len(codes.values), weight.numel()
     histogram = tuple(codes.index.flatten().int().bincount(minlength=levels).tolist())
-    most = most_values_under_a_scale(_without_residual(weight, codes), codes.scale)
+    most = most_values_under_a_scale(without_residual(weight, codes), codes.scale)
     if most > levels:
         raise Bug(f"{name}: {most} distinct weights under one scale, more than the {levels} levels it declares.")
     if not torch.equal(weight, codes.decode()):
@@ -63,7 +63,7 @@ def _layer(name: str, layer: QuantLayer, tensors: dict[str, Tensor]) -> LayerAud
     )
 
 
-def _without_residual(weight: Tensor, codes: Codes) -> Tensor:
+def without_residual(weight: Tensor, codes: Codes) -> Tensor:
     """Where a residual lies on top, the weight is what the codes alone say; everywhere else it is itself."""
     if codes.residual is None:
         return weight

@@ -27,6 +27,8 @@ class Spec(BaseModel):
     stem: str = "cifar"
     channels: int = Field(default=3, ge=1, le=1024)
     image_size: int = Field(default=32, ge=1, le=4096)
+    words: int = Field(default=0, ge=0, le=65536)
+    vocabulary: int = Field(default=0, ge=0, le=65536)
     method: str
     settings: dict[str, Any] = {}
     norm: Literal["none", "layer"] = "none"

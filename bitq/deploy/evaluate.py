@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-Batches = Iterable[tuple[Tensor, Tensor]]  # (images as the network takes them, labels), on the network's device
+from bitq.data.inputs import Inputs
+
+Batches = Iterable[tuple[Inputs, Tensor]]  # (images as the network takes them, labels), on the network's device
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,11 @@ def float_state(model: nn.Module) -> dict[str, Tensor]:
     latent = {f"{name}.weight" for name in packed}
     scalars = tuple(f"{name}.quantizer." for name in packed)
     state = _state(model).items()
-    return {name: _as_shipped(value) for name, value in state if name not in latent and not name.startswith(scalars)}
+    floats = {name: _as_shipped(value) for name, value in state if name not in latent and not name.startswith(scalars)}
+    for name, layer in lowbit_layers(model).items():
+        if name not in packed:
+            floats[f"{name}.weight"] = layer.quantizer.shipped(floats[f"{name}.weight"])
+    return floats
 
 
 def _network_state(model: nn.Module) -> dict[str, Tensor]:
@@ -123,7 +127,10 @@ def checked_codes(name: str, layer: QuantLayer) -> Codes:
         allowed = " or ".join(map(str, map(tuple, scale_shapes(weight.shape))))
         raise Bug(f"{name}: ships scales {kind(codes.scale)}; its {levels} levels allow {allowed} in float32.")
     if codes.residual and not fits(codes.residual, weight.numel()):
-        raise Bug(f"{name}: ships a residual that is no ascending list of positions below {weight.numel()} in int8.")
+        raise Bug(
+            f"{name}: ships a residual that is no ascending list of positions below {weight.numel()} "
+            "with int8 or fp32 values."
+        )
     return codes
 
 

@@ -21,12 +21,15 @@ from bitq.deploy.pack import packed_bytes, unpack
 from bitq.deploy.residual import RESIDUAL, unpack_residual
 from bitq.deploy.stored import Stored
 from bitq.errors import DataError, UsageError
+from bitq.grid.run import Calibration
 from bitq.models.adapter import Geometry
 from bitq.models.layers import weight_layers
 from bitq.models.registry import network
+from bitq.ptq.fold import fold
 from bitq.quant.base import Codes
 from bitq.quant.convert import convert
 from bitq.quant.layers import QuantLayer
+from bitq.quant.static import activation_named
 
 Tensors = dict[str, Tensor]
 Records = dict[str, LayerRecord]
@@ -48,11 +51,17 @@ def _skeleton(path: Path, plan: Blueprint) -> nn.Module:
     """The converted network on the meta device, with everything in full precision that the file does not list."""
     spec = plan.spec
     try:
-        geometry = Geometry(spec.classes, spec.width, spec.stem, spec.channels, spec.image_size)
+        geometry = Geometry(
+            spec.classes, spec.width, spec.stem, spec.channels, spec.image_size, spec.words, spec.vocabulary
+        )
         with torch.device("meta"):
             model = network(spec.model, geometry)
+            calibration = spec.calibration or Calibration()
+            if calibration.fold:
+                fold(model)
             keep = weight_layers(model).keys() - plan.layers.keys()
-            return convert(model, spec.method, spec.settings, keep, norm=spec.norm == "layer")
+            activation = activation_named(calibration.activations)
+            return convert(model, spec.method, spec.settings, keep, spec.norm == "layer", activation)
     except (UsageError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{path} describes a network that cannot be built: {error}") from error
 
@@ -94,9 +103,10 @@ def _residual_kinds(name: str, record: LayerRecord, tensors: Tensors) -> dict[st
     if record.residual is None:
         return {}
     gaps = tensors.get(f"{name}.residual_gaps", torch.empty(0))
+    whole = f"{name}.residual_values" in tensors and tensors[f"{name}.residual_values"].dtype == torch.float32
     return {
         f"{name}.residual_gaps": f"{(gaps.numel(),)} {torch.uint8}",  # how many bytes they take is known when decoded
-        f"{name}.residual_values": f"{(record.residual,)} {torch.int8}",
+        f"{name}.residual_values": f"{(record.residual,)} {torch.float32 if whole else torch.int8}",
         f"{name}.residual_scale": f"() {torch.float32}",
     }
 
@@ -111,6 +121,9 @@ def _fill(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> N
     """Give the skeleton its values."""
     state = {name: torch.tensor(0) for name in model.state_dict() if name.endswith(NOT_SHIPPED)}
     state |= {name: tensors[name] for name in float_state(model)}
+    for name in lowbit_layers(model):
+        if f"{name}.weight" in state:  # of a float method, which may ship it in 16 bits
+            state[f"{name}.weight"] = state[f"{name}.weight"].float()
     for name, layer in packed_layers(model).items():
         stored = _stored(path, name, layer.weight.shape, records[name], tensors)
         layer.quantizer = stored

@@ -1,4 +1,4 @@
-"""A sparse residual as bytes: the gaps between its positions, and an int8 value for each."""
+"""A sparse residual as bytes: the gaps between its positions, and a value for each, int8 or whole weights in fp32."""
 
 from collections.abc import Mapping
 
@@ -46,10 +46,10 @@ def unpack_residual(parts: Mapping[str, Tensor], weights: int) -> Residual:
 
 
 def fits(residual: Residual, weights: int) -> bool:
-    """Are its positions ascending, in the tensor, and as many as its int8 values?"""
+    """Are its positions ascending, in the tensor, and as many as its values, int8 or fp32?"""
     position, value, scale = residual.position, residual.value, residual.scale
     shaped = position.dim() == 1 and len(position) > 0 and value.shape == position.shape and scale.shape == ()
-    typed = value.dtype == torch.int8 and scale.dtype == torch.float32
+    typed = value.dtype in (torch.int8, torch.float32) and scale.dtype == torch.float32
     if not shaped or not typed:
         return False
     return bool((position.diff() > 0).all()) and 0 <= int(position[0]) <= int(position[-1]) < weights

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitq.data.inputs import Inputs, device_of
 from bitq.deploy.audit import evaluation_weight
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.deploy.export import float_state, packed_layers
@@ -15,13 +16,13 @@ from bitq.deploy.load import load
 from bitq.errors import Bug
 
 
-def verify(model: nn.Module, path: Path, images: Tensor, autocast: torch.dtype | None = None) -> nn.Module:
+def verify(model: nn.Module, path: Path, images: Inputs, autocast: torch.dtype | None = None) -> nn.Module:
     """Read the file back and compare: every weight, then the logits of `images` in fp32 and under `autocast`.
 
     `images` lie on the model's device in the layout that it was trained in. Returns the network that was read, on that
     device and in that layout: what is measured from here on is the file.
     """
-    stored: nn.Module = load(path)[0].to(images.device, memory_format=_layout(model))  # type: ignore[call-overload]
+    stored: nn.Module = load(path)[0].to(device_of(images), memory_format=_layout(model))  # type: ignore[call-overload]
     _compare_weights(path, model, stored)
     for dtype in dict.fromkeys((None, autocast)):
         with inference(model), full_precision(), _autocast(images, dtype):
@@ -38,8 +39,8 @@ def _layout(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _autocast(images: Tensor, dtype: torch.dtype | None) -> torch.autocast | nullcontext[None]:
-    return torch.autocast(images.device.type, dtype) if dtype else nullcontext()
+def _autocast(images: Inputs, dtype: torch.dtype | None) -> torch.autocast | nullcontext[None]:
+    return torch.autocast(device_of(images).type, dtype) if dtype else nullcontext()
 
 
 def _compare_weights(path: Path, model: nn.Module, stored: nn.Module) -> None:
@@ -57,7 +58,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return float_state(model) | packed
 
 
-def _first_difference(model: nn.Module, stored: nn.Module, images: Tensor) -> str:
+def _first_difference(model: nn.Module, stored: nn.Module, images: Inputs) -> str:
     """The first module whose output differs, for the one who has to find out why."""
     with _recorded(model) as one, _recorded(stored) as other:
         model(images), stored(images)

@@ -151,6 +151,8 @@ def data_of(dataset: str, name: str) -> Data:
         classes=found.classes,
         image_size=found.image_size,
         channels=found.channels,
+        words=found.words,
+        vocabulary=found.vocabulary,
     )
 
 

@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bitq.io import canonical_json, sha256
 
@@ -27,6 +27,14 @@ class Data(Frozen):
     classes: int = Field(ge=2)
     image_size: int = Field(ge=4)
     channels: int = Field(default=3, ge=1)
+    words: int = Field(default=0, ge=0)  # of the sentence beside each image; 0: images alone
+    vocabulary: int = Field(default=0, ge=0)  # tokens
+
+    @model_serializer(mode="wrap")
+    def _images_alone(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A set of images says nothing of words, and so keeps the hash that it had before there were any.
+        fields: dict[str, Any] = plain(self)
+        return fields if self.words else {key: fields[key] for key in fields if key not in ("words", "vocabulary")}
 
 
 class Recipe(Frozen):
@@ -87,14 +95,19 @@ class Calibration(Frozen):
     """What is decided after training on a few training images: post-training quantization."""
 
     images: int = Field(default=512, ge=1)
-    fold: bool = True  # batch normalisation becomes part of the convolution before it
-    activations: Literal["none", "dynamic", "static"] = (
-        "none"  # int8 with one scale per sample, uint8 with one per layer
-    )
+    fold: bool = False  # batch normalisation becomes part of the convolution before it
+    # dynamic: int8 with one scale per sample; static: uint8 with one scale and zero point per layer
+    activations: Literal["none", "dynamic", "static"] = "none"
     activation_range: Literal["minmax", "percentile", "mse"] = "minmax"  # of static activations
     bias_correction: bool = False  # the mean shift of every output channel is taken back
     rounding: Literal["nearest", "adaptive"] = "nearest"
     norm_statistics: bool = False  # running means and variances are estimated anew with the quantized weights
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Calibration":
+        if self.fold and self.norm_statistics:
+            raise ValueError("fold leaves no norm_statistics to estimate; ask for one of them")
+        return self
 
 
 class Run(Frozen):

@@ -22,13 +22,15 @@ class Geometry:
     stem: str = "cifar"
     channels: int = 3
     image_size: int = 32
+    words: int = 0  # of the sentence beside each image; 0: there is none
+    vocabulary: int = 0  # tokens
 
     def __post_init__(self) -> None:
         if self.stem not in STEMS:
             raise one_of("stem", self.stem, STEMS)
         for size in fields(self):
             value = getattr(self, size.name)
-            if size.type is int and value < 1:
+            if size.type is int and value < (0 if size.name in ("words", "vocabulary") else 1):
                 raise UsageError(f"{size.name} {value} makes no network; give {size.name} of 1 or more.")
 
 
@@ -39,6 +41,7 @@ class Adapter:
     network: Callable[[Geometry], nn.Module]
     keep: Mapping[str, Patterns]
     smallest_image: Mapping[str, int]  # by stem, pixels
+    reads: bool = False  # does it take sentences beside the images?
 
 
 def keep_modes(first: str, stages: tuple[Patterns, ...], head: str, last: str) -> dict[str, Patterns]:

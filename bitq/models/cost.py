@@ -31,14 +31,17 @@ def flops(
     stem: str = "cifar",
     channels: int = 3,
     image_size: int = 32,
+    words: int = 0,
+    vocabulary: int = 0,
 ) -> Flops:
     """The cost of one image in one network, before any method touches it."""
     with torch.device("meta"):
-        model = network(name, Geometry(classes, width, stem, channels, image_size)).eval()
+        model = network(name, Geometry(classes, width, stem, channels, image_size, words, vocabulary)).eval()
         image = torch.empty(1, channels, image_size, image_size)
+        tokens = torch.zeros(1, words, dtype=torch.int64)
     outputs = _record_outputs(model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
+        model((image, tokens) if words else image)
     params = sum(parameter.numel() for parameter in model.parameters())
     return Flops(counter.get_total_flops() // 2, params, sum(outputs))
 

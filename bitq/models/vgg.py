@@ -12,8 +12,8 @@ def vgg11(geometry: Geometry) -> nn.Module:
     """The VGG-11 of CIFAR: the poolings leave one pixel, and two linear layers as wide as it stand before the last.
 
     Layers and names are those of `cifar100_vgg11_bn` of pytorch-cifar-models, dropout included, whose weights fit. Here
-    too poolings round up. On images of more than 32 pixels what is left is averaged. The linear layers start as He et
-    al. 2015 would have them: three in a row at torchvision's σ = 0.01 let nothing through that a short run could use.
+    too poolings round up. On images of more than 32 pixels what is left is averaged. The hidden linear layers start
+    as He et al. 2015 have it: at torchvision's σ = 0.01 they let nothing through that a short run could learn from.
     """
     with torch.device("meta"):
         model = published.VGG(nn.Sequential(), init_weights=False, dropout=0.5)
@@ -23,9 +23,8 @@ def vgg11(geometry: Geometry) -> nn.Module:
     model.classifier[0], model.classifier[3] = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
     model.classifier[6] = nn.Linear(hidden, geometry.classes)
     _initialised(model)
-    for layer in model.classifier:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    for layer in (model.classifier[0], model.classifier[3]):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return model  # type: ignore[no-any-return]
 
 
@@ -95,11 +94,12 @@ STAGES11 = (
     ("features.8", "features.11"),
     ("features.15", "features.18"),
     ("features.22", "features.25"),
+    ("classifier.0", "classifier.3"),
 )
 VGG11 = Adapter(
     vgg11,
     # `conv`: all convolutions, so that only the linear layers are quantized.
-    keep_modes("features.0", STAGES11, head="classifier.*", last="classifier.6") | {"conv": ("features.*",)},
+    keep_modes("features.0", STAGES11, head="classifier.6", last="classifier.6") | {"conv": ("features.*",)},
     smallest_image={"cifar": 1, "imagenet": 1},
 )
 VGG16 = Adapter(

@@ -37,7 +37,7 @@ class _RoundToInt8(torch.autograd.Function):
         ctx.save_for_backward(inverse)
         ctx.dtype = x.dtype  # type: ignore[attr-defined]
         codes = (x.float() * inverse).round_().clamp_(-128, 127)
-        return codes.to(_compute_dtype(x))
+        return codes.to(compute_dtype(x))
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
@@ -45,6 +45,7 @@ class _RoundToInt8(torch.autograd.Function):
         return (grad * inverse.to(grad.dtype)).to(ctx.dtype), None  # type: ignore[attr-defined]
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a product of this input is computed."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bitq.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Residual:
     """What a few weights get on top of their codes: ŵ[position] += value · scale."""
 
     position: Tensor  # int64, (count,), ascending, into the flat weight
-    value: Tensor  # int8, (count,)
+    value: Tensor  # int8, or float32 where weights ship in full precision, (count,)
     scale: Tensor  # float32, ()
 
     def added_to(self, weight: Tensor) -> Tensor:
@@ -69,12 +71,24 @@ class Quantizer(nn.Module):
         """What is trained in place of the initial weight."""
         return weight
 
+    def adopt(self, codes: Codes) -> Tensor:
+        """The latent to go on from where a layer of this method shipped; what else it knows is set to what they say."""
+        if self.state_dict():
+            raise UsageError(
+                f"{type(self).__name__} ships codes, which do not tell all that it trains; start from an fp32 run."
+            )
+        return self.latent(codes.decode())
+
     def project_(self, weight: Tensor) -> None:
         """Bring the latent back, in place, to where it may be."""
 
     def receive(self, x: Tensor) -> Tensor:
         """The layer's input as its product sees it."""
         return x
+
+    def shipped(self, weight: Tensor) -> Tensor:
+        """The weight as the file of a float method holds it."""
+        return weight
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """(grid, scale), differentiable."""

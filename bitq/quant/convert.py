@@ -1,19 +1,22 @@
 """Turn a plain network into a quantized one, in place, keeping its initial weights."""
 
 from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
+from bitq.models.layers import WeightLayer, matching_layers
 from bitq.quant.base import Quantizer
 from bitq.quant.fp32 import Fp32
-from bitq.quant.layers import Activation, QuantConv2d, QuantLayer, QuantLinear
+from bitq.quant.layers import Activation, QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
 from bitq.quant.registry import make_quantizer, method
 
 MakeQuantizer = Callable[[Tensor], Quantizer]
 
 # A convolution has one activation scale per sample, a linear layer one per token.
 CONV_DIMS, LINEAR_DIMS = (1, 2, 3), (-1,)
+QUANTIZED = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear, nn.Embedding: QuantEmbedding}
 
 
 def convert(
@@ -24,33 +27,53 @@ def convert(
     norm: bool = False,
     activation: Activation | None = None,
 ) -> nn.Module:
-    """Quantize every convolution and linear layer of `model` but those named in `keep`.
+    """Quantize every convolution, linear layer and embedding of `model` but those named in `keep`.
 
+    Settings below a glob, such as {"rho": 0.05, "fc*": {"rho": 0.1}}, are those of the layers that it matches.
     `activation` takes the place of the method's own treatment of a layer's input. `norm` puts a per-sample
     normalisation in front of all of them, kept or not, so that precision and normalisation are separate questions.
     """
     chosen = method(name)
+    _refuse_idle_globs(model, settings or {})
     for path, layer in list(model.named_modules()):
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
+        if not isinstance(layer, WeightLayer):
             continue
         if path not in keep and chosen.weight is not Fp32:
-            quantizer = make_quantizer(name, layer.weight, settings or {})
+            quantizer = make_quantizer(name, layer.weight, settings_of(path, settings or {}))
             wrap(layer, quantizer, activation or chosen.activation, norm)
         elif norm:
             wrap(layer, Fp32(layer.weight), None, norm)
     return model
 
 
-def wrap(layer: nn.Conv2d | nn.Linear, quantizer: Quantizer, activation: Activation | None, norm: bool = False) -> None:
+def settings_of(path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a layer gets: the settings of all layers, then those below the globs that its name matches.
+
+    >>> settings_of("fc2", {"rho": 0.05, "fc2": {"rho": 0.1}}), settings_of("fc1", {"rho": 0.05, "fc2": {"rho": 0.1}})
+    ({'rho': 0.1}, {'rho': 0.05})
+    """
+    own = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
+    for pattern, more in settings.items():
+        if isinstance(more, Mapping) and fnmatchcase(path, pattern):
+            own |= more
+    return own
+
+
+def _refuse_idle_globs(model: nn.Module, settings: Mapping[str, Any]) -> None:
+    matching_layers(model, [pattern for pattern, value in settings.items() if isinstance(value, Mapping)])
+
+
+def wrap(layer: WeightLayer, quantizer: Quantizer, activation: Activation | None, norm: bool = False) -> None:
     """Make a plain layer a quantized one without copying its weight: the same object gets the subclass."""
     layer.weight.data.copy_(quantizer.latent(layer.weight.detach()))
     dims = CONV_DIMS if isinstance(layer, nn.Conv2d) else LINEAR_DIMS
-    layer.__class__ = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
+    layer.__class__ = next(quantized for plain, quantized in QUANTIZED.items() if isinstance(layer, plain))
     layer.quantizer = quantizer
-    layer.activation = activation(dims) if activation else None  # type: ignore[assignment]
+    has_activation = activation is not None and not isinstance(layer, nn.Embedding)  # tokens are no numbers
+    layer.activation = activation(dims) if has_activation else None  # type: ignore
     layer.norm = norm  # type: ignore[assignment]
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """The wrapped layers by dotted name, in the model's order."""
-    return {path: layer for path, layer in model.named_modules() if isinstance(layer, QuantConv2d | QuantLinear)}
+    return {path: layer for path, layer in model.named_modules() if isinstance(layer, QuantLayer)}

@@ -1,4 +1,4 @@
-"""Where quantization happens: one convolution and one linear layer for all methods."""
+"""Where quantization happens: one convolution, one linear layer and one table of word vectors for all methods."""
 
 from collections.abc import Callable
 
@@ -38,10 +38,21 @@ class QuantLinear(nn.Linear):
         return quantized_forward(self, x, functional.linear)
 
 
-QuantLayer = QuantConv2d | QuantLinear
+class QuantEmbedding(nn.Embedding):
+    """A table of word vectors that passes through a quantizer. Its input is tokens, so nothing happens to that."""
+
+    quantizer: Quantizer
+    activation: nn.Module | None
+    norm: bool
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return functional.embedding(tokens, self.quantizer(self.weight))
 
 
-def quantized_forward(layer: QuantLayer, x: Tensor, product: Callable[..., Tensor]) -> Tensor:
+QuantLayer = QuantConv2d | QuantLinear | QuantEmbedding
+
+
+def quantized_forward(layer: QuantConv2d | QuantLinear, x: Tensor, product: Callable[..., Tensor]) -> Tensor:
     """The arithmetic of every quantized layer; `product` is its convolution or matrix product.
 
     With quantized activations the product runs over codes and the scales follow, y = product(codes, grid)·step·scale,
@@ -65,6 +76,6 @@ def _rescale(y: Tensor, factor: Tensor) -> Tensor:
     return y * factor.to(y.dtype)
 
 
-def _per_output(layer: QuantLayer, value: Tensor) -> Tensor:
+def _per_output(layer: QuantConv2d | QuantLinear, value: Tensor) -> Tensor:
     """A scalar or one value per output channel, shaped to multiply the layer's output."""
     return value.reshape(-1, 1, 1) if isinstance(layer, QuantConv2d) else value.reshape(-1)

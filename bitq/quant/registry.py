@@ -9,12 +9,20 @@ from torch import Tensor
 
 from bitq.errors import UsageError, one_of
 from bitq.quant.activation import Int8Activation
+from bitq.quant.atq import Atq
+from bitq.quant.atq_legacy import AtqLegacy
 from bitq.quant.base import Quantizer
 from bitq.quant.bitnet import Bitnet
 from bitq.quant.bitnet_legacy import BitnetLegacy, NormScaledActivation
 from bitq.quant.bwn import Bwn
+from bitq.quant.cast import FORMATS, Cast
+from bitq.quant.dorefa import Dorefa
 from bitq.quant.fp32 import Fp32
+from bitq.quant.integer import Integer
 from bitq.quant.layers import Activation
+from bitq.quant.lsq import Lsq
+from bitq.quant.ring import Ring
+from bitq.quant.ring_legacy import RingLegacy
 from bitq.quant.ttq import Ttq
 from bitq.quant.ttq_legacy import TtqLegacy
 from bitq.quant.twn import Twn
@@ -36,6 +44,14 @@ METHODS: dict[str, Method] = {
     "ttq": Method(Ttq),
     "ttq_legacy": Method(TtqLegacy),
     "twn": Method(Twn),
+    "ring": Method(Ring),
+    "ring_legacy": Method(RingLegacy),
+    "lsq": Method(Lsq),
+    "dorefa": Method(Dorefa),
+    **{name: Method(Cast, fixed={"format": name}) for name in FORMATS},
+    **{f"int{bits}": Method(Integer, fixed={"bits": bits}) for bits in range(2, 9)},
+    "atq": Method(Atq),
+    "atq_legacy": Method(AtqLegacy),
     "bwn": Method(Bwn),
 }
 

@@ -40,7 +40,9 @@ def stem_effect(query: Query) -> list[Row]:
 
 def layer_ablation(query: Query) -> list[Row]:
     """Which layer, kept in full precision, wins back which share of the gap; without and with distillation."""
-    return [row for model, dataset in product(BITNET_MODELS, BITNET_DATASETS) for row in _ablation(query, dataset, model)]
+    return [
+        row for model, dataset in product(BITNET_MODELS, BITNET_DATASETS) for row in _ablation(query, dataset, model)
+    ]
 
 
 def _ablation(query: Query, dataset: str, model: str) -> Iterator[Row]:

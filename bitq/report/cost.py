@@ -85,16 +85,23 @@ def cost_of(run: Run) -> dict[str, int]:
     return costs()[key_of(run)]
 
 
+def counted(run: Run) -> bool:
+    """Is its network one that is listed?"""
+    return key_of(run) in costs()
+
+
 def count(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
     """Count the networks of these runs anew; needs torch."""
-    return dict(map(_counted, runs))
+    return dict(map(_count, runs))
 
 
-def _counted(run: Run) -> tuple[str, dict[str, int]]:
+def _count(run: Run) -> tuple[str, dict[str, int]]:
     from bitq.models.cost import flops
 
     data = run.data
-    cost = flops(run.model, data.classes, run.width, run.stem, data.channels, data.image_size)
+    cost = flops(
+        run.model, data.classes, run.width, run.stem, data.channels, data.image_size, data.words, data.vocabulary
+    )
     return key_of(run), {"macs": cost.forward_macs, "parameters": cost.params}
 
 

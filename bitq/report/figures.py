@@ -20,7 +20,7 @@ from bitq.report.tex import Tex, render
 
 @dataclass(frozen=True)
 class Figure:
-    """`<name>.pdf`, and `<name>.tex` that shows it with its caption and the label fig:<name>, if its study has results."""
+    """`<name>.pdf`, and `<name>.tex` that shows it as fig:<name>, if its study has results."""
 
     name: str
     draw: Callable[[Query, Canvas], None]

@@ -27,6 +27,7 @@ PROVENANCE = re.compile(
     re.S,
 )
 MAKERS = {"tab": "bitq tables", "fig": "bitq figures"}
+DERIVED = ("runs.parquet", "curves.parquet", "layers.parquet", "stats.json", "claims.json")
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "statsmodels", "matplotlib", "jinja2")
 
 
@@ -133,6 +134,6 @@ def seeds(runs: pd.DataFrame) -> list[Row]:
 def digests(build_dir: Path) -> dict[str, str]:
     """What the text rests on, by content: results, statistics, verdicts, and the files that define the questions."""
     configs = [config_dir() / f"{name}.yaml" for name in ("paper", "claims", "published")]
-    derived = [build_dir / name for name in ("runs.parquet", "curves.parquet", "stats.json", "claims.json")]
+    derived = [build_dir / name for name in DERIVED]
     found = {f"config/{path.name}": path for path in configs} | {f"build/{path.name}": path for path in derived}
     return {name: sha256_file(path) for name, path in found.items()}

@@ -12,8 +12,9 @@ from bitq.errors import UsageError
 from bitq.grid.run import Frozen
 from bitq.grid.study import read_yaml
 from bitq.paths import config_dir
-from bitq.report.numbers import Number, numbers
+from bitq.report.numbers import numbers
 from bitq.report.sources import load
+from bitq.report.values import Number
 
 EXCEPTIONS = "typed-numbers.yaml"
 TEXTS = ("README.md", "paper/*.tex", "paper/sections/*.tex")

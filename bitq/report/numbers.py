@@ -18,8 +18,8 @@ What does not exist at the scale shown is a dash, never an undefined key.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,19 @@ from bitq.grid.expand import expand
 from bitq.grid.run import Run
 from bitq.grid.study import studies
 from bitq.io import write_atomic
-from bitq.report.cost import cost_of, parameters
+from bitq.report.cost import cost_of, counted, parameters
+from bitq.report.names import BITNET_MODELS
 from bitq.report.query import Query
-from bitq.report.sources import EXTENDED, SIZES, STUDY, Record, Sources, load
-from bitq.report.tex import at, escape, interval, number, p_value, percent, signed, whole
+from bitq.report.sources import SIZES, STUDY, Arm, Record, Sources, load
+from bitq.report.tex import at, escape, number, p_value, percent, signed
+from bitq.report.values import Number, count, inline, measure, span, words
 from bitq.stats.cells import Cell
-from bitq.stats.families import FAMILIES, GAPS, Family
+from bitq.stats.families import FAMILIES, GAPS, Family, group_of
 from bitq.stats.inference import mean
 from bitq.stats.published import Figure, published
 
+# What a study says besides: one function in bitq/report/<study>.py, called if the study has results.
+OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {}
 
 PERCENT_UNITS = ("%", "% of the gap", "% of parameters", "% of weights")
 PREAMBLE = r"""% Written by: bitq numbers. A change here is lost; numbers.md lists the keys.
@@ -73,10 +77,11 @@ def _readable(text: str) -> str:
 
 
 def numbers(sources: Sources) -> list[Number]:
-    """All of them; the keys depend on the grid and the configuration alone, not on which runs are there."""
+    """All of them; but for a study's own, keys depend on grid and configuration alone, not on which runs are there."""
     parts = (_of_runs, _of_settings, _of_arms, _of_contrasts, _of_recoveries, _of_networks, _of_claims)
     found = [each for part in parts for each in part(sources)]
     found += [_published(figure) for figure in published().figures.values()]
+    found += [each for study, own in OF_STUDY.items() if sources.shows(study) for each in own(Query(sources.of(study)))]
     assert len({each.key for each in found}) == len(found)
     return found
 
@@ -108,7 +113,7 @@ def _of_rows(rows: Any, of: str) -> Iterator[Number]:
     yield count(f"present runs{of}", len(rows))
     yield count(f"diverged runs{of}", int((rows["status"] == "diverged").sum()))
     yield count(f"collapsed runs{of}", int(rows["collapsed"].fillna(False).astype(bool).sum()))
-    yield value(f"hours{of}", hours, number(hours))
+    yield measure(f"hours{of}", hours, number(hours))
     yield words(f"seeds{of}", *sorted(rows["seed"].unique()))
 
 
@@ -118,35 +123,51 @@ def _of_settings(sources: Sources) -> Iterator[Number]:
         yield Number(key, f"{100 * settings[name]:g}")  # percent, as sentences say them
     yield Number("parity margin", f"{settings['parity_margin']:g}")
     for family in FAMILIES:
-        yield count(f"tests of {family.name}", at(sources.families.get(family.name), "tests"))
+        yield count(f"tests of {family.name}", at(sources.of(family.study).families.get(family.name), "tests"))
 
 
 # --- arms, contrasts, recoveries, networks ----------------------------------------------------------------------------
 
 
-def _arms() -> list[tuple[str, str, str]]:
+@cache
+def _grid(study: str) -> tuple[Run, ...]:
+    """Every run that a study and its extension have at full scale."""
+    return tuple(run for part in studies() if group_of(part) == study for run in expand(part, "full"))
+
+
+def _groups() -> list[str]:
+    return list(dict.fromkeys(map(group_of, studies())))
+
+
+def _arms(study: str) -> list[Arm]:
     """Every arm that the grid has at any scale."""
-    return list(dict.fromkeys((run.data.dataset, run.model, run.arm) for run in _grid()))
+    return list(dict.fromkeys((run.data.dataset, run.model, run.arm) for run in _grid(study)))
 
 
-def _grid() -> list[Run]:
-    return [run for study in (STUDY, EXTENDED) for run in expand(study, "full")]
+def key_of(study: str, *place: str) -> str:
+    """The part of a key that says where; the first study is not named.
+
+    >>> key_of("ring", "cifar10", "resnet20", "fp32"), key_of("bitnet", "cifar10", "resnet18", "fp32")
+    ('ring.cifar10.resnet20.fp32', 'cifar10.resnet18.fp32')
+    """
+    return ".".join(place if study == STUDY else (study, *place))
 
 
 def _of_arms(sources: Sources) -> Iterator[Number]:
-    query = Query(sources)
-    for place in _arms():
-        key, of, record = ".".join(place), query.cell(*place), sources.cells.get(place)
-        yield from _accuracy(key, record)
-        yield from _file(key, of)
+    for study in _groups():
+        query = Query(sources.of(study))
+        for place in _arms(study):
+            key, record = key_of(study, *place), query.sources.cells.get(place)
+            yield from _accuracy(key, record)
+            yield from _file(key, query.cell(*place))
 
 
 def _accuracy(key: str, record: Record | None) -> Iterator[Number]:
-    middle, best, bounds = at(record, "mean"), at(record, "best_mean"), at(record, "interval")
-    yield value(f"acc.{key}", middle, number(middle), percent=True)
-    yield value(f"sd.{key}", at(record, "sd"), number(at(record, "sd")))
-    yield bounds(f"ci.{key}", bounds)
-    yield value(f"best.{key}", best, number(best), percent=True)
+    middle, best = at(record, "mean"), at(record, "best_mean")
+    yield measure(f"acc.{key}", middle, number(middle), percent=True)
+    yield measure(f"sd.{key}", at(record, "sd"), number(at(record, "sd")))
+    yield span(f"ci.{key}", at(record, "interval"))
+    yield measure(f"best.{key}", best, number(best), percent=True)
     yield count(f"n.{key}", at(record, "n"))
 
 
@@ -162,59 +183,60 @@ def _file(key: str, of: Cell | None) -> Iterator[Number]:
         ("bits", "bits_per_parameter", 3),
         ("codebits", "bits_per_packed_weight", 3),
     ):
-        yield value(f"{head}.{key}", measured(column), number(measured(column), digits))
-    yield value(f"zeros.{key}", None if zeros is None else 100 * zeros, percent(zeros), percent=True)
+        yield measure(f"{head}.{key}", measured(column), number(measured(column), digits))
+    yield measure(f"zeros.{key}", None if zeros is None else 100 * zeros, percent(zeros), percent=True)
 
 
 def _of_contrasts(sources: Sources) -> Iterator[Number]:
-    arms = set(_arms())
-    places = dict.fromkeys((dataset, model) for dataset, model, _ in _arms())
     for family in FAMILIES:
-        for dataset, model in places:
+        arms, known = set(_arms(family.study)), sources.of(family.study).contrasts
+        for dataset, model in dict.fromkeys((dataset, model) for dataset, model, _ in _arms(family.study)):
             for a, b in family.pairs:
                 if {(dataset, model, a), (dataset, model, b)} <= arms:
-                    record = sources.contrasts.get((family.name, dataset, model, a, b))
+                    record = known.get((family.name, dataset, model, a, b))
                     yield from _contrast(_contrast_key(family, dataset, model, a, b), record)
 
 
 def _contrast_key(family: Family, dataset: str, model: str, a: str, b: str) -> str:
-    place = f"{family.name}.{dataset}.{model}"
+    place = f"{family.name}.{key_of(family.study, dataset, model)}"
     return f"{place}.{a}.{b}" if len(family.pairs) > 1 else place
 
 
 def _contrast(key: str, record: Record | None) -> Iterator[Number]:
     difference, effect, smallest = (at(record, name) for name in ("difference", "d_z", "detectable"))
-    yield value(f"diff.{key}", difference, signed(difference))
-    yield bounds(f"diffci.{key}", at(record, "interval"), sign=True)
+    yield measure(f"diff.{key}", difference, signed(difference))
+    yield span(f"diffci.{key}", at(record, "interval"), sign=True)
     for head, p in (("p", at(record, "paired", "p")), ("holm", at(record, "p_holm"))):
-        yield value(f"{head}.{key}", p, p_value(p))
-    yield value(f"dz.{key}", effect, number(effect))
-    yield value(f"mde.{key}", smallest, number(smallest, 1))
+        yield measure(f"{head}.{key}", p, p_value(p))
+    yield measure(f"dz.{key}", effect, number(effect))
+    yield measure(f"mde.{key}", smallest, number(smallest, 1))
 
 
 def _of_recoveries(sources: Sources) -> Iterator[Number]:
-    arms = set(_arms())
-    for dataset, model in dict.fromkeys((dataset, model) for dataset, model, _ in _arms()):
-        for gap in GAPS:
+    for gap in GAPS:
+        arms, known = set(_arms(gap.study)), sources.of(gap.study).recoveries
+        for dataset, model in dict.fromkeys((dataset, model) for dataset, model, _ in _arms(gap.study)):
             if {(dataset, model, arm) for arm in (gap.kept, gap.low, gap.high)} <= arms:
-                record = sources.recoveries.get((dataset, model, gap.kept, gap.low, gap.high))
-                yield from _recovery(f"{dataset}.{model}.{gap.kept}.{gap.low}", record)
+                record = known.get((dataset, model, gap.kept, gap.low, gap.high))
+                yield from _recovery(f"{key_of(gap.study, dataset, model)}.{gap.kept}.{gap.low}", record)
 
 
 def _recovery(key: str, record: Record | None) -> Iterator[Number]:
-    share, bounds = at(record, "share"), at(record, "interval")
-    yield value(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
-    yield bounds(f"recci.{key}", bounds and [100 * bound for bound in bounds], digits=0)
+    share, ends = at(record, "share"), at(record, "interval")
+    yield measure(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
+    yield span(f"recci.{key}", ends and [100 * end for end in ends], digits=0)
 
 
 def _of_networks(sources: Sources) -> Iterator[Number]:
-    networks = {f"full.{run.data.dataset}.{run.model}": run for run in _grid() if run.stem == "cifar"}
+    runs = [run for study in _groups() for run in _grid(study) if run.stem == "cifar" and counted(run)]
+    networks = {f"full.{key_of(group_of(run.study), run.data.dataset, run.model)}": run for run in runs}
     for key, run in networks.items():
-        cost, stem = cost_of(run), 9 * run.data.channels * run.width  # weights of a 3×3 convolution
-        yield value(f"macs.{key}", cost["macs"] / 1e6, number(cost["macs"] / 1e6, 1))
+        cost = cost_of(run)
+        yield measure(f"macs.{key}", cost["macs"] / 1e6, number(cost["macs"] / 1e6, 1))
         yield count(f"params.{key}", cost["parameters"])
-        share = 100 * stem / cost["parameters"]
-        yield value(f"stemshare.{key}", share, number(share, 4), percent=True)
+        if run.model in BITNET_MODELS:
+            share = 100 * 9 * run.data.channels * run.width / cost["parameters"]  # weights of a 3×3 convolution
+            yield measure(f"stemshare.{key}", share, number(share, 4), percent=True)
 
 
 # --- claims and published figures -------------------------------------------------------------------------------------
@@ -222,8 +244,8 @@ def _of_networks(sources: Sources) -> Iterator[Number]:
 
 def _of_claims(sources: Sources) -> Iterator[Number]:
     yield count("claims total", sum(sources.verdicts.values()))
-    for verdict, count in sources.verdicts.items():
-        yield count(f"claims {verdict}", count)
+    for verdict, total in sources.verdicts.items():
+        yield count(f"claims {verdict}", total)
     for record in sources.claims["verdicts"]:
         yield words(f"verdict.{record['id']}", record["verdict"])
 
@@ -236,5 +258,5 @@ def _published(figure: Figure) -> Number:
     if isinstance(value, float):
         # Accuracies and differences with two digits, anything else as it was written down.
         text = number(value) if figure.unit in ("%", "points") else f"${value:g}$"
-        return value(key, value, text, figure.unit in PERCENT_UNITS)
+        return measure(key, value, text, figure.unit in PERCENT_UNITS)
     return Number(key, escape(value))

@@ -52,7 +52,9 @@ def gap_scaling(query: Query, figure: Figure) -> None:
     """What ternary weights cost, over the number of classes."""
     axes = figure.subplots()
     places = _places(query)
-    for shift, (model, arm) in zip((-0.045, -0.015, 0.015, 0.045), product(BITNET_MODELS, ("bitnet", "ttq")), strict=True):
+    for shift, (model, arm) in zip(
+        (-0.045, -0.015, 0.015, 0.045), product(BITNET_MODELS, ("bitnet", "ttq")), strict=True
+    ):
         gaps = {x: query.difference(dataset, model, "fp32", arm) for dataset, x in places.items()}
         _series(axes, [(x * (1 + shift), gap) for x, gap in gaps.items()], ARMS[arm], filled=model == R18)
     axes.set_xscale("log")

@@ -216,6 +216,14 @@ def _bytes(part: str) -> Callable[[Stored], int | None]:
     return lambda run: run.results.packed.parts[part] if run.results.packed else None
 
 
+def _casts(counted: str) -> Callable[[Stored], int | None]:
+    def total(run: Stored) -> int | None:
+        layers = run.results.packed.casts if run.results.packed else ()
+        return sum(getattr(layer, counted) for layer in layers) if layers else None
+
+    return total
+
+
 COMPUTED: dict[str, Callable[[Stored], Any]] = {
     "settings": lambda run: canonical_json(run.config.settings),
     "calibration": lambda run: canonical_json(run.config.calibration.model_dump()) if run.config.calibration else "",
@@ -224,6 +232,8 @@ COMPUTED: dict[str, Callable[[Stored], Any]] = {
     "zeros": lambda run: _zeros(run.results.packed),
     "torch": lambda run: run.env.versions["torch"],
     **{f"bytes_{part}": _bytes(part) for part in PARTS},
+    "cast_inputs": _casts("inputs"),
+    **{f"cast_{what}": _casts(f"inputs_{what}") for what in ("overflowed", "underflowed", "subnormal")},
 }
 VALUES = [
     COMPUTED.get(column.name) or (_reach(column.source) if column.nullable else attrgetter(column.source))

@@ -86,6 +86,15 @@ RUNS = (
     Column("float_weights", int, "results.packed.audit.float_weights", nullable=True),
     # The parts of file_bytes.
     *(Column(f"bytes_{part}", int, nullable=True) for part in PARTS),
+    # Of one image, in convolutions and linear layers: all, those with a code for a weight, those of two integers.
+    Column("multiplications", int, "results.packed.coverage.multiplications", nullable=True),
+    Column("packed_multiplications", int, "results.packed.coverage.packed_multiplications", nullable=True),
+    Column("integer_multiplications", int, "results.packed.coverage.integer_multiplications", nullable=True),
+    # What became of the inputs of layers in 16-bit floats, on all test images.
+    Column("cast_inputs", int, nullable=True),
+    Column("cast_overflowed", int, nullable=True),
+    Column("cast_underflowed", int, nullable=True),
+    Column("cast_subnormal", int, nullable=True),
     Column("wall_seconds", float, "env.wall_seconds"),
     Column("images_per_second", float, "env.images_per_second", nullable=True),
     Column("attempts", int, "env.attempts"),

@@ -2,9 +2,16 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bitq.errors import DataError
 from bitq.grid.run import Frozen, Parent, Run
@@ -40,6 +47,37 @@ class Audit(Frozen):
     bits_per_parameter: float  # the whole file over all parameters
 
 
+class FloatWeights(Frozen):
+    """Weights that ship as floats in a quantized network."""
+
+    name: str
+    weights: int
+    multiplications: int  # of one image
+
+
+class Coverage(Frozen):
+    """How much of a network's arithmetic is quantized, and by name what is not. All counts are of one image."""
+
+    multiplications: int  # in convolutions and linear layers
+    packed_multiplications: int  # whose weight is a code
+    integer_multiplications: int  # whose weight and input are both integers
+    left_float: tuple[FloatWeights, ...]
+
+
+class CastLayer(Frozen):
+    """What rounding to a 16-bit float did to a layer's weights, and to its inputs on all test images."""
+
+    name: str
+    format: Literal["fp16", "bf16"]
+    weights: int
+    weights_overflowed: int  # finite before, infinite after
+    weights_underflowed: int  # not zero before, zero after
+    inputs: int
+    inputs_overflowed: int
+    inputs_underflowed: int
+    inputs_subnormal: int  # kept with fewer digits than the format has
+
+
 class Packed(Frozen):
     """What would ship, measured on the file after it was written and read back."""
 
@@ -52,6 +90,12 @@ class Packed(Frozen):
     parts: dict[str, int]  # bytes by component; they add up to file_bytes
     sha256: str
     audit: Audit
+    coverage: Coverage | None = None  # of networks in which something is quantized
+    casts: tuple[CastLayer, ...] = ()  # layers in 16-bit floats
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_not_measured(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in dump(self).items() if key not in ("coverage", "casts") or value}
 
 
 class Divergence(Frozen):

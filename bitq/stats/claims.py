@@ -10,6 +10,8 @@ from bitq.grid.study import read_yaml
 from bitq.paths import config_dir
 from bitq.stats.predicates import ArmAt, Count, Predicate
 
+OURS = "ours"  # the work that is no study
+
 
 class Requires(Frozen):
     """Where a claim is judged: at every data set with every model, among the runs that meet `where`."""
@@ -25,6 +27,7 @@ class Claim(Frozen):
 
     id: str
     work: str
+    study: str = ""  # whose runs decide, its extension's included; not said where the study is called like the work
     source: str
     claim: str
     published: tuple[str, ...] = ()  # figures of published.yaml
@@ -36,6 +39,8 @@ class Claim(Frozen):
     def _has_places(self) -> "Claim":
         if (self.requires is None) != isinstance(self.predicate, Count):
             raise ValueError("every kind but count needs `requires`, and count takes none")
+        if self.work == OURS and self.requires and not self.study:
+            raise ValueError("a claim of ours needs `study`: whose runs decide")
         return self
 
 

@@ -12,6 +12,7 @@ from bitq.stats.cells import Cell, find, read_table
 from bitq.stats.claims import Book, Claim, Requires, claims
 from bitq.stats.count import count
 from bitq.stats.decide import Decision, Evidence, all_of, any_of, finite, weigh
+from bitq.stats.families import group_of
 from bitq.stats.own import Own, own_figures
 from bitq.stats.predicates import ArmAt, Count, Quantity, Statistical
 from bitq.stats.published import Published, published
@@ -57,7 +58,7 @@ def _size(scale: str) -> tuple[int, str]:
 def _verdict(
     book: Book, claim: Claim, by_scale: Mapping[str, pd.DataFrame], figures: Published, across: Collection[str]
 ) -> Verdict:
-    judged = [(scale, _evidence(book, claim, runs, scale, across)) for scale, runs in by_scale.items()]
+    judged = [(scale, _evidence(book, claim, runs, across)) for scale, runs in by_scale.items()]
     scale, evidence = next((each for each in judged if _together(claim, each[1]) != "missing"), judged[0])
     verdict = _together(claim, evidence)
     return Verdict(
@@ -75,11 +76,16 @@ def _verdict(
     )
 
 
-def _evidence(book: Book, claim: Claim, runs: pd.DataFrame, scale: str, across: Collection[str]) -> list[Evidence]:
+def _evidence(book: Book, claim: Claim, runs: pd.DataFrame, across: Collection[str]) -> list[Evidence]:
     if claim.requires is None or isinstance(claim.predicate, Count):
         assert isinstance(claim.predicate, Count)
-        return count(claim.predicate, runs, scale)
-    return list(_at_places(book, claim.predicate, claim.requires, runs, across))
+        return count(claim.predicate, runs)
+    return list(_at_places(book, claim.predicate, claim.requires, _of_study(claim, runs), across))
+
+
+def _of_study(claim: Claim, runs: pd.DataFrame) -> pd.DataFrame:
+    """Arms of different studies may have one name, so a claim is judged by the runs of its own."""
+    return runs[runs["study"].map(group_of) == (claim.study or claim.work)]
 
 
 def _at_places(

@@ -86,7 +86,7 @@ class Planner:
 
     def speed(self, run: Run) -> Speed:
         """Of this kind of run."""
-        shape = (run.model, run.width, run.stem, run.data.image_size, run.data.channels)
+        shape = (run.model, run.width, run.stem, run.data.image_size, run.data.channels, run.data.words)
         treatment = (run.method, run.norm, run.precision, bool(run.distillation))
         key = (*shape, *treatment, run.recipe.batch, run.recipe.optimizer)
         if key not in self.speeds:
@@ -148,11 +148,14 @@ def _noise(run: Run, train: int, test: int) -> ImageSet:
     shape = (run.data.image_size, run.data.image_size, run.data.channels)
     x = [rng.integers(0, 256, (n, *shape), dtype=np.uint8) for n in (train, test)]
     y = [rng.integers(0, run.data.classes, n).astype(np.uint8) for n in (train, test)]
-    return ImageSet(x[0], y[0], x[1], y[1], None, variant(run.data.dataset, run.data.variant))
+    words, vocabulary = run.data.words, run.data.vocabulary
+    t = [rng.integers(0, vocabulary, (n, words)).astype(np.uint16) if words else None for n in (train, test)]
+    return ImageSet(x[0], y[0], x[1], y[1], None, variant(run.data.dataset, run.data.variant), t[0], t[1])
 
 
 def _cost(run: Run) -> models.Flops:
-    return models.flops(run.model, run.data.classes, run.width, run.stem, run.data.channels, run.data.image_size)
+    of = run.data
+    return models.flops(run.model, of.classes, run.width, run.stem, of.channels, of.image_size, of.words, of.vocabulary)
 
 
 def _macs(run: Run) -> int:

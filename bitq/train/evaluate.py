@@ -28,10 +28,17 @@ def evaluate_file(path: Path, dataset: str | None, variant: str | None, device: 
             f"{path} tells {spec['classes']} classes of {spec['channels']}-channel images apart, {dataset}/{variant} "
             f"has {found.classes} of {found.channels}; evaluate it on {spec['dataset']}."
         )
+    if (found.words, found.vocabulary) != (spec["words"], spec["vocabulary"]):
+        raise UsageError(
+            f"{path} reads {spec['words']} words of {spec['vocabulary']} beside an image, {dataset}/{variant} has "
+            f"{found.words} of {found.vocabulary}; evaluate it on {spec['dataset']}."
+        )
     on = machine(device)
     on.prepare()
     images = open_set(found)
-    batches = evaluation_batches(images.x_test, images.y_test, spec["normalisation"], EVALUATION_BATCH, on.device)
+    batches = evaluation_batches(
+        images.x_test, images.y_test, spec["normalisation"], EVALUATION_BATCH, on.device, images.t_test
+    )
     model = model.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     score = evaluate(model, batches)
     size, unpacked = path.stat().st_size, float_bytes(model)

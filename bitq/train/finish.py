@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from bitq.deploy.audit import audit
+from bitq.deploy.coverage import cast_layers, coverage
 from bitq.deploy.evaluate import Score, evaluate
-from bitq.deploy.export import export, float_bytes
+from bitq.deploy.export import export, float_bytes, lowbit_layers
 from bitq.deploy.verify import verify
 from bitq.errors import Bug
 from bitq.grid.run import Run
 from bitq.io import sha256
+from bitq.quant.cast import counting
 from bitq.results.folder import MODEL, folder_of, publish, text
 from bitq.results.schema import Divergence, Env, History, Packed, Results
 from bitq.train.device import code_sha256, fingerprint, versions
@@ -39,7 +41,8 @@ def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> P
     path, model = folder / MODEL, training.model
     exported = export(model, spec_of(training.run), path)
     shipped = verify(model, path, test[0][0], torch.bfloat16 if training.run.precision == "bf16" else None)
-    score = evaluate(shipped, test)
+    with counting(shipped):
+        score = evaluate(shipped, test)
     if score != in_memory:
         raise Bug(f"{path} gets {score.correct} images right, the network in memory {in_memory.correct}.")
     unpacked = float_bytes(model)
@@ -53,6 +56,8 @@ def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> P
         parts=exported.parts,
         sha256=exported.sha256,
         audit=audit(shipped, exported.file_bytes),
+        coverage=coverage(shipped, test[0][0]) if lowbit_layers(shipped) else None,
+        casts=cast_layers(shipped),
     )
 
 

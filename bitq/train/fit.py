@@ -3,13 +3,19 @@
 import torch
 from torch import nn
 
+from bitq.ptq.calibrate import calibrate
+from bitq.train.budget import deal_budget
 from bitq.train.loop import Training
 
 
 def fit(training: Training) -> None:
     """Whatever the run asks for; a run of zero epochs ships what comes out of this."""
+    deal_budget(training)
     calibration = training.run.calibration
-    if calibration and calibration.norm_statistics:
+    if calibration is None:
+        return
+    calibrate(training.model, calibration, list(training.batches.sample(calibration.images)))
+    if calibration.norm_statistics:
         estimate_norm_statistics(training, calibration.images)
 
 

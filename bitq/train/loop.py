@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitq.data.inputs import Inputs, cut
 from bitq.data.loader import Batch, Batches
 from bitq.deploy.audit import share_of_zeros
 from bitq.deploy.export import packed_layers
@@ -114,6 +115,11 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def refuse_nonsense(run: Run, model: nn.Module) -> None:
     """What no recipe can mean, before the first step."""
+    if run.recipe.mixup and run.data.words:
+        raise UsageError(
+            f"mixup={run.recipe.mixup} was given, but {run.data.dataset} has a sentence beside each image, and halfway "
+            "between two sentences there is none; allowed: 0."
+        )
     batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if run.recipe.accumulate > 1 and batch_norm:
         raise UsageError(
@@ -124,7 +130,7 @@ def refuse_nonsense(run: Run, model: nn.Module) -> None:
         raise UsageError(f"batch=1 was given, but {run.model} normalises over the batch; give a batch of 2 or more.")
 
 
-def train(training: Training, test: list[tuple[Tensor, Tensor]], stop: StopRequest, progress: Progress) -> None:
+def train(training: Training, test: list[tuple[Inputs, Tensor]], stop: StopRequest, progress: Progress) -> None:
     """Train to the end, or until asked to stop (then the state is saved and Preempted raised)."""
     while not training.finished:
         train_epoch(training, stop, progress)
@@ -184,7 +190,7 @@ def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
         return
     for start in range(0, len(batch.y), size):
         end = start + size
-        yield Batch(batch.x[start:end], batch.y[start:end], batch.y_mix[start:end], batch.lam)
+        yield Batch(cut(batch.x, start, end), batch.y[start:end], batch.y_mix[start:end], batch.lam)
 
 
 def forward(training: Training, model: nn.Module, batch: Batch) -> tuple[Loss, Tensor]:
@@ -202,7 +208,7 @@ def forward(training: Training, model: nn.Module, batch: Batch) -> tuple[Loss, T
     return loss, logits
 
 
-def _teach(training: Training, x: Tensor) -> Tensor | None:
+def _teach(training: Training, x: Inputs) -> Tensor | None:
     with torch.set_grad_enabled(training.online):
         return None if training.teacher is None else training.teacher(x).float()
 
@@ -222,7 +228,7 @@ def _sums(loss: Loss, logits: Tensor, batch: Batch) -> Tensor:
     return torch.stack([total, correct, hard, soft, teacher, torch.full_like(total, len(batch.y))])
 
 
-def close_epoch(training: Training, test: list[tuple[Tensor, Tensor]]) -> None:
+def close_epoch(training: Training, test: list[tuple[Inputs, Tensor]]) -> None:
     """Turn the sums into a point of the curves, or find that the run has diverged."""
     sums = training.sums.tolist()
     point = {
@@ -258,7 +264,7 @@ def _divergence(training: Training, point: dict[str, float]) -> Divergence | Non
 
 
 @torch.no_grad()
-def measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+def measure(model: nn.Module, batches: Iterable[tuple[Inputs, Tensor]]) -> tuple[float, float]:
     """Mean cross-entropy and accuracy in percent, in eval mode."""
     model.eval()
     loss, correct, images = 0.0, 0, 0

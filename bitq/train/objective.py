@@ -65,5 +65,5 @@ def l1_at(recipe: Recipe, epoch: int) -> float:
 
 
 def sum_of_sizes(model: nn.Module) -> Tensor:
-    """Σ|w| over the weights of all convolutions and linear layers."""
+    """Σ|w| over the weights of all convolutions, linear layers and embeddings."""
     return torch.stack([model.get_parameter(f"{name}.weight").abs().sum() for name in weight_layers(model)]).sum()

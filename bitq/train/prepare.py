@@ -7,19 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from bitq import models
+from bitq.data.inputs import Inputs
 from bitq.data.loader import Batches, evaluation_batches
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet, open_set
+from bitq.deploy.export import packed_layers
 from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Parent, Run
+from bitq.grid.run import Calibration, Parent, Run
 from bitq.grid.select import find_run
 from bitq.io import sha256_file
-from bitq.quant.convert import convert
+from bitq.ptq.fold import fold
+from bitq.quant.convert import convert, quantized_layers
+from bitq.quant.static import activation_named
 from bitq.results.folder import MODEL, folder_of
 from bitq.train.device import Machine
 
-TestSet = list[tuple[Tensor, Tensor]]  # normalised images and labels, on the device
+TestSet = list[tuple[Inputs, Tensor]]  # what the network takes, normalised, and labels, on the device
 
 AS_TEACHER: dict[str, Any] = {"method": "fp32", "settings": {}, "keep": (), "start": None, "calibration": None}
 EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
@@ -39,7 +43,7 @@ def open_data(run: Run) -> ImageSet:
 def test_batches(images: ImageSet, run: Run, machine: Machine) -> TestSet:
     """The test set, normalised, on the device."""
     batches = evaluation_batches(
-        images.x_test, images.y_test, run.recipe.normalisation, EVALUATION_BATCH, machine.device
+        images.x_test, images.y_test, run.recipe.normalisation, EVALUATION_BATCH, machine.device, images.t_test
     )
     return list(batches)
 
@@ -52,15 +56,28 @@ def training_batches(images: ImageSet, run: Run, machine: Machine) -> Batches:
 def network(run: Run, machine: Machine, results: Path) -> nn.Module:
     """The network before its first step: built, given its parent's weights if it has one, then quantized."""
     model = models.build(
-        run.model, run.data.classes, run.width, run.stem, run.data.channels, run.data.image_size, run.seed
+        run.model,
+        run.data.classes,
+        run.width,
+        run.stem,
+        run.data.channels,
+        run.data.image_size,
+        run.seed,
+        run.data.words,
+        run.data.vocabulary,
     )
     start, method = first_weights(run, results)
     if method == "fp32":
         copy_state(model, start, run)
+    calibration = run.calibration or Calibration()
+    if calibration.fold:
+        fold(model)
     kept = models.matching_layers(model, models.keep_patterns(run.model, run.keep)) if run.keep else {}
-    convert(model, run.method, run.settings, kept, norm=run.norm == "layer")
+    activation = activation_named(calibration.activations)
+    convert(model, run.method, run.settings, kept, run.norm == "layer", activation)
     if method not in (None, "fp32"):
         copy_state(model, start, run)  # latents and scalars of the very same method
+        adopt_codes(model, start)
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -80,9 +97,19 @@ def first_weights(run: Run, results: Path) -> tuple[nn.Module, str | None]:
 def copy_state(model: nn.Module, source: nn.Module, run: Run) -> None:
     """Give the network the weights and statistics of its start."""
     missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
-    odd = [name for name in [*missing, *unexpected] if not name.endswith("num_batches_tracked")]
+    in_codes = tuple(f"{name}.quantizer." for name in packed_layers(source))
+    known = [name for name in [*missing, *unexpected] if not name.startswith(in_codes)]
+    odd = [name for name in known if not name.endswith("num_batches_tracked")]
     if odd:
         raise DataError(f"the start of {run.id} does not fit {run.model}: {odd[0]} is in only one of them.")
+
+
+@torch.no_grad()
+def adopt_codes(model: nn.Module, source: nn.Module) -> None:
+    """Where the start shipped codes, its quantizer says what they mean for a training."""
+    own = quantized_layers(model)
+    for name, layer in packed_layers(source).items():
+        own[name].weight.copy_(own[name].quantizer.adopt(layer.quantizer.codes(layer.weight)))
 
 
 def teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
@@ -125,6 +152,8 @@ def spec_of(run: Run) -> dict[str, Any]:
         "stem": run.stem,
         "channels": run.data.channels,
         "image_size": run.data.image_size,
+        "words": run.data.words,
+        "vocabulary": run.data.vocabulary,
         "norm": run.norm,
         "method": run.method,
         "settings": run.settings,

@@ -25,7 +25,12 @@ def fetch(
 
 def import_(
     dataset: Annotated[str, typer.Argument(help="Which image set this is.")],
-    file: Annotated[Path, typer.Argument(help=".npz with x_train … y_test, Parquet file or folder of them; for pairs, a Parquet of sentences.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help=".npz with x_train … y_test, Parquet file or folder of them; for pairs, a Parquet of sentences."
+        ),
+    ],
     variant: Annotated[str | None, typer.Option(help="Name for a variant that is not registered.")] = None,
     provenance: Annotated[str | None, typer.Option(help="Where unregistered data comes from; kept in results.")] = None,
 ) -> None:

@@ -53,7 +53,7 @@ def aggregate(
     verdict: Annotated[Path | None, typer.Option(help="The verdict that these results must still have.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("build"),
 ) -> None:
-    """Collect all runs in runs.parquet and their curves in curves.parquet, with CSV beside them."""
+    """Collect all runs, their curves and their packed layers as Parquet, with CSV beside the first two."""
     from bitq.io import read_json
     from bitq.paths import results_dir
     from bitq.results.aggregate import aggregate as collect

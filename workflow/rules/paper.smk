@@ -9,7 +9,7 @@ localrules:
 
 rule tables:
     input:
-        runs="{build}/runs.parquet",
+        runs=multiext("{build}/", "runs.parquet", "curves.parquet", "layers.parquet"),
         stats="{build}/stats.json",
         claims="{build}/claims.json",
     output:
@@ -33,8 +33,7 @@ rule tables:
 
 rule figures:
     input:
-        runs="{build}/runs.parquet",
-        curves="{build}/curves.parquet",
+        runs=multiext("{build}/", "runs.parquet", "curves.parquet", "layers.parquet"),
         stats="{build}/stats.json",
         claims="{build}/claims.json",
     output:
@@ -64,7 +63,7 @@ rule figures:
 
 rule numbers:
     input:
-        runs="{build}/runs.parquet",
+        runs=multiext("{build}/", "runs.parquet", "curves.parquet", "layers.parquet"),
         stats="{build}/stats.json",
         claims="{build}/claims.json",
     output:
@@ -88,7 +87,7 @@ rule numbers:
 
 rule pdf:
     input:
-        runs="{build}/runs.parquet",
+        runs=multiext("{build}/", "runs.parquet", "curves.parquet", "layers.parquet"),
         stats="{build}/stats.json",
         claims="{build}/claims.json",
         tables="{build}/paper/tables",

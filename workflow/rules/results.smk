@@ -38,6 +38,7 @@ rule aggregate:
     output:
         runs="{build}/runs.parquet",
         curves="{build}/curves.parquet",
+        layers="{build}/layers.parquet",
         tables=multiext("{build}/", "runs.csv", "curves.csv"),
     log:
         "{build}/logs/aggregate.log",

@@ -1,0 +1,46 @@
+"""The network of the ATQ study: two small convolutions, and two linear layers that hold most of its weights."""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from bitq.models.adapter import PUBLISHED_WIDTH, STEMS, Adapter, Geometry, keep_modes
+
+POOLINGS = 2
+
+
+def atq_cnn(geometry: Geometry) -> nn.Module:
+    """421,834 parameters at the published width on grey images of 28×28 pixels; the original counts its two α too.
+
+    As in the original its poolings round sizes down and its layers start as PyTorch starts them. It has one stem.
+    """
+    first, second, hidden = (_scaled(channels, geometry) for channels in (32, 64, 128))
+    pixels = (geometry.image_size // 2**POOLINGS) ** 2
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(geometry.channels, first, 3, padding=1),
+            bn1=nn.BatchNorm2d(first),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(first, second, 3, padding=1),
+            bn2=nn.BatchNorm2d(second),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(second * pixels, hidden),
+            relu3=nn.ReLU(),
+            dropout=nn.Dropout(0.3),
+            fc2=nn.Linear(hidden, geometry.classes),
+        )
+    )
+
+
+def _scaled(channels: int, geometry: Geometry) -> int:
+    return max(channels * geometry.width // PUBLISHED_WIDTH, 1)
+
+
+ATQ_CNN = Adapter(
+    atq_cnn,
+    keep_modes("conv1", (("conv2",), ("fc1",)), head="fc2", last="fc2") | {"conv": ("conv1", "conv2")},
+    smallest_image=dict.fromkeys(STEMS, 2**POOLINGS),
+)

@@ -1,0 +1,90 @@
+"""The range of a layer's input that static codes span: all of it, all but its tails, or what leaves the least error."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bitq.errors import Bug
+from bitq.ptq.watch import Layers, in_full_precision
+from bitq.quant.static import StaticUint8
+
+KEPT = 2**16  # numbers of each batch that the percentiles and errors are computed from
+TAIL = 1e-4  # share of the numbers that a percentile leaves out at either end
+SHRINKS = torch.linspace(0.2, 1.0, 65).tolist()
+Range = tuple[Tensor, Tensor]
+
+
+class Observer:
+    """The extremes of all that it saw, and evenly spaced numbers of it."""
+
+    def __init__(self) -> None:
+        self.lows: list[Tensor] = []
+        self.highs: list[Tensor] = []
+        self.numbers: list[Tensor] = []
+
+    def see(self, x: Tensor) -> None:
+        """Remember a batch of inputs."""
+        flat = x.float().reshape(-1)
+        self.lows.append(flat.min())
+        self.highs.append(flat.max())
+        self.numbers.append(flat[:: 1 + flat.numel() // KEPT].clone())
+
+    @property
+    def extremes(self) -> Range:
+        """The smallest and the largest number."""
+        return torch.stack(self.lows).min(), torch.stack(self.highs).max()
+
+
+def minmax(seen: Observer) -> Range:
+    """All of it."""
+    return seen.extremes
+
+
+def percentile(seen: Observer) -> Range:
+    """All but the tails, where there are any: below a ReLU's zeros there is nothing to leave out."""
+    numbers = torch.cat(seen.numbers).sort().values
+    out = int(TAIL * len(numbers))
+    return numbers[out], numbers[len(numbers) - 1 - out]
+
+
+def mse(seen: Observer) -> Range:
+    """The fraction of all of it that leaves the smallest squared error."""
+    low, high = seen.extremes
+    numbers = torch.cat(seen.numbers)
+    trial = StaticUint8(()).to(numbers.device)
+
+    def error(shrink: float) -> float:
+        trial.use_range(low * shrink, high * shrink)
+        codes, scale = trial(numbers)
+        return float((codes * scale - numbers).square().sum())
+
+    best = min(SHRINKS, key=error)
+    return low * best, high * best
+
+
+RANGES: dict[str, Callable[[Observer], Range]] = {"minmax": minmax, "percentile": percentile, "mse": mse}
+
+
+def use_observed_ranges(model: nn.Module, layers: Layers, name: str, images: Sequence[Tensor]) -> None:
+    """Give every static activation the range of its inputs in the unquantized network."""
+    activations = {path: layer.activation for path, layer in layers.items() if layer.activation is not None}
+    observers = {path: Observer() for path in activations}
+    with in_full_precision(layers):
+        for path, observer in observers.items():
+            layers[path].activation = activations[path]
+            _static(path, activations[path]).observer = observer
+        for batch in images:
+            model(batch)
+    for path, observer in observers.items():
+        if not observer.lows:
+            raise Bug(f"{path} saw no image, so its activations have no range.")
+        activation = _static(path, activations[path])
+        activation.observer = None
+        activation.use_range(*RANGES[name](observer))
+
+
+def _static(path: str, activation: nn.Module | None) -> StaticUint8:
+    if not isinstance(activation, StaticUint8):
+        raise Bug(f"{path} was to have static activations, but has {type(activation).__name__}.")
+    return activation

@@ -1,0 +1,102 @@
+"""Look at what flows through a network's layers while it runs on a few images."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bitq.quant.fp32 import Fp32
+from bitq.quant.layers import QuantConv2d, QuantLayer
+
+Layers = Mapping[str, QuantLayer]
+
+
+class _Enough(Exception):
+    """The rest of the network is of no interest."""
+
+
+@contextmanager
+def in_full_precision(layers: Layers) -> Iterator[None]:
+    """The network as it is without its quantizers."""
+    kept = [(layer, layer.quantizer, layer.activation) for layer in layers.values()]
+    for layer, _, _ in kept:
+        layer.quantizer, layer.activation = Fp32(layer.weight), None
+    try:
+        yield
+    finally:
+        for layer, quantizer, activation in kept:
+            layer.quantizer, layer.activation = quantizer, activation
+
+
+def execution_order(model: nn.Module, layers: Layers, images: Sequence[Tensor]) -> list[str]:
+    """The layers as data reaches them first."""
+    order: dict[str, None] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, __, name=name: order.setdefault(name)) for name, layer in layers.items()
+    ]
+    try:
+        model(images[0][:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(order)
+
+
+def inputs_of(model: nn.Module, layer: QuantLayer, images: Sequence[Tensor]) -> Iterator[Tensor]:
+    """What the layer's product gets for each batch, as values; the network runs no further than it must."""
+    seen: list[Tensor] = []
+
+    def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(_as_multiplied(layer, args[0]))
+        raise _Enough
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        for batch in images:
+            try:
+                model(batch)
+            except _Enough:
+                yield seen.pop()
+    finally:
+        handle.remove()
+
+
+def _as_multiplied(layer: QuantLayer, x: Tensor) -> Tensor:
+    x = layer.quantizer.receive(x)
+    if layer.norm:
+        x = functional.layer_norm(x, x.shape[1:])
+    if layer.activation is None:
+        return x
+    codes, step = layer.activation(x)
+    values: Tensor = codes * step
+    return values
+
+
+def mean_outputs(model: nn.Module, layers: Layers, images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The mean of each layer's outputs by channel, over images and positions."""
+    sums: dict[str, Tensor] = {}
+    counts = dict.fromkeys(layers, 0)
+
+    def note(name: str, layer: QuantLayer, y: Tensor) -> None:
+        by_channel = y.transpose(0, 1).flatten(1) if isinstance(layer, QuantConv2d) else y.flatten(0, -2).t()
+        sums[name] = sums.get(name, 0) + by_channel.sum(1, dtype=torch.float64)
+        counts[name] += by_channel.shape[1]
+        if len(layers) == 1:
+            raise _Enough
+
+    handles = [
+        layer.register_forward_hook(lambda _, __, y, name=name, layer=layer: note(name, layer, y))
+        for name, layer in layers.items()
+    ]
+    try:
+        for batch in images:
+            try:
+                model(batch)
+            except _Enough:
+                pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: total / counts[name] for name, total in sums.items()}

@@ -1,0 +1,261 @@
+"""Adaptive ternary quantization: what the published ATQ describes, with a gradient for every weight."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from bitq.errors import UsageError, one_of
+from bitq.quant import boosting
+from bitq.quant.base import Codes, Quantizer, Residual, straight_through, ternary_codes
+from bitq.quant.routing import largest, route
+from bitq.quant.sparsity import SCHEDULES, sparsity_at
+from bitq.quant.thresholds import RULES, by_quantile, whole
+
+SMALLEST = 1e-8  # of scales: an all-zero layer may have any positive one
+REFRESHES = 10  # times that the boosted weights are chosen anew
+CHOICES = {
+    "threshold": ("quantile", "learned", *RULES),
+    "schedule": tuple(SCHEDULES),
+    "scale": ("ls", "learned", "asym"),
+    "granularity": ("tensor", "channel"),
+    "gradient": ("clip", "ttq"),
+    "route_by": ("magnitude", "boundary"),
+}
+SHARES = ("sparsity", "start_sparsity", "until", "boost", "boost_until", "route_weights", "route_inputs", "budget")
+
+
+class Atq(Quantizer):
+    """ŵ = α·T, T = ±1 for the weights that the threshold keeps, 0 for the others; for each tensor or output channel.
+
+    threshold  quantile: the `sparsity` smallest are zero, exactly so many; the share grows along `schedule` from
+               `start_sparsity` until `until` of the training is done. twn, max, ls: see bitq.quant.thresholds.
+               learned: Δ = softplus(p)·E|w|, at the start where the quantile would be.
+    scale      ls: mean of the kept |w|, in the graph. learned: the same at the start, then a parameter. asym: a
+               parameter for each sign. Parameters are factors of the first value, so that a step of the optimizer is
+               relative to it: scales are often smaller than one step.
+    gradient   clip: dT/dw = 1/α where |w| ≤ clip·α, else 0. ttq: dT/dw = 1 where kept, 1/α elsewhere.
+    boost      this share of the weights, those farthest from α·T, gets an int8 residual; chosen anew ten times until
+               `boost_until` of the training is done, then no more.
+    route_…    the share of this layer's weights, or of its inputs, that a gradient reaches: the largest ones, or the
+               weights closest to the boundary.
+    budget     the share of zeros of all layers together, dealt out before the first step (bitq.train.budget).
+
+    >>> w = torch.tensor([1.0, -0.5, 0.1, -0.3], requires_grad=True)
+    >>> w_hat = Atq(w, sparsity=0.5)(w); w_hat.tolist()   # α = 0.75
+    [0.75, -0.75, 0.0, 0.0]
+    >>> w_hat.backward(torch.tensor([1.0, 2.0, 3.0, 4.0])); w.grad.tolist()   # itself, and through α: T·(1 - 2)/2
+    [0.5, 2.5, 3.0, 4.0]
+    """
+
+    levels = 3
+    share: Tensor
+    first: Tensor
+    positions: Tensor
+    refreshed: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        threshold: str = "quantile",
+        sparsity: float = 0.3,
+        schedule: str = "constant",
+        start_sparsity: float = 0.05,
+        until: float = 0.7,
+        budget: float | None = None,
+        scale: str = "ls",
+        granularity: str = "tensor",
+        gradient: str = "clip",
+        clip: float = 2.0,
+        boost: float = 0.0,
+        boost_until: float = 0.5,
+        route_weights: float = 1.0,
+        route_by: str = "magnitude",
+        route_inputs: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        self.threshold, self.sparsity, self.schedule = threshold, sparsity, schedule
+        self.start_sparsity, self.until, self.budget = start_sparsity, until, budget
+        self.scale, self.granularity, self.gradient, self.clip = scale, granularity, gradient, clip
+        self.boost, self.boost_until = boost, boost_until
+        self.route_weights, self.route_by, self.route_inputs = route_weights, route_by, route_inputs
+        refuse_nonsense(self)
+        self.boosted = whole(boost, weight.numel())  # how many weights get a residual
+        self._dims = weight.dim()
+        self._start_from(weight.detach())
+
+    def _start_from(self, weight: Tensor) -> None:
+        if self.budget is not None:
+            # This layer's share, replaced before the first step. fp64: times n it must be a whole number again.
+            self.register_buffer("share", torch.tensor(self.budget, dtype=torch.float64))
+        if self.threshold == "learned":
+            size = self._rows(weight).abs()
+            self.p = nn.Parameter(_inverse_softplus(_edge(size, by_quantile(size, self.sparsity)) / _mean(size)))
+        if self.scale != "ls":
+            self.register_buffer("first", self._least_squares(weight, self._signs(weight)))
+            self.factor = nn.Parameter(torch.ones_like(self.first))
+        if self.boosted:
+            self.register_buffer("positions", self._farthest(weight))
+            self.register_buffer("refreshed", torch.tensor(-1))
+
+    # --- forwards -----------------------------------------------------------------------------------------------------
+
+    def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self._routed(weight)
+        grid, scale = self._ternary(weight)
+        if not self.boosted:
+            return grid, scale
+        return self._with_residual(weight, grid * scale), scale.new_ones(())
+
+    def codes(self, weight: Tensor) -> Codes:
+        weight = weight.detach()
+        grid, scale = (factor.detach() for factor in self._ternary(weight))
+        ternary = ternary_codes(grid.sign(), scale)
+        if self.scale == "asym":
+            negative, positive = self._scales(weight, grid.sign()).detach()
+            values = torch.stack([-negative, torch.zeros_like(positive), positive]).float()
+            ternary = Codes(ternary.index, values, values.new_ones(()))
+        return Codes(ternary.index, ternary.values, ternary.scale, self._residual(weight, ternary.dense()))
+
+    def _ternary(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(grid, scale) without the residual."""
+        signs = self._signs(weight.detach())
+        scales = self._scales(weight, signs)
+        if self.scale == "asym":
+            value = scales[1] * (signs > 0) - scales[0] * (signs < 0)
+            pull = self._pull(weight, signs, value.detach().abs(), scales.detach().amax())
+            return straight_through(value, value + pull), value.new_ones(())
+        fixed = scales.detach()
+        return straight_through(signs, self._pull(weight, signs, fixed, fixed) / fixed), scales
+
+    def _pull(self, weight: Tensor, signs: Tensor, size: Tensor, scale: Tensor) -> Tensor:
+        """A function of w, and of the threshold, whose derivative is that of ŵ at a fixed scale."""
+        plain = weight.detach()
+        if self.gradient == "ttq":
+            slope = torch.where(signs != 0, size, 1.0)
+        else:
+            slope = (plain.abs() <= self.clip * scale).to(plain.dtype)
+        if self.threshold != "learned":
+            return weight * slope
+        # The step at Δ, seen through a window from Δ/2 to 3Δ/2: dŵ/dΔ = -α·sign(w)/Δ inside, 0 outside.
+        delta = self._as_scale(self._delta(self._rows(plain).abs()))
+        inside = (plain.abs() - delta.detach()).abs() <= delta.detach() / 2
+        return weight * slope - scale * plain.sign() * inside * (delta / delta.detach())
+
+    # --- thresholds and scales ----------------------------------------------------------------------------------------
+
+    def _signs(self, weight: Tensor) -> Tensor:
+        """T. A kept weight is never zero, or ties could leave more zeros than asked: an exact 0 counts as positive."""
+        kept = self._kept(self._rows(weight).abs())
+        return torch.where(weight < 0, -1.0, 1.0).mul_(kept.view(weight.shape))
+
+    def _kept(self, size: Tensor) -> Tensor:
+        if self.threshold == "quantile":
+            return by_quantile(size, self.sparsity_now())
+        if self.threshold == "learned":
+            return size > self._delta(size).detach()
+        return RULES[self.threshold](size)
+
+    def sparsity_now(self) -> float:
+        """The share of zeros that the schedule has reached."""
+        end = self.sparsity if self.budget is None else float(self.share)
+        return sparsity_at(SCHEDULES[self.schedule], self.start_sparsity, end, self.until, self.progress)
+
+    def _delta(self, size: Tensor) -> Tensor:
+        return softplus(self.p) * _mean(size)
+
+    def _scales(self, weight: Tensor, signs: Tensor) -> Tensor:
+        """α, or one for the negative and one for the positive side."""
+        if self.scale == "ls":
+            return self._least_squares(weight, signs)
+        return (self.first * self.factor).abs().clamp(min=SMALLEST)
+
+    def _least_squares(self, weight: Tensor, signs: Tensor) -> Tensor:
+        if self.scale == "asym":
+            return torch.stack([_mean_where(weight.abs(), side) for side in (signs < 0, signs > 0)])
+        size, kept = self._rows(weight * signs), self._rows(signs != 0)
+        return self._as_scale((size.sum(1) / kept.sum(1).clamp(min=1)).clamp(min=SMALLEST))
+
+    def _rows(self, weight: Tensor) -> Tensor:
+        """One row for each scale."""
+        return weight.reshape(1 if self.granularity == "tensor" else len(weight), -1)
+
+    def _as_scale(self, value: Tensor) -> Tensor:
+        """One value for each row, shaped to multiply the weight."""
+        return value.reshape(()) if self.granularity == "tensor" else value.reshape(-1, *[1] * (self._dims - 1))
+
+    # --- boosting and routing -----------------------------------------------------------------------------------------
+
+    def project_(self, weight: Tensor) -> None:
+        """Choose the boosted weights anew, if it is time."""
+        stage = int(min(self.progress / self.boost_until, 1.0) * REFRESHES) if self.boosted else 0
+        if self.boosted and stage > int(self.refreshed):
+            self.positions.copy_(self._farthest(weight))
+            self.refreshed.fill_(stage)
+
+    def _farthest(self, weight: Tensor) -> Tensor:
+        grid, scale = self._ternary(weight)
+        return boosting.farthest(weight, (grid * scale).detach(), self.boosted)
+
+    def _residual(self, weight: Tensor, ternary: Tensor) -> Residual | None:
+        return boosting.residual_at(weight, ternary, self.positions) if self.boosted else None
+
+    def _with_residual(self, weight: Tensor, ternary: Tensor) -> Tensor:
+        """A boosted weight is itself, up to its int8 step: so is its gradient."""
+        residual = self._residual(weight.detach(), ternary.detach())
+        assert residual is not None
+        boosted = torch.zeros_like(weight, dtype=torch.bool).flatten().index_fill(0, self.positions, True)
+        return straight_through(
+            residual.added_to(ternary.detach()), torch.where(boosted.view(weight.shape), weight, ternary)
+        )
+
+    def _routed(self, weight: Tensor) -> Tensor:
+        if self.route_weights == 1 or not weight.requires_grad:
+            return weight
+        size = self._rows(weight.detach()).abs()
+        importance = size if self.route_by == "magnitude" else -(size - _edge(size, self._kept(size))).abs()
+        return route(weight, largest(importance, self.route_weights).view(weight.shape))
+
+    def receive(self, x: Tensor) -> Tensor:
+        """The layer's input; going back, only its largest entries get a gradient."""
+        if self.route_inputs == 1 or not x.requires_grad:
+            return x
+        return route(x, largest(x.detach().abs(), self.route_inputs))
+
+    def extra_repr(self) -> str:
+        how = f"threshold={self.threshold}, scale={self.scale}, granularity={self.granularity}"
+        return f"{how}, sparsity={self.sparsity}, boost={self.boost}"
+
+
+def refuse_nonsense(quantizer: Atq) -> None:
+    """Settings that do not exist, and those that would be ignored."""
+    for name, allowed in CHOICES.items():
+        if getattr(quantizer, name) not in allowed:
+            raise one_of(name, getattr(quantizer, name), allowed)
+    for name in SHARES:
+        value = getattr(quantizer, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"{name}={value} was given; it is a share, from 0 to 1.")
+    if quantizer.threshold != "quantile" and (quantizer.schedule != "constant" or quantizer.budget is not None):
+        raise UsageError(
+            f"threshold {quantizer.threshold!r} decides the share of zeros by itself, so a schedule or a budget would "
+            "be ignored; give threshold=quantile with them."
+        )
+    if quantizer.granularity == "channel" and (quantizer.scale == "asym" or quantizer.budget is not None):
+        raise UsageError("scale 'asym' and a budget are made for whole tensors; give granularity=tensor with them.")
+
+
+def _edge(size: Tensor, kept: Tensor) -> Tensor:
+    """The boundary between zeros and the others: the largest size in a row that became zero."""
+    return (size * ~kept).amax(1, keepdim=True)
+
+
+def _mean(size: Tensor) -> Tensor:
+    return size.mean(1, keepdim=True).clamp(min=SMALLEST)
+
+
+def _mean_where(size: Tensor, chosen: Tensor) -> Tensor:
+    return ((size * chosen).sum() / chosen.sum().clamp(min=1)).clamp(min=SMALLEST)
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return value.clamp(min=1e-3).expm1().log()

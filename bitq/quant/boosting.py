@@ -1,0 +1,29 @@
+"""Residual precision boosting, taken literally: a few weights get an int8 residual on top of their ternary value."""
+
+import torch
+from torch import Tensor
+
+from bitq.quant.base import Residual
+
+LARGEST = 127
+
+
+def farthest(weight: Tensor, dense: Tensor, count: int) -> Tensor:
+    """Where the `count` weights lie that are farthest from their codes, ascending.
+
+    >>> farthest(torch.tensor([1.0, -0.2, 2.0, 0.1]), torch.tensor([1.0, 0.0, 1.0, 0.0]), 2).tolist()
+    [1, 2]
+    """
+    return (weight - dense).abs().flatten().topk(count).indices.sort().values
+
+
+def residual_at(weight: Tensor, dense: Tensor, positions: Tensor) -> Residual:
+    """What is missing there, in 255 steps up to the largest of them.
+
+    >>> boost = residual_at(torch.tensor([3.0, 0.5, -1.27]), torch.tensor([3.0, 0.0, 0.0]), torch.tensor([1, 2]))
+    >>> boost.value.tolist(), round(boost.scale.item(), 4)
+    ([50, -127], 0.01)
+    """
+    missing = (weight - dense).flatten()[positions]
+    scale = (missing.abs().amax() / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
+    return Residual(positions, (missing / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale.float())

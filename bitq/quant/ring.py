@@ -1,0 +1,288 @@
+"""Ring quantization, hard: every weight is a position on a ring of levels and takes the level next to it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq.errors import UsageError, one_of
+from bitq.quant.base import Codes, Quantizer
+
+WAVES, ORDERS, MODES = ("triangle", "sine", "learned"), ("ring", "line"), ("ste", "anneal", "soft_until")
+MOST_LEVELS = 256  # a code is a byte
+
+
+class Ring(Quantizer):
+    """ŵ = s·v[round(N·p) mod N]: p is trained, v are N samples of one period of a wave, s belongs to an output channel.
+
+    A quarter of a step off its trough the triangle wave has N distinct values, {-(N-1), -(N-3), …, N-1}/N, most of them
+    two grid steps from their neighbours on the ring. `order: line` is the same codebook in ascending order, clamped.
+
+    The gradient is that of the soft weight, the mean of v under a Gaussian of width σ around N·p. It is divided by the
+    square of the soft weight's mean slope, (4·s)² on a ring: a step then moves it as far as it would a plain weight.
+
+    >>> ring = Ring(torch.tensor([[0.75, -0.75], [1.5, 1.5]]))
+    >>> ring.codebook.tolist(), ring.scale.flatten().tolist()
+    ([-0.75, 0.25, 0.75, -0.25], [1.0, 2.0])
+    >>> p = torch.tensor([[0.0, 0.25], [0.6, -0.25]], requires_grad=True)
+    >>> w_hat = ring(p); w_hat.tolist()
+    [[-0.75, 0.25], [1.5, -0.5]]
+    >>> w_hat.backward(torch.ones(2, 2)); [round(value, 4) for value in p.grad.flatten().tolist()]
+    [0.0533, 0.1598, -0.1171, -0.0799]
+    """
+
+    levels: int = 4
+    decay_latent = False  # a position has no zero to decay to
+    codebook: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        levels: int = 4,
+        wave: str = "triangle",
+        phase: float = 0.25,
+        order: str = "ring",
+        mode: str = "ste",
+        sigma: Sequence[float] = (0.5, 0.5),
+        hard_from: float = 0.8,
+    ) -> None:
+        """`mode` is what training sees: levels (ste), soft weights that harden with σ (anneal), or soft weights until
+        the share `hard_from` of the training. `sigma` holds the kernel's first and last width, in places."""
+        super().__init__(weight)
+        check(levels, wave, order, mode, sigma)
+        self.wave, self.phase, self.mode, self.hard_from = wave, phase, mode, hard_from
+        self.sigma = (float(sigma[0]), float(sigma[-1]))
+        self.track = Track(levels, closed=order == "ring")
+        template = template_of(levels, wave, phase)
+        self.levels = levels if wave == "learned" else len(set(template))
+        codebook = torch.tensor(template if order == "ring" else sorted(template), device=weight.device)
+        if wave == "learned":
+            self.codebook = nn.Parameter(codebook)
+        else:
+            self.register_buffer("codebook", codebook, persistent=False)
+        self.scale = nn.Parameter(fitted_scale(weight.detach(), sorted(set(template))))
+
+    def latent(self, weight: Tensor) -> Tensor:
+        """Positions next to the nearest level of each weight, off it as the weight is, a quarter of a place at most."""
+        target = weight / positive(self.scale.detach())
+        place = nearest_place(target, self.codebook.detach())
+        rising = place + self.phase < self.track.points / 2 if self.track.closed else torch.ones_like(target)
+        ahead = (target - self.codebook.detach()[place]) * self.track.length / self.track.slope * (2 * rising - 1)
+        return self.track.kept((place + ahead.clamp(-0.25, 0.25)) / self.track.length)
+
+    def project_(self, weight: Tensor) -> None:
+        weight.copy_(self.track.kept(weight))
+
+    def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        scale, codebook = self.scale, self.codebook
+        gain = 1 / (self.track.slope * positive(scale.detach())) ** 2
+        if self.training:  # both gather the gradients of many weights: their steps as in LSQ
+            scale = slowed(scale, 1 / math.sqrt(weight[0].numel() * self.track.points))
+            codebook = slowed(codebook, 1 / weight.numel()) if self.wave == "learned" else codebook
+        grid: Tensor = _RingFunction.apply(weight, codebook, gain, self.track, self.width, self.hard)
+        return grid, scale
+
+    def codes(self, weight: Tensor) -> Codes:
+        values, rank = self.codebook.detach().unique(return_inverse=True)
+        if self.wave == "learned":  # values that have met still count as so many levels
+            values, order = self.codebook.detach().sort(stable=True)
+            rank = order.argsort()
+        place, _ = self.track.nearest(weight.detach())
+        return Codes(rank[place].to(torch.uint8), values, self.scale.detach().float())
+
+    @property
+    def hard(self) -> bool:
+        """Does the forward pass see levels? In evaluation always."""
+        late = self.mode == "soft_until" and self.progress >= self.hard_from
+        return not self.training or self.mode == "ste" or late
+
+    @property
+    def width(self) -> float:
+        """The kernel's σ at this point of the training."""
+        first, last = self.sigma
+        return first * (last / first) ** self.progress
+
+    def extra_repr(self) -> str:
+        order = "ring" if self.track.closed else "line"
+        return f"levels={self.levels}, wave={self.wave}, phase={self.phase}, order={order}, mode={self.mode}"
+
+
+@dataclass(frozen=True)
+class Track:
+    """So many places in a row, closed to a ring or not; a position in [0, 1] runs along it once."""
+
+    points: int
+    closed: bool = True
+
+    @property
+    def length(self) -> int:
+        """In places."""
+        return self.points if self.closed else self.points - 1
+
+    @property
+    def slope(self) -> float:
+        """How fast a wave between -1 and 1 rises or falls over a position, on average."""
+        return 4.0 if self.closed else 2 * self.length / self.points
+
+    def kept(self, position: Tensor) -> Tensor:
+        """The position brought back to the track: wrapped around a ring, stopped at the ends of a line."""
+        return position - position.floor() if self.closed else position.clamp(0, 1)
+
+    def nearest(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """The place next to each position, and how far beyond it, in places, the position lies."""
+        along = self.kept(position) * self.length
+        rounded = along.round()
+        place = rounded.int()
+        return (torch.where(place == self.points, 0, place) if self.closed else place), along - rounded
+
+    def neighbours(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """For each place the one before and the one after; the ends of a line are their own."""
+        places = torch.arange(self.points, device=device)
+        before, after = places - 1, places + 1
+        return (
+            (before % self.points, after % self.points)
+            if self.closed
+            else (before.clamp(0), after.clamp(max=self.length))
+        )
+
+
+class _RingFunction(torch.autograd.Function):
+    """Levels or soft values going forward, the slope of the soft value going back; nothing kept but the positions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, position: Tensor, codebook: Tensor, gain: Tensor, track: Track, sigma: float, hard: bool
+    ) -> Tensor:
+        ctx.save_for_backward(position, codebook, gain)
+        ctx.track, ctx.sigma, ctx.hard = track, sigma, hard
+        return codebook[track.nearest(position)[0]] if hard else soft_value(position, codebook, track, sigma)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        position, codebook, gain = ctx.saved_tensors
+        to_position = grad * soft_slope(position, codebook, ctx.track, ctx.sigma).mul_(gain)
+        to_codebook = None
+        if ctx.needs_input_grad[1]:
+            to_codebook = _codebook_gradient(grad, position, codebook, ctx.track, ctx.sigma, ctx.hard)
+        return to_position, to_codebook, None, None, None, None
+
+
+def _codebook_gradient(
+    grad: Tensor, position: Tensor, codebook: Tensor, track: Track, sigma: float, hard: bool
+) -> Tensor:
+    """To every value the gradients of the weights that took it, by the share that they took."""
+    place, beyond = track.nearest(position)
+
+    def gathered(share: Tensor) -> Tensor:
+        return torch.zeros_like(codebook).index_add_(0, place.flatten(), share.flatten())
+
+    if hard:
+        return gathered(grad)
+    before, at, after = kernel(beyond, sigma)
+    previous, following = track.neighbours(codebook.device)
+    return (
+        gathered(grad * at)
+        .index_add(0, previous, gathered(grad * before))
+        .index_add(0, following, gathered(grad * after))
+    )
+
+
+def kernel(beyond: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The Gaussian's shares of the place before, the nearest one and the place after; those further off have none.
+
+    >>> [round(share.item(), 4) for share in kernel(torch.tensor(0.5), sigma=0.5)]
+    [0.0091, 0.4955, 0.4955]
+    """
+    sharpness = 1 / sigma**2
+    before = (beyond * -sharpness).sub_(sharpness / 2).exp_()
+    after = (beyond * sharpness).sub_(sharpness / 2).exp_()
+    at = (before + after).add_(1).reciprocal_()
+    return before.mul_(at), at, after.mul_(at)
+
+
+def soft_value(position: Tensor, codebook: Tensor, track: Track, sigma: float) -> Tensor:
+    """The mean of the three values around a position under the kernel."""
+    place, beyond = track.nearest(position)
+    before, at, after = kernel(beyond, sigma)
+    previous, following = track.neighbours(codebook.device)
+    return before * codebook[previous][place] + at * codebook[place] + after * codebook[following][place]
+
+
+def soft_slope(position: Tensor, codebook: Tensor, track: Track, sigma: float) -> Tensor:
+    """Its derivative by the position: length/σ² times the covariance of place and value under the kernel."""
+    place, beyond = track.nearest(position)
+    before, _, after = kernel(beyond, sigma)
+    previous, following = track.neighbours(codebook.device)
+    fall = (codebook[previous] - codebook)[place].mul_(before)
+    rise = (codebook[following] - codebook)[place].mul_(after)
+    # cov = E[place·value] - E[place]·E[value], both counted from the nearest place
+    covariance = rise - fall - (after - before) * (rise + fall)
+    return covariance.mul_(track.length / sigma**2)
+
+
+def template_of(levels: int, wave: str = "triangle", phase: float = 0.25) -> list[float]:
+    """The wave's values at (k + phase)/N, k = 0 … N-1, from one trough to the next; a learned one starts as a triangle.
+
+    >>> template_of(3), template_of(4, phase=0)
+    ([-0.6666666666666666, 0.6666666666666666, 0.0], [-1.0, 0.0, 1.0, 0.0])
+    """
+    along = [(k + Fraction(phase)) / levels for k in range(levels)]
+    if wave == "sine":
+        return [-math.cos(2 * math.pi * u) for u in along]
+    return [float(1 - 4 * abs(u - Fraction(1, 2))) for u in along]
+
+
+def fitted_scale(weight: Tensor, values: Sequence[float], rounds: int = 20) -> Tensor:
+    """One scale per output channel, the least squares fit of the levels to the weights: s = ⟨w, v⟩/⟨v, v⟩.
+
+    Which level each weight takes depends on the scale, so fitting and taking alternate, as in Lloyd's method.
+    """
+    levels = torch.tensor(values, device=weight.device)
+    rows = weight.float().reshape(len(weight), -1)
+    scale = rows.square().mean(1, keepdim=True).sqrt() / levels.square().mean().sqrt()
+    for _ in range(rounds):
+        taken = levels[nearest_of(rows / positive(scale), levels)]
+        fitted = (rows * taken).sum(1, keepdim=True) / taken.square().sum(1, keepdim=True).clamp(min=1e-12)
+        scale = torch.where(fitted > 0, fitted, scale)
+    # A channel without any weight fits every scale.
+    return torch.where(scale > 0, scale, 1.0).reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def nearest_of(target: Tensor, ascending: Tensor) -> Tensor:
+    """The index of the nearest of some ascending values."""
+    return torch.bucketize(target, (ascending[1:] + ascending[:-1]) / 2)
+
+
+def nearest_place(target: Tensor, codebook: Tensor) -> Tensor:
+    """The place with the nearest value; where two have the same one, a hash of the weight's index picks."""
+    ascending, order = codebook.sort(stable=True)
+    value = ascending[nearest_of(target, ascending)]
+    first, last = torch.bucketize(value, ascending), torch.bucketize(value, ascending, right=True)
+    index = torch.arange(target.numel(), device=target.device).view(target.shape)
+    coin = (index * 2654435769 >> 16) & 0xFF  # Fibonacci hashing
+    return order[first + coin % (last - first)]
+
+
+def positive(scale: Tensor) -> Tensor:
+    """Fit to be divided by."""
+    return scale.abs().clamp(min=1e-8)
+
+
+def slowed(parameter: Tensor, factor: float) -> Tensor:
+    """The same value, a gradient scaled by `factor`."""
+    return parameter.detach() + (parameter - parameter.detach()) * factor
+
+
+def check(levels: int, wave: str, order: str, mode: str, sigma: Sequence[float]) -> None:
+    """Settings that mean something."""
+    for kind, value, allowed in (("wave", wave, WAVES), ("order", order, ORDERS), ("mode", mode, MODES)):
+        if value not in allowed:
+            raise one_of(kind, value, allowed)
+    if not 2 <= levels <= MOST_LEVELS:
+        raise UsageError(f"ring levels={levels} was given; allowed: 2 to {MOST_LEVELS}, for example levels: 4.")
+    if len(sigma) != 2 or min(sigma) <= 0:
+        raise UsageError(f"ring sigma={list(sigma)} was given; it takes two widths above 0, as in sigma: [0.5, 0.15].")

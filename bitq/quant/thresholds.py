@@ -1,0 +1,82 @@
+"""Which weights a ternary method keeps: masks over the rows of a matrix, one row for each scale."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+Rule = Callable[[Tensor], Tensor]  # sizes |w| in rows → mask of those that stay
+
+
+def whole(share: float, of: int) -> int:
+    """How many are a share of so many, rounded down.
+
+    >>> whole(0.29, 100)   # 28.999999999999996 in floats
+    29
+    """
+    return math.floor(share * of + 1e-9)
+
+
+def smallest(values: Tensor, count: int) -> Tensor:
+    """The `count` smallest of each row, exactly so many: of equal ones those that come first.
+
+    >>> import torch
+    >>> smallest(torch.tensor([[2.0, 1.0, 1.0, 1.0]]), 2).tolist()
+    [[False, True, True, False]]
+    """
+    if count == 0:
+        return values.new_zeros(values.shape).bool()
+    edge = values.kthvalue(count, dim=1, keepdim=True).values
+    below, equal = values < edge, values == edge
+    missing = count - below.sum(1, keepdim=True)
+    return below | (equal & (equal.cumsum(1) <= missing))
+
+
+def by_quantile(size: Tensor, sparsity: float) -> Tensor:
+    """All but a share of each row, the smallest ones, also where sizes are equal.
+
+    >>> import torch
+    >>> by_quantile(torch.tensor([[3.0, 1.0, 1.0, 1.0, 2.0]]), 0.4).tolist()
+    [[True, False, False, True, True]]
+    """
+    return ~smallest(size, whole(sparsity, size.shape[1]))
+
+
+def above_mean(size: Tensor, factor: float = 0.7) -> Tensor:
+    """Larger than 0.7·E|w|: ternary weight networks (Li et al. 2016).
+
+    >>> import torch
+    >>> above_mean(torch.tensor([[1.0, -0.5, 0.1, -0.2]]).abs()).tolist()   # 0.7·0.45 = 0.315
+    [[True, True, False, False]]
+    """
+    return size > factor * size.mean(1, keepdim=True)
+
+
+def above_max(size: Tensor, factor: float = 0.05) -> Tensor:
+    """Larger than 0.05·max|w|: trained ternary quantization (Zhu et al. 2017).
+
+    >>> import torch
+    >>> above_max(torch.tensor([[1.0, 0.06, 0.04]])).tolist()
+    [[True, True, False]]
+    """
+    return size > factor * size.amax(1, keepdim=True)
+
+
+def by_least_squares(size: Tensor) -> Tensor:
+    """The mask whose ternary weights are closest to the weights: the k largest that maximise (Σ|w|)²/k.
+
+    With the best scale, the mean of the kept sizes, the squared error is Σw² - (Σ kept |w|)²/k; the best k of one row
+    are its largest ones, so sorting finds the exact optimum.
+
+    >>> import torch
+    >>> by_least_squares(torch.tensor([[1.0, 0.1, 0.9, 0.2]])).tolist()   # 1, 1.805, 1.47, 1.21
+    [[True, False, True, False]]
+    """
+    falling = size.sort(dim=1, descending=True).values
+    total = falling.double().cumsum(1)
+    count = total.new_ones(total.shape).cumsum(1)
+    last = (total.square() / count).argmax(1, keepdim=True)
+    return (size >= falling.gather(1, last)) & (size > 0)
+
+
+RULES: dict[str, Rule] = {"twn": above_mean, "max": above_max, "ls": by_least_squares}

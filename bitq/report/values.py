@@ -1,0 +1,41 @@
+"""One value of the prose: how it is printed, and what the check for typed numbers compares with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bitq.report.tex import escape, interval, whole
+
+
+@dataclass(frozen=True)
+class Number:
+    """One value of the prose."""
+
+    key: str
+    text: str  # LaTeX
+    values: tuple[float, ...] = ()  # what the check for typed numbers compares with; none for texts and whole numbers
+    percent: bool = False
+
+
+def inline(text: str) -> str:
+    """Mathematics that may stand in text as well as in a formula."""
+    return rf"\ensuremath{{{text[1:-1]}}}" if text.startswith("$") else text
+
+
+def measure(key: str, number: float | None, text: str, percent: bool = False) -> Number:
+    """A number as `text` prints it, e.g. `measure("acc.x", mean, tex.number(mean), percent=True)`."""
+    return Number(key, inline(text), () if number is None else (number,), percent)
+
+
+def span(key: str, bounds: Sequence[float] | None, digits: int = 2, sign: bool = False) -> Number:
+    """An interval."""
+    return Number(key, inline(interval(bounds, digits, sign)), tuple(bounds or ()))
+
+
+def count(key: str, number: float | None) -> Number:
+    """A whole number."""
+    return Number(key, whole(number))
+
+
+def words(key: str, *texts: object) -> Number:
+    """Texts, each once."""
+    return Number(key, escape(", ".join(str(text) for text in dict.fromkeys(texts)) or None))

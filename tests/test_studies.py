@@ -1,0 +1,154 @@
+"""Several studies in one paper: each is asked by itself, also where its arms are called as those of another."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Canvas
+
+from bitq.grid.select import Selection, grid
+from bitq.report import figures, tables
+from bitq.report.figures import Figure, write_figures
+from bitq.report.numbers import OF_STUDY, numbers
+from bitq.report.query import Query
+from bitq.report.sources import Sources, load
+from bitq.report.tables import TABLES, Table, table_text, write_tables
+from bitq.report.values import Number, count
+from bitq.results.aggregate import aggregate
+from bitq.stats.judge import write_claims
+from bitq.stats.summary import write_stats
+from tests.synthetic import pretend_all
+
+ROOT = Path(__file__).parents[1]
+PLACE = ("cifar10", "resnet18", "fp32")
+OTHER = """
+study: other
+title: Networks that another study calls by the same names
+runs: 6
+distilled: 0
+datasets: {cifar10: {}}
+deviations: [{what: the rule, original: loose, here: strict, why: it is tested}]
+phases:
+  - phase: only
+    title: All there is
+    runs: 6
+    blocks:
+      - {models: [resnet18], datasets: [cifar10], seeds: [1, 2, 3], arms: [{method: fp32}, {method: twn}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The configuration with a further study."""
+    folder = Path(shutil.copytree(ROOT / "config", tmp_path_factory.mktemp("other") / "config"))
+    (folder / "studies" / "other.yaml").write_text(OTHER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BITQ_CONFIG", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def build(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build folder of both studies."""
+    folder = tmp_path_factory.mktemp("build")
+    chosen = Selection(datasets=["cifar10"], models=["resnet18"], methods=["fp32", "bitnet"])
+    runs = [*chosen.of(grid("smoke", ["bitnet"])), *grid("smoke", ["other"])]
+    pretend_all(runs, folder / "results")
+    aggregate(folder / "results", runs, folder)
+    write_stats(folder / "runs.parquet", folder / "stats.json")
+    write_claims(folder / "runs.parquet", folder / "claims.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(build: Path) -> Sources:
+    return load(build, build / "stats.json", build / "claims.json")
+
+
+@pytest.fixture(scope="module")
+def without(both: Sources) -> Sources:
+    """The same, but no run of the further study came."""
+    return replace(both, all_runs=both.all_runs[both.all_runs["study"] == "bitnet"], _others={})
+
+
+def test_one_name_in_two_studies_is_two_arms(both: Sources) -> None:
+    runs = both.all_runs[both.all_runs["arm"] == "fp32"]
+    for study in ("bitnet", "other"):
+        score = Query(both.of(study)).score(*PLACE)
+        assert score and score.mean == pytest.approx(runs.loc[runs["study"] == study, "accuracy"].mean())
+        assert not score.missing
+
+
+def test_families_are_of_one_study(both: Sources) -> None:
+    assert both.of("other").families == {} and both.families["bitnet_vs_fp32"]["contrasts"]
+
+
+def test_every_study_has_its_scale_and_its_plan(both: Sources) -> None:
+    census = both.census.model_copy(update={"scales": {"bitnet": ("smoke",), "other": ("mini",)}})
+    mixed = replace(both, census=census, _others={})
+    assert (mixed.scale, mixed.of("other").scale, mixed.of("other").of("bitnet").scale) == ("smoke", "mini", "smoke")
+    assert len(mixed.of("other").planned) == 6 and mixed.of("other").runs.empty
+
+
+def test_a_query_remembers_what_it_asked_of_another_study(both: Sources) -> None:
+    query = Query(both)
+    query.score(*PLACE)
+    query.of("other").score(*PLACE)
+    assert query.counts().startswith("6 runs,")
+
+
+def test_curves_and_layers_are_those_of_the_arm(both: Sources) -> None:
+    query = Query(both.of("other"))
+    curves, layers = query.curves("cifar10", "resnet18", "twn"), query.layers("cifar10", "resnet18", "twn")
+    assert set(curves["id"]) == set(layers["id"]) == {f"other/cifar10/resnet18/twn/s{seed}" for seed in (1, 2, 3)}
+    assert list(curves["epoch"]) == [0, 1] * 3 and set(curves["seed"]) == set(layers["seed"]) == {1, 2, 3}
+    assert curves["zeros"].between(0, 1).all() and list(layers["histogram"].iloc[0]) == [1, 2, 3]
+    assert query.layers(*PLACE).empty and query.curves("cifar10", "resnet18", "ttq").empty
+
+
+def test_tables_of_the_protocol_cover_all_studies(both: Sources) -> None:
+    for name in ("configuration", "run_counts", "deviations"):
+        body = table_text(next(table for table in TABLES if table.name == name), both)
+        assert r"\emph{bitnet" in body and r"\emph{other" in body, name
+    assert "it is tested" in body
+
+
+def listed(query: Query) -> list[str]:
+    return []
+
+
+def drawn(query: Query, canvas: Canvas) -> None:
+    canvas.subplots()
+
+
+def test_what_a_study_has_no_results_for_is_not_written(
+    build: Path, both: Sources, without: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "TABLES", (Table("deviations", listed, "other"),))
+    monkeypatch.setattr(figures, "FIGURES", (Figure("other", drawn, 1.0, "Nothing.", "other"),))
+    for sources, names in ((both, {"deviations.tex", "other.pdf", "other.tex"}), (without, set())):
+        for module in (tables, figures):
+            monkeypatch.setattr(module, "load", lambda *_, sources=sources: sources)
+        given = (build, build / "stats.json", build / "claims.json")
+        written = [*write_tables(*given, tmp_path), *write_figures(*given, tmp_path)]
+        assert {path.name for path in written} == names
+
+
+def own(query: Query) -> Iterator[Number]:
+    yield count("other.runs", len(query.everything()))
+
+
+def test_numbers_of_every_arm_and_a_study_s_own(
+    both: Sources, without: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OF_STUDY, "other", own)
+    found = {number.key: number for number in numbers(both)}
+    accuracy: pd.Series[float] = both.of("other").runs.query("arm == 'twn'")["accuracy"]
+    assert found["acc.other.cifar10.resnet18.twn"].values == pytest.approx((accuracy.mean(),))
+    assert found["bytes.other.cifar10.resnet18.twn"].text == r"1\,000"
+    assert found["other.runs"].text == "6"
+    keys = {number.key for number in numbers(without)}
+    assert found.keys() - keys == {"other.runs"}
