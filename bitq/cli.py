@@ -20,11 +20,13 @@ def group(about: str) -> typer.Typer:
 
 
 app = group("Train every run of a low-bit study, measure the bytes that would ship, test every claim.")
-left = (grid.grid, grid.plan, train.train, packed.evaluate, packed.export)
+left = (grid.grid, grid.plan, train.train, packed.evaluate, packed.export, packed.demo)
 right = (results.verify, results.aggregate, results.stats, results.claims)
 printed = (report.tables, report.figures, report.numbers, report.paper, report.submission)
 for verb in (*left, *right, *printed):
     app.command()(verb)
+
+app.command("import")(packed.import_)
 
 images = group("Fetch, import and inspect image sets.")
 images.command("fetch")(data.fetch)

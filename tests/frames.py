@@ -29,6 +29,7 @@ SHIPPED = [column.name for column in RUNS if column.source.startswith("results.p
 def row(run: Run, **measured: Any) -> Row:
     """One row of runs.parquet; `measured` may change any column, also one of the configuration."""
     kd, start = run.distillation, run.start
+    teacher = kd.teacher if kd else None
     recipe = run.recipe.model_dump(include={name for name in Recipe.model_fields} & {column.name for column in RUNS})
     described = {
         "id": run.id, "hash": run.hash, "study": run.study, "phase": run.phase, "scale": run.scale,
@@ -36,7 +37,7 @@ def row(run: Run, **measured: Any) -> Row:
         "classes": run.data.classes, "image_size": run.data.image_size, "model": run.model, "width": run.width,
         "stem": run.stem, "norm": run.norm, "method": run.method, "settings": canonical_json(run.settings),
         "keep": "+".join(run.keep), "arm": run.arm, "tag": run.tag, "kd": kd is not None,
-        "teacher": kd.teacher.id if kd else None, "teacher_hash": kd.teacher.hash if kd else None,
+        "teacher": teacher.id if teacher else None, "teacher_hash": teacher.hash if teacher else None,
         "start": start.id if start else None, "temperature": kd.temperature if kd else None,
         "alpha": kd.alpha if kd else None, "precision": run.precision, "seed": run.seed,
         "calibration": canonical_json(run.calibration.model_dump()) if run.calibration else "",

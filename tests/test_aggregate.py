@@ -1,6 +1,7 @@
 """The tables hold what the files hold: the same values, types and order, whoever writes them and how often."""
 
 import csv
+import os
 import random
 import shutil
 import subprocess
@@ -182,6 +183,30 @@ def test_writing_twice_gives_equal_bytes(root: Path, out: Path, tmp_path: Path) 
     aggregate(moved, again, tmp_path / "build")
     for name in TABLES:
         assert (tmp_path / "build" / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_bytes_do_not_depend_on_the_number_of_processors(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART", 7)
+    for processors in (1, 3):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=processors: range(count))
+        aggregate(root, GRID, tmp_path / str(processors))
+    for name in TABLES:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes(), name
+    runs = rows(tmp_path / "3" / "runs.parquet")
+    assert [row["seed"] for row in runs] == [run.seed for run in sorted(GRID, key=module.row_order) if run != MISSING]
+
+
+def test_an_error_in_one_of_several_processes_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART", 7)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
+    copy = Path(shutil.copytree(root, tmp_path / "results"))
+    (folder_of(GRID[-1], copy) / "env.json").write_text("{}")
+    with pytest.raises(DataError, match="env.json"):
+        aggregate(copy, GRID, tmp_path / "build")
 
 
 def test_the_csv_beside_a_table_says_the_same(out: Path) -> None:

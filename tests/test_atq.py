@@ -95,7 +95,7 @@ def test_a_gradient_reaches_every_weight_and_every_scalar(rule: str, scale: str,
     weight = (2 * torch.rand(9, 50, generator=torch.Generator().manual_seed(3)) - 1).requires_grad_()
     quantizer = Atq(weight, threshold=rule, scale=scale, gradient=passes)
     quantizer(weight).backward(weights(4, 9, 50))
-    assert all((p.grad != 0).all() for p in (weight, *quantizer.parameters()))
+    assert all(p.grad is not None and bool(p.grad.all()) for p in (weight, *quantizer.parameters()))
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
@@ -151,7 +151,8 @@ def test_routing_keeps_exactly_the_stated_share_of_the_weights(seed: int, share:
 @given(share=SHARES, half=st.booleans())
 @settings(max_examples=30)
 def test_routing_keeps_exactly_the_stated_share_of_the_inputs(share: float, half: bool) -> None:
-    layer = convert(nn.Sequential(nn.Linear(12, 5)), "atq", {"route_inputs": share})[0]
+    torch.manual_seed(0)
+    layer = convert(nn.Sequential(nn.Linear(12, 5)), "atq", {"route_inputs": share, "sparsity": 0.0})[0]  # type: ignore[index]
     x = weights(10, 8, 12).relu().requires_grad_()  # half of them equal
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         layer(x).backward(weights(19, 8, 5).to(torch.bfloat16 if half else torch.float32))
@@ -286,14 +287,14 @@ def test_dealing_a_budget_leaves_no_trace_but_the_shares(tmp_path: Path) -> None
 
 def test_the_published_ternary_weights_have_no_gradient_and_decay_erases_them() -> None:
     # 200 steps of Adam with coupled decay 1e-4 on a regression: outside the mask the weights vanish.
-    layer = convert(nn.Sequential(nn.Linear(60, 20)), "atq_legacy", {"rho": 0.05})[0]
+    layer = convert(nn.Sequential(nn.Linear(60, 20)), "atq_legacy", {"rho": 0.05})[0]  # type: ignore[index]
     before = layer.weight.detach().abs().mean()
     outside = torch.ones(1200, dtype=torch.bool).index_fill(0, layer.quantizer.positions, False).view(20, 60)
     optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3, weight_decay=1e-4)
     x, y = weights(15, 64, 60), weights(16, 64, 20)
     for _ in range(200):
         optimizer.zero_grad()
-        mse_loss(layer(x), y).backward()
+        mse_loss(layer(x), y).backward()  # type: ignore[no-untyped-call]
         assert not (layer.weight.grad[outside] != 0).any()
         optimizer.step()
     assert layer.weight.detach().abs()[outside].mean() < 0.02 * before
@@ -309,7 +310,8 @@ def test_the_published_threshold_is_a_quantile_that_keeps_no_tie() -> None:
 
 def test_the_published_layers_may_differ_in_rho() -> None:
     model = convert(nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 10)), "atq_legacy", {"rho": 0.05, "1": {"rho": 0.1}})
-    assert [len(layer.quantizer.positions) for layer in quantized_layers(model).values()] == [10, 10]
+    masks = [layer.quantizer.positions for layer in quantized_layers(model).values()]
+    assert [mask.shape for mask in masks] == [(10,), (10,)]
     with pytest.raises(UsageError, match="no layer matches 'fc9'"):
         convert(nn.Sequential(nn.Linear(20, 10)), "atq_legacy", {"fc9": {"rho": 0.1}})
 
@@ -333,11 +335,13 @@ def test_whole_weights_ship_as_they_are(tmp_path: Path) -> None:
     export(model, prepare.spec_of(run), tmp_path / "m")
     report = audit(tmp_path / "m")
     assert all(layer.residual == int(0.05 * layer.weights) for layer in report.layers)
-    assert report.bits_per_packed_weight > 1.6 + 0.05 * 40  # 32 bits and a gap for a twentieth
-    first = next(iter(quantized_layers(model).values()))
-    again = quantized_layers(load(tmp_path / "m")[0])["conv1"]
-    assert torch.equal(again.weight.flatten()[first.quantizer.positions],
-                       first.weight.detach().flatten()[first.quantizer.positions])  # fmt: skip
+    assert (
+        report.bits_per_packed_weight and report.bits_per_packed_weight > 1.6 + 0.05 * 40
+    )  # 32 bits and a gap for a twentieth
+    before, after = (quantized_layers(network)["conv1"] for network in (model, load(tmp_path / "m")[0]))
+    assert isinstance(before.quantizer, AtqLegacy)
+    mask = before.quantizer.positions
+    assert torch.equal(after.weight.flatten()[mask], before.weight.detach().flatten()[mask])
 
 
 # --- complaints ---------------------------------------------------------------------------------------------------

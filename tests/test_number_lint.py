@@ -46,6 +46,12 @@ def test_a_planted_number_is_found_with_its_line_and_its_key(sentence: str, tmp_
     assert complaint.startswith(f"paper/main.tex:2: {number} is typed, and computed as {key};")
 
 
+def test_a_section_that_the_paper_does_not_read_is_left_alone(tmp_path: Path) -> None:
+    name, typed = "paper/sections/study-other.tex", r"It loses 1.43 points, \bq{no key}."
+    assert len(complaints(tmp_path, typed, name)) == 2
+    assert list(problems(tmp_path, COMPUTED, [Allowed(file=name, number="9 %", why="")], {"study-other.tex"})) == []
+
+
 LEFT_ALONE = (
     r"It reaches \bq{acc.cifar10.resnet18.bitnet}\,\%.",
     "Other numbers: 93.12 and 1.44.",

@@ -1,5 +1,7 @@
 """How much of a network is really quantized: of its weights, and of the multiplications that one image costs."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from bitq.data.inputs import Inputs, cut
@@ -93,7 +95,7 @@ def multiplications(model: nn.Module, example: Inputs) -> dict[str, int]:
     return counts
 
 
-def _counter(counts: dict[str, int], name: str):  # type: ignore[no-untyped-def]
+def _counter(counts: dict[str, int], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def note(layer: nn.Module, _: tuple[Tensor, ...], y: Tensor) -> None:
         weight: Tensor = layer.weight  # type: ignore[assignment]
         counts[name] = counts.get(name, 0) + y.numel() // len(weight) * weight.numel()

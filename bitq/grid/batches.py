@@ -14,7 +14,16 @@ from bitq.io import sha256
 from bitq.results.folder import MODEL, folder_of
 
 # What follows only has to put long jobs first and ask a cluster for enough time; `bitq plan` measures.
-GIGAMACS = {"resnet18": 0.56, "resnet50": 1.3, "atq_cnn": 0.0055}  # of one image of 32×32 pixels, forwards, at width 64
+# Of one image of 32×32 pixels, forwards, at width 64.
+GIGAMACS = {
+    "resnet18": 0.56,
+    "resnet50": 1.3,
+    "resnet20": 0.041,
+    "resnet32": 0.069,
+    "resnet44": 0.097,
+    "vgg11": 0.153,
+    "atq_cnn": 0.0055,
+}
 OTHER_GIGAMACS = 0.15
 FLOPS_A_MINUTE = 20e12 * 60  # what a data-centre GPU sustains
 START_MINUTES = 60

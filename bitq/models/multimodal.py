@@ -14,6 +14,7 @@ from bitq.models.adapter import Adapter, Geometry
 
 Blank = Literal["image", "text"] | None
 DROPOUT = 0.3  # that of the original's image classifier
+WORD_SIZE = 0.1  # of the initial word vectors: so small that few steps turn them; 1 takes many times as long
 NO_WORD = -1e4  # the score of padding: no weight after the softmax, and finite in fp16
 
 
@@ -27,12 +28,13 @@ class ImageEncoder(nn.Module):
         self.bn1 = nn.BatchNorm2d(narrow)
         self.conv2 = nn.Conv2d(narrow, wide, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(wide)
-        self.fc = nn.Linear(wide * (geometry.image_size // 4) ** 2, features)
+        self.fc = nn.Linear(wide * (geometry.image_size // 4) ** 2, features, bias=False)
+        self.bn = nn.BatchNorm1d(features)
 
     def forward(self, images: Tensor) -> Tensor:
         x = functional.max_pool2d(self.bn1(self.conv1(images)).relu(), 2)
         x = functional.max_pool2d(self.bn2(self.conv2(x)).relu(), 2)
-        y: Tensor = self.fc(x.flatten(1)).relu()
+        y: Tensor = self.bn(self.fc(x.flatten(1))).relu()
         return y
 
 
@@ -42,10 +44,12 @@ class TextEncoder(nn.Module):
     def __init__(self, geometry: Geometry, features: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(geometry.vocabulary, geometry.width)
+        nn.init.normal_(self.embedding.weight, std=WORD_SIZE)
         # A linear layer on three neighbouring vectors: a convolution along the sentence.
         self.conv = nn.Linear(3 * geometry.width, features)
         self.weigh = nn.Linear(features, 1)
-        self.fc = nn.Linear(features, features)
+        self.fc = nn.Linear(features, features, bias=False)
+        self.bn = nn.BatchNorm1d(features)  # so that the gate meets two inputs of one size
 
     def forward(self, tokens: Tensor) -> Tensor:
         padding = (tokens == 0)[..., None]
@@ -53,7 +57,7 @@ class TextEncoder(nn.Module):
         around = functional.pad(words, (0, 0, 1, 1))
         x = self.conv(torch.cat([around[:, :-2], words, around[:, 2:]], -1)).relu()
         weight = self.weigh(x).masked_fill(padding, NO_WORD).softmax(1)
-        y: Tensor = self.fc((weight * x).sum(1)).relu()
+        y: Tensor = self.bn(self.fc((weight * x).sum(1))).relu()
         return y
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bitq.data.inputs import Inputs
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.deploy.export import lowbit_layers
 from bitq.errors import UsageError
@@ -17,7 +18,7 @@ from bitq.quant.layers import QuantEmbedding, QuantLayer
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, plan: Calibration, images: Sequence[Tensor]) -> None:
+def calibrate(model: nn.Module, plan: Calibration, images: Sequence[Inputs]) -> None:
     """Ranges of the activations first, then layer by layer, as data passes them: the weights, then the bias."""
     layers = lowbit_layers(model)
     refuse_nonsense(plan, layers)
@@ -40,7 +41,9 @@ def refuse_nonsense(plan: Calibration, layers: dict[str, QuantLayer]) -> None:
                 f"{type(layer.quantizer).__name__}; allowed methods: int2 to int8."
             )
         if plan.rounding == "adaptive" and isinstance(layer, QuantEmbedding):
-            raise UsageError(f"rounding=adaptive is for products, and {name} only looks words up; keep it: keep {name}.")
+            raise UsageError(
+                f"rounding=adaptive is for products, and {name} only looks words up; keep it: keep {name}."
+            )
         if plan.bias_correction and getattr(layer, "bias", None) is None:
             raise UsageError(
                 f"bias_correction changes biases, but {name} has none; with fold=true a convolution takes over that "
@@ -48,7 +51,7 @@ def refuse_nonsense(plan: Calibration, layers: dict[str, QuantLayer]) -> None:
             )
 
 
-def adjust(model: nn.Module, plan: Calibration, layers: dict[str, QuantLayer], images: Sequence[Tensor]) -> None:
+def adjust(model: nn.Module, plan: Calibration, layers: dict[str, QuantLayer], images: Sequence[Inputs]) -> None:
     """Each layer on the inputs that the quantized layers before it leave to it."""
     with in_full_precision(layers):
         wanted = mean_outputs(model, layers, images)
@@ -58,4 +61,5 @@ def adjust(model: nn.Module, plan: Calibration, layers: dict[str, QuantLayer], i
             round_layer(layer, gram_of(layer, inputs_of(model, layer, images)))
         if plan.bias_correction:
             found = mean_outputs(model, {name: layer}, images)[name]
-            layer.bias.add_((wanted[name] - found).to(layer.bias.dtype))  # type: ignore[union-attr]
+            bias: Tensor = layer.bias  # type: ignore[assignment]
+            bias.add_((wanted[name] - found).to(bias.dtype))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from bitq.data.inputs import Inputs
 from bitq.errors import Bug
 from bitq.ptq.watch import Layers, in_full_precision
 from bitq.quant.static import StaticUint8
@@ -66,7 +67,7 @@ def mse(seen: Observer) -> Range:
 RANGES: dict[str, Callable[[Observer], Range]] = {"minmax": minmax, "percentile": percentile, "mse": mse}
 
 
-def use_observed_ranges(model: nn.Module, layers: Layers, name: str, images: Sequence[Tensor]) -> None:
+def use_observed_ranges(model: nn.Module, layers: Layers, name: str, images: Sequence[Inputs]) -> None:
     """Give every static activation the range of its inputs in the unquantized network."""
     activations = {path: layer.activation for path, layer in layers.items() if layer.activation is not None}
     observers = {path: Observer() for path in activations}

@@ -84,4 +84,5 @@ def _factor(gram: Tensor) -> Tensor:
     damping = DAMPING * diagonal.mean(1).clamp(min=1e-8)
     damped = gram + torch.diag_embed(damping[:, None].expand_as(diagonal))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True)
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor

@@ -1,12 +1,13 @@
 """Look at what flows through a network's layers while it runs on a few images."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitq.data.inputs import Inputs, cut
 from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import QuantConv2d, QuantLayer
 
@@ -30,21 +31,22 @@ def in_full_precision(layers: Layers) -> Iterator[None]:
             layer.quantizer, layer.activation = quantizer, activation
 
 
-def execution_order(model: nn.Module, layers: Layers, images: Sequence[Tensor]) -> list[str]:
+def execution_order(model: nn.Module, layers: Layers, images: Sequence[Inputs]) -> list[str]:
     """The layers as data reaches them first."""
     order: dict[str, None] = {}
     handles = [
-        layer.register_forward_pre_hook(lambda _, __, name=name: order.setdefault(name)) for name, layer in layers.items()
+        layer.register_forward_pre_hook(lambda _, __, name=name: order.setdefault(name))
+        for name, layer in layers.items()
     ]
     try:
-        model(images[0][:1])
+        model(cut(images[0], 0, 1))
     finally:
         for handle in handles:
             handle.remove()
     return list(order)
 
 
-def inputs_of(model: nn.Module, layer: QuantLayer, images: Sequence[Tensor]) -> Iterator[Tensor]:
+def inputs_of(model: nn.Module, layer: QuantLayer, images: Sequence[Inputs]) -> Iterator[Tensor]:
     """What the layer's product gets for each batch, as values; the network runs no further than it must."""
     seen: list[Tensor] = []
 
@@ -74,7 +76,7 @@ def _as_multiplied(layer: QuantLayer, x: Tensor) -> Tensor:
     return values
 
 
-def mean_outputs(model: nn.Module, layers: Layers, images: Sequence[Tensor]) -> dict[str, Tensor]:
+def mean_outputs(model: nn.Module, layers: Layers, images: Sequence[Inputs]) -> dict[str, Tensor]:
     """The mean of each layer's outputs by channel, over images and positions."""
     sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(layers, 0)
@@ -92,10 +94,8 @@ def mean_outputs(model: nn.Module, layers: Layers, images: Sequence[Tensor]) -> 
     ]
     try:
         for batch in images:
-            try:
+            with suppress(_Enough):
                 model(batch)
-            except _Enough:
-                pass
     finally:
         for handle in handles:
             handle.remove()

@@ -73,8 +73,8 @@ class Atq(Quantizer):
         route_inputs: float = 1.0,
     ) -> None:
         super().__init__(weight)
-        self.threshold, self.sparsity, self.schedule = threshold, sparsity, schedule
-        self.start_sparsity, self.until, self.budget = start_sparsity, until, budget
+        self.threshold, self.schedule, self.start_sparsity, self.until = threshold, schedule, start_sparsity, until
+        self.sparsity, self.budget = sparsity if budget is None else budget, budget
         self.scale, self.granularity, self.gradient, self.clip = scale, granularity, gradient, clip
         self.boost, self.boost_until = boost, boost_until
         self.route_weights, self.route_by, self.route_inputs = route_weights, route_by, route_inputs
@@ -84,9 +84,6 @@ class Atq(Quantizer):
         self._start_from(weight.detach())
 
     def _start_from(self, weight: Tensor) -> None:
-        if self.budget is not None:
-            # This layer's share, replaced before the first step. fp64: times n it must be a whole number again.
-            self.register_buffer("share", torch.tensor(self.budget, dtype=torch.float64))
         if self.threshold == "learned":
             size = self._rows(weight).abs()
             self.p = nn.Parameter(_inverse_softplus(_edge(size, by_quantile(size, self.sparsity)) / _mean(size)))
@@ -96,6 +93,9 @@ class Atq(Quantizer):
         if self.boosted:
             self.register_buffer("positions", self._farthest(weight))
             self.register_buffer("refreshed", torch.tensor(-1))
+        if self.budget is not None:
+            # This layer's share, replaced before the first step. fp64: times n it must be a whole number again.
+            self.register_buffer("share", torch.tensor(self.budget, dtype=torch.float64))
 
     # --- forwards -----------------------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class Atq(Quantizer):
 
     def sparsity_now(self) -> float:
         """The share of zeros that the schedule has reached."""
-        end = self.sparsity if self.budget is None else float(self.share)
+        end = float(self.share) if "share" in self._buffers else self.sparsity
         return sparsity_at(SCHEDULES[self.schedule], self.start_sparsity, end, self.until, self.progress)
 
     def _delta(self, size: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class Integer(Quantizer):
 
     def nearest(self, weight: Tensor) -> Tensor:
         """The codes of the nearest values."""
-        return (weight / self.step).round().clamp(self.lowest, self.highest)
+        # The reciprocal, as torch and torchao have it: by `minmax` the largest weight lies halfway between two codes.
+        return (weight * (1 / self.step)).round().clamp(self.lowest, self.highest)
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return straight_through(self.nearest(weight.detach()), weight / self.step), self.step
@@ -64,7 +65,7 @@ class Integer(Quantizer):
 
     def largest_step(self, peak: Tensor) -> Tensor:
         """The step at which weights as large as `peak` still have a code, but for half a step."""
-        return 2 * peak / (self.levels - 1)
+        return 2 * peak / (2**self.bits - 1)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, granularity={self.granularity}, range={self.range}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ class Ring(Quantizer):
     A quarter of a step off its trough the triangle wave has N distinct values, {-(N-1), -(N-3), …, N-1}/N, most of them
     two grid steps from their neighbours on the ring. `order: line` is the same codebook in ascending order, clamped.
 
-    The gradient is that of the soft weight, the mean of v under a Gaussian of width σ around N·p. It is divided by the
-    square of the soft weight's mean slope, (4·s)² on a ring: a step then moves it as far as it would a plain weight.
+    The gradient is that of the soft weight, the mean of v under a Gaussian of width σ around N·p, divided by the mean
+    square of its slope: on average a step then moves the soft weight as far as it would move a plain one.
 
     >>> ring = Ring(torch.tensor([[0.75, -0.75], [1.5, 1.5]]))
     >>> ring.codebook.tolist(), ring.scale.flatten().tolist()
@@ -32,7 +33,7 @@ class Ring(Quantizer):
     >>> w_hat = ring(p); w_hat.tolist()
     [[-0.75, 0.25], [1.5, -0.5]]
     >>> w_hat.backward(torch.ones(2, 2)); [round(value, 4) for value in p.grad.flatten().tolist()]
-    [0.0533, 0.1598, -0.1171, -0.0799]
+    [0.1238, 0.3713, -0.2722, -0.1857]
     """
 
     levels: int = 4
@@ -59,27 +60,29 @@ class Ring(Quantizer):
         self.track = Track(levels, closed=order == "ring")
         template = template_of(levels, wave, phase)
         self.levels = levels if wave == "learned" else len(set(template))
-        codebook = torch.tensor(template if order == "ring" else sorted(template), device=weight.device)
+        template = template if order == "ring" else sorted(template)
+        codebook = torch.tensor(template, device=weight.device)
         if wave == "learned":
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook, persistent=False)
+        self.steepness = mean_square_slope(tuple(template), self.track, self.sigma[0])
         self.scale = nn.Parameter(fitted_scale(weight.detach(), sorted(set(template))))
 
     def latent(self, weight: Tensor) -> Tensor:
-        """Positions next to the nearest level of each weight, off it as the weight is, a quarter of a place at most."""
-        target = weight / positive(self.scale.detach())
-        place = nearest_place(target, self.codebook.detach())
-        rising = place + self.phase < self.track.points / 2 if self.track.closed else torch.ones_like(target)
-        ahead = (target - self.codebook.detach()[place]) * self.track.length / self.track.slope * (2 * rising - 1)
-        return self.track.kept((place + ahead.clamp(-0.25, 0.25)) / self.track.length)
+        """Positions next to the nearest level of each weight, as near to the next place as it is to the next level."""
+        target, codebook = weight / positive(self.scale.detach()), self.codebook.detach()
+        place = nearest_place(target, codebook)
+        rising = place + self.phase < self.track.points / 2 if self.track.closed else torch.ones_like(place).bool()
+        off = (target - codebook[place]) * (self.track.points / 2) * torch.where(rising, 1.0, -1.0)
+        return self.track.kept((place + off.clamp(-0.49, 0.49)) / self.track.length)
 
     def project_(self, weight: Tensor) -> None:
         weight.copy_(self.track.kept(weight))
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         scale, codebook = self.scale, self.codebook
-        gain = 1 / (self.track.slope * positive(scale.detach())) ** 2
+        gain = 1 / (self.steepness * positive(scale.detach()).square())
         if self.training:  # both gather the gradients of many weights: their steps as in LSQ
             scale = slowed(scale, 1 / math.sqrt(weight[0].numel() * self.track.points))
             codebook = slowed(codebook, 1 / weight.numel()) if self.wave == "learned" else codebook
@@ -122,11 +125,6 @@ class Track:
     def length(self) -> int:
         """In places."""
         return self.points if self.closed else self.points - 1
-
-    @property
-    def slope(self) -> float:
-        """How fast a wave between -1 and 1 rises or falls over a position, on average."""
-        return 4.0 if self.closed else 2 * self.length / self.points
 
     def kept(self, position: Tensor) -> Tensor:
         """The position brought back to the track: wrapped around a ring, stopped at the ends of a line."""
@@ -222,6 +220,17 @@ def soft_slope(position: Tensor, codebook: Tensor, track: Track, sigma: float) -
     # cov = E[place·value] - E[place]·E[value], both counted from the nearest place
     covariance = rise - fall - (after - before) * (rise + fall)
     return covariance.mul_(track.length / sigma**2)
+
+
+@cache
+def mean_square_slope(template: tuple[float, ...], track: Track, sigma: float) -> float:
+    """Of the soft grid, over all positions.
+
+    >>> round(mean_square_slope((-0.75, 0.25, 0.75, -0.25), Track(4), sigma=0.5), 2)
+    6.88
+    """
+    everywhere = torch.linspace(0, 1, 64 * track.points, device="cpu")
+    return float(soft_slope(everywhere, torch.tensor(template, device="cpu"), track, sigma).square().mean())
 
 
 def template_of(levels: int, wave: str = "triangle", phase: float = 0.25) -> list[float]:

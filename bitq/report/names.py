@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Studies in the order of the paper.
-STUDIES = ("bitnet", "ring", "atq", "precision")
+STUDIES = ("bitnet", "ring", "atq", "multimodal", "precision")
 DATASETS = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
@@ -18,6 +18,7 @@ MODELS = {
     "resnet20": "ResNet-20",
     "resnet32": "ResNet-32",
     "vgg11": "VGG-11",
+    "atq_cnn": "ATQ-CNN",
 }
 # The places of the first study, in the order of its tables.
 BITNET_DATASETS = ("cifar10", "cifar100", "tiny_imagenet")
@@ -28,6 +29,9 @@ METHODS = {
     "ttq": "TTQ",
     "bitnet_legacy": "BitNet legacy",
     "ttq_legacy": "TTQ legacy",
+    "twn": "TWN",
+    "atq": "ATQ",
+    "atq_legacy": "ATQ legacy",
 }
 # What follows the method in an arm's name; whatever is not here is printed as it is written.
 PARTS = {
@@ -37,6 +41,29 @@ PARTS = {
     "kd": "KD",
     "no_mixup": "no mixup",
     "from_fp32": "from FP32",
+    "online_kd": "online KD",
+    "zeroed": "ternary part zeroed",
+    "constant": "constant sparsity",
+    "cubic": "cubic schedule",
+    "threshold_twn": "threshold of TWN",
+    "threshold_max": "threshold of TTQ",
+    "threshold_ls": "least-squares threshold",
+    "threshold_learned": "learned threshold",
+    "scale_learned": "learned scale",
+    "scale_asym": "two learned scales",
+    "channel": "scale a channel",
+    "gradient_ttq": "gradient of TTQ",
+    "ttq_rules": "all rules of TTQ",
+    "boosted": "boosted",
+    "routed": "routed weights",
+    "routed_boundary": "routed at the boundary",
+    "routed_inputs": "routed inputs",
+    "budget50": "budget of 50 % zeros",
+    "l1": "L1 penalty",
+    "zeros10": "10 % zeros",
+    "zeros50": "50 % zeros",
+    "zeros70": "70 % zeros",
+    "zeros90": "90 % zeros",
 }
 LAYERS = ("conv1", "layer1", "layer4", "fc")
 

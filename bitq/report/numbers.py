@@ -27,6 +27,7 @@ from bitq.grid.expand import expand
 from bitq.grid.run import Run
 from bitq.grid.study import studies
 from bitq.io import write_atomic
+from bitq.report import atq
 from bitq.report.cost import cost_of, counted, parameters
 from bitq.report.names import BITNET_MODELS
 from bitq.report.query import Query
@@ -39,7 +40,7 @@ from bitq.stats.inference import mean
 from bitq.stats.published import Figure, published
 
 # What a study says besides: one function in bitq/report/<study>.py, called if the study has results.
-OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {}
+OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {"atq": atq.numbers}
 
 PERCENT_UNITS = ("%", "% of the gap", "% of parameters", "% of weights")
 PREAMBLE = r"""% Written by: bitq numbers. A change here is lost; numbers.md lists the keys.
@@ -120,7 +121,8 @@ def _of_rows(rows: Any, of: str) -> Iterator[Number]:
 def _of_settings(sources: Sources) -> Iterator[Number]:
     settings = sources.stats["settings"]
     for key, name in (("level", "level"), ("alpha", "alpha"), ("power", "power")):
-        yield Number(key, f"{100 * settings[name]:g}")  # percent, as sentences say them
+        share = 100 * settings[name]
+        yield Number(key, f"{share:g}", (share,), percent=True)  # as sentences say them
     yield Number("parity margin", f"{settings['parity_margin']:g}")
     for family in FAMILIES:
         yield count(f"tests of {family.name}", at(sources.of(family.study).families.get(family.name), "tests"))

@@ -1,7 +1,7 @@
 """What tables, figures and numbers are made of: the runs that the paper shows, their statistics, the claims."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from bitq.grid.run import Run
 from bitq.grid.select import grid
 from bitq.io import read_json
 from bitq.report import names
-from bitq.results.columns import Census, read_census
+from bitq.results.columns import CURVES, LAYERS, Census, Column, read_census, schema
 from bitq.stats.cells import Cell, cell, read_table
 from bitq.stats.families import EXTENSION, FAMILIES, group_of
 
@@ -34,8 +34,8 @@ class Sources:
     census: Census
     stats: Record
     claims: Record
-    all_curves: pd.DataFrame = field(default_factory=pd.DataFrame)
-    all_layers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    all_curves: pd.DataFrame = field(default_factory=lambda: _empty(CURVES))
+    all_layers: pd.DataFrame = field(default_factory=lambda: _empty(LAYERS))
     study: str = STUDY
     _others: dict[str, "Sources"] = field(default_factory=dict, repr=False)
 
@@ -136,6 +136,10 @@ class Sources:
 
     def _shown(self, records: list[Record]) -> Iterator[Record]:
         return (record for record in records if (record["study"], record["scale"]) == (self.study, self.scale))
+
+
+def _empty(columns: Sequence[Column]) -> pd.DataFrame:
+    return schema(columns).empty_table().to_pandas()
 
 
 def load(tables: Path, stats: Path, claims: Path) -> Sources:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bitq.io import write_atomic
-from bitq.report import accuracy, claimed, cost, names, protocol
+from bitq.report import accuracy, atq, claimed, cost, names, protocol
 from bitq.report.notes import Notes
 from bitq.report.query import Query
 from bitq.report.sources import STUDY, Sources, load
@@ -38,6 +38,10 @@ TABLES = (
     Table("significance", partial(accuracy.tests, families=("bitnet_vs_fp32", "bitnet_vs_ttq", "n10"))),
     # Beyond the twelve.
     Table("contrasts", accuracy.all_tests),
+    Table("atq_headline", atq.headline, "atq"),
+    Table("atq_ablations", atq.ablations, "atq"),
+    Table("atq_sparsity", atq.sparsity, "atq"),
+    Table("atq_sizes", atq.sizes, "atq"),
     # Of all studies.
     Table("deviations", protocol.deviations),
     Table("claims", claimed.claims),

@@ -4,6 +4,7 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +23,14 @@ from bitq.io import canonical_json, write_atomic
 from bitq.results.columns import CENSUS, CURVES, LAYERS, RUNS, Census, Column, from_numbers, from_values, schema
 from bitq.results.folder import folder_of
 from bitq.results.manifest import RESULTS, Files, entry, model_entry, read_bytes, root_digest, under
+from bitq.results.parts import results_of
 from bitq.results.schema import PARTS, Env, History, Packed, Results
 
 # A spreadsheet opens this many lines. A longer CSV is for nobody's eye, and the Parquet file holds all of it.
 CSV_LINES = 2**20
+# Runs that are read in a row. Their tables are row groups of the files, which have the same bytes on any machine.
+PART = 500
+NAMES = {column.name for column in (*RUNS, *CURVES, *LAYERS) if column.kind is str}
 
 Record = TypeVar("Record", bound=Frozen)
 
@@ -48,18 +53,37 @@ def aggregate(root: Path, runs: Sequence[Run], out: Path) -> Census:
     """
     if not runs:
         raise UsageError("no run was selected, so there is nothing to aggregate; name a study and a scale that it has.")
+    ordered = sorted({run.path: run for run in runs}.values(), key=row_order)
+    starts = range(0, len(ordered), PART)
+    parts = list(results_of([partial(collect, root, ordered[start : start + PART]) for start in starts]))
+    present = sum(part.runs.num_rows for part in parts)
+    census = census_of(runs, present, root_digest({path: file for part in parts for path, file in part.files.items()}))
+    write(out / "runs.parquet", [part.runs for part in parts], census)
+    write(out / "curves.parquet", [part.curves.arrow() for part in parts], census)
+    write(out / "layers.parquet", [part.layers for part in parts], census)
+    return census
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some runs as tables, the largest one still in its most compact form, and the files that they were read from."""
+
+    runs: pa.Table
+    curves: "_Curves"
+    layers: pa.Table
+    files: Files
+
+
+def collect(root: Path, runs: Sequence[Run]) -> Part:
+    """What is there of these runs."""
     table, curves, layers, files = _Rows(), _Curves(), _Layers(), Files()
-    for run in sorted({run.path: run for run in runs}.values(), key=row_order):
+    for run in runs:
         if stored := load(root, run):
             table.add(stored)
             curves.add(stored)
             layers.add(stored)
             files |= under(run.path, stored.files)
-    census = census_of(runs, len(table.rows), root_digest(files))
-    write(out / "runs.parquet", table.arrow(), census)
-    write(out / "curves.parquet", curves.arrow(), census)
-    write(out / "layers.parquet", layers.arrow(), census)
-    return census
+    return Part(table.arrow(), curves, layers.arrow(), files)
 
 
 def row_order(run: Run) -> tuple[str, str, str, str, str, int]:
@@ -98,20 +122,23 @@ def _parse(kind: type[Record], data: bytes, path: Path) -> Record:
         raise DataError(f"{path}: {explain(error)} bitq verify says what else is wrong.") from error
 
 
-def write(path: Path, table: pa.Table, census: Census) -> None:
+def write(path: Path, parts: Sequence[pa.Table], census: Census) -> None:
     """A table as Parquet, and beside it as CSV if that can hold it and is short enough to look at."""
-    _write(path, lambda sink: _write_parquet(sink, table, census))
-    csv = path.with_suffix(".csv")
+    _write(path, lambda sink: _write_parquet(sink, parts, census))
+    csv, table = path.with_suffix(".csv"), pa.concat_tables(parts)
     if table.num_rows < CSV_LINES and not any(map(pa.types.is_list, table.schema.types)):
         _write(csv, lambda sink: pyarrow.csv.write_csv(table, sink))
     else:
         csv.unlink(missing_ok=True)
 
 
-def _write_parquet(sink: pa.BufferOutputStream, table: pa.Table, census: Census) -> None:
+def _write_parquet(sink: pa.BufferOutputStream, parts: Sequence[pa.Table], census: Census) -> None:
     # Without Arrow's copy of the schema, a column of names that is held as a dictionary reads back as plain text.
-    with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
-        writer.write_table(table)
+    # Names repeat, numbers hardly do: looking for equal ones would take longer than all the rest.
+    names = [field.name for field in parts[0].schema if field.name in NAMES]
+    with pq.ParquetWriter(sink, parts[0].schema, store_schema=False, use_dictionary=names) as writer:
+        for part in parts:
+            writer.write_table(part)
         writer.add_key_value_metadata({CENSUS: census.model_dump_json()})
 
 
@@ -149,10 +176,9 @@ class _Curves:
         self.names["id"].append(run.results.id)
         self.names["hash"].append(run.results.hash)
         self.lengths.append(len(run.history.test_accuracy))
-        absent = [0.0] * self.lengths[-1]
         for name, numbers in self.numbers.items():
             curve = getattr(run.history, name)
-            numbers.fromlist(list(curve) or absent)
+            numbers.fromlist(list(curve))
             self.measured[name].append(bool(curve))
 
     def arrow(self) -> pa.Table:
@@ -170,7 +196,9 @@ class _Curves:
             starts = np.cumsum(lengths) - lengths
             return from_numbers(column, np.arange(rows) - np.repeat(starts, lengths), np.ones(rows, dtype=bool))
         measured = np.repeat(np.array(self.measured[column.name], dtype=bool), lengths)
-        return from_numbers(column, np.frombuffer(self.numbers[column.name]), measured)
+        numbers = np.zeros(rows)
+        numbers[measured] = self.numbers[column.name]
+        return from_numbers(column, numbers, measured)
 
 
 class _Layers:

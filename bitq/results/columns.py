@@ -150,7 +150,7 @@ class Census(Frozen):
     root: str  # digest over the files that were read, the same as in the verdict
 
 
-def schema(columns: tuple[Column, ...]) -> pa.Schema:
+def schema(columns: Sequence[Column]) -> pa.Schema:
     """The Arrow schema of a table."""
     return pa.schema([pa.field(column.name, ARROW[column.kind], column.nullable) for column in columns])
 

@@ -39,7 +39,7 @@ class Gap:
     study: str = "bitnet"
 
 
-FAMILIES = (
+FAMILIES: tuple[Family, ...] = (
     Family("bitnet_vs_fp32", "What do ternary weights and int8 activations cost?", (("bitnet", "fp32"),)),
     Family(
         "recipe_vs_fp32",
@@ -120,7 +120,63 @@ FAMILIES = (
     ),
 )
 
-GAPS = (
+ATQ, LEGACY = "atq-keep_conv", "atq_legacy-keep_conv"  # linear layers ternary, as published
+THRESHOLDS = ("twn", "max", "ls", "learned")
+RULES = ("cubic", "scale_learned", "scale_asym", "channel", "gradient_ttq")
+INGREDIENTS = ("boosted", "routed", "routed_boundary", "routed_inputs", "l1")
+
+FAMILIES += (
+    Family(
+        "atq_vs_fp32",
+        "What do ternary linear layers, and ternary convolutions too, cost the network of ATQ?",
+        ((ATQ, "fp32"), ("atq", "fp32"), ("atq", ATQ)),
+        study="atq",
+    ),
+    Family(
+        "atq_legacy",
+        "Does the published arithmetic learn, and does its ternary part matter?",
+        ((ATQ, f"{LEGACY}-online_kd"), (f"{LEGACY}-zeroed", f"{LEGACY}-online_kd")),
+        margin=PARITY,
+        study="atq",
+    ),
+    Family(
+        "atq_rules",
+        "Which rules for thresholds, scales, gradients and schedules matter?",
+        (
+            *((f"{ATQ}-threshold_{rule}", f"{ATQ}-constant") for rule in THRESHOLDS),
+            (f"{ATQ}-ttq_rules", f"{ATQ}-constant"),
+            (ATQ, f"{ATQ}-constant"),
+            *((f"{ATQ}-{rule}", ATQ) for rule in RULES),
+        ),
+        study="atq",
+    ),
+    Family(
+        "atq_ingredients",
+        "What does each ingredient of ATQ add?",
+        (*((f"{ATQ}-{name}", ATQ) for name in INGREDIENTS), (f"{ATQ}-budget50", f"{ATQ}-zeros50")),
+        study="atq",
+    ),
+    Family(
+        "atq_kd",
+        "What does distillation do, offline and online, to a float and to a ternary student?",
+        (("fp32-kd", "fp32"), (f"{ATQ}-kd", ATQ), (f"{ATQ}-online_kd", ATQ)),
+        study="atq",
+    ),
+    Family(
+        "atq_sparsity",
+        "What do more zeros cost?",
+        tuple((f"{ATQ}-zeros{share}", ATQ) for share in (10, 50, 70, 90)),
+        study="atq",
+    ),
+    Family(
+        "atq_others",
+        "Is ATQ better than other ternary methods in the same layers?",
+        ((ATQ, "twn-keep_conv"), (ATQ, "ttq-keep_conv")),
+        study="atq",
+    ),
+)
+
+GAPS: tuple[Gap, ...] = (
     *(Gap(f"bitnet-keep_{layer}", "bitnet", "fp32") for layer in KEPT),
     *(Gap(f"bitnet-keep_{layer}-kd", "bitnet-kd", "fp32-kd") for layer in KEPT),
     Gap("bitnet-keep_conv1-kd", "bitnet", "fp32"),  # the whole recipe against the plain gap; all that ResNet-50 has

@@ -17,25 +17,18 @@ NEVER_ZERO = 0.05  # of each layer, its most sensitive weights: no layer is lost
 
 def deal_budget(training: Training) -> None:
     """Give each layer its share of zeros; nothing happens to networks without a budget."""
-    layers = {name: layer for name, layer in quantized_layers(training.model).items() if has_budget(layer)}
-    if not layers:
-        return
-    budgets = {layer.quantizer.budget for layer in layers.values()}
-    for budget in sorted(budgets):  # settings below a glob may give groups of layers budgets of their own
-        group = [layer for layer in layers.values() if layer.quantizer.budget == budget]
-        counts = zeros_of(sensitivities(training, group), budget)
-        for layer, zeros in zip(group, counts, strict=True):
-            layer.quantizer.share.fill_(zeros / layer.weight.numel())
+    groups: dict[float, list[tuple[QuantLayer, Atq]]] = {}  # settings below a glob may be budgets of their own
+    for layer in quantized_layers(training.model).values():
+        if isinstance(layer.quantizer, Atq) and layer.quantizer.budget is not None:
+            groups.setdefault(layer.quantizer.budget, []).append((layer, layer.quantizer))
+    for budget, group in groups.items():
+        counts = zeros_of(sensitivities(training, [layer.weight for layer, _ in group]), budget)
+        for (layer, quantizer), zeros in zip(group, counts, strict=True):
+            quantizer.share.fill_(zeros / layer.weight.numel())
 
 
-def has_budget(layer: QuantLayer) -> bool:
-    """Is its share of zeros still to be decided?"""
-    return isinstance(layer.quantizer, Atq) and layer.quantizer.budget is not None
-
-
-def sensitivities(training: Training, layers: list[QuantLayer]) -> list[Tensor]:
+def sensitivities(training: Training, weights: list[Tensor]) -> list[Tensor]:
     """|g·w| of every weight: by how much, to first order, the loss changes when it becomes zero."""
-    weights = [layer.weight for layer in layers]
     total = [torch.zeros_like(weight) for weight in weights]
     training.model.eval()  # no statistic moves, no dropout draws
     for batch in islice(training.batches.epoch(0), BATCHES):
@@ -56,4 +49,4 @@ def zeros_of(sensitivity: list[Tensor], budget: float) -> list[int]:
         row[row.topk(max(whole(NEVER_ZERO, len(row)), 1)).indices] = torch.inf
     everything = torch.cat(rows).view(1, -1)
     chosen = smallest(everything, whole(budget, everything.shape[1]))[0]
-    return [int(part.sum()) for part in chosen.split([len(row) for row in rows])]
+    return [int(part.sum()) for part in torch.split(chosen, [len(row) for row in rows])]

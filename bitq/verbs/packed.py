@@ -1,5 +1,6 @@
 """Packed files: measure them, pack them another way."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +15,36 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="Image set [the one it was trained on].")] = None,
     variant: Annotated[str | None, typer.Option(help="Its variant [the one it was trained on].")] = None,
     device: DeviceOption = "auto",
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Folder for four plots: accuracies, zeros, training, codes; the history must lie beside."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="Compare with another engine: torchao (linear layers) or pt2e (static int8 networks)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a packed file: accuracy in fp32, bytes, levels."""
+    """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
     from bitq.train.evaluate import evaluate_file
 
-    found = evaluate_file(file, dataset, variant, device)
+    if plots:
+        from bitq.report.run_plots import write_plots
+
+        for path in write_plots(file, plots):
+            print(path, file=sys.stderr)
+
+    found = evaluate_file(file, dataset, variant, device, backend)
     text = (
         f"{found['accuracy']:.2f} % of {found['images']} images of {found['dataset']}/{found['variant']}, "
         f"{found['bytes']:,} bytes, {found['compression']:.1f}× smaller than fp32"
     )
+    if other := found["backend"]:
+        text += (
+            f"\n{other['name']}: {other['accuracy']:.2f} %, {100 * other['same_predictions']:.2f} % of the answers "
+            f"the same, logits within {other['largest_difference']:.1e}; it computes {100 * other['weights']:.1f} % of "
+            f"the weights and {100 * other['multiplications']:.1f} % of the multiplications from integers"
+        )
     emit(found, as_json, text)
 
 
@@ -46,3 +67,42 @@ def export(
         as_json,
         f"{target}  {done.file_bytes:,} bytes",
     )
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="A published .pth checkpoint: of Ring Quantization, or vgg11.")],
+    target: Annotated[Path, typer.Argument(help="The model file to write.")],
+    model: Annotated[str, typer.Option(help="resnet20, resnet32, resnet44; or vgg11, the public one.")] = "resnet20",
+    ring_size: Annotated[int | None, typer.Option(help="Points of its ring [as the file says].")] = None,
+    snap: Annotated[bool, typer.Option("--snap", help="Give every weight the value of the nearest point.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a published checkpoint, executing nothing of it, and write it as a model file for bitq evaluate."""
+    from bitq.deploy.published_ring import import_published
+    from bitq.deploy.published_vgg import import_vgg11
+
+    if target.exists():
+        raise UsageError(f"{target} exists; give a name that is free, nothing is overwritten.")
+    if model == "vgg11" and (ring_size or snap):
+        raise UsageError("--ring-size and --snap are for networks of rings; leave them out with --model vgg11.")
+    is_vgg = model == "vgg11"
+    done = import_vgg11(source, target) if is_vgg else import_published(source, target, model, ring_size, snap)
+    emit({"bytes": done.file_bytes, "sha256": done.sha256}, as_json, f"{target}  {done.file_bytes:,} bytes")
+
+
+def demo(
+    file: Annotated[Path | None, typer.Argument(help="A packed file [a small network of every method].")] = None,
+    image: Annotated[int, typer.Option(help="Which test image the file is to classify.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Pack a small network by every method and run it from its file; or classify one test image with a file of yours."""
+    from bitq.train.demo import classify, tour
+
+    if file is None:
+        rows = tour()
+        lines = [f"{row['method']:14}{row['levels']:>8}{row['bytes']:>9,} bytes  says {row['says']}" for row in rows]
+        emit(rows, as_json, "\n".join(["method          levels", *lines]))
+        return
+    found = classify(file, image)
+    text = f"test image {image}: class {found['class']}, the file says {found['says']} ({found['percent']:.1f} % sure)"
+    emit(found, as_json, text)

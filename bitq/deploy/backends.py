@@ -1,0 +1,199 @@
+"""The same file under other engines: torchao's tensors and kernels for linear layers, its PT2E flow for whole networks.
+
+bitq computes with the codes by itself; a second engine that was written by others shows that they mean what they say.
+What an engine leaves in floating point is counted on the tensors that result, not taken from what was asked for.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq.data.inputs import Inputs
+from bitq.deploy.audit import evaluation_weight
+from bitq.deploy.coverage import multiplications
+from bitq.deploy.export import packed_layers
+from bitq.errors import UsageError, one_of
+from bitq.models.layers import weight_layers
+from bitq.quant.convert import QUANTIZED, quantized_layers
+from bitq.quant.layers import QuantLayer
+from bitq.quant.static import StaticUint8
+
+EXAMPLES = 2  # images that a network is traced with: with one, the batch would be taken for a constant
+
+
+@dataclass(frozen=True)
+class Ported:
+    """A network under another engine, and what of it that engine really quantized."""
+
+    model: Callable[[Tensor], Tensor]
+    layers: tuple[str, ...]  # names of the layers that it computes from integers
+    weights: float  # their share of the weights of convolutions and linear layers
+    multiplications: float  # their share of the multiplications of one image
+
+
+def ported(model: nn.Module, backend: str, example: Inputs) -> Ported:
+    """The network under the engine of that name; `example` is a batch as the network takes it."""
+    if backend not in BACKENDS:
+        raise one_of("backend", backend, BACKENDS)
+    if not isinstance(example, Tensor):
+        raise UsageError(f"backend {backend} takes networks with images alone, not with sentences beside them.")
+    require_torchao(backend)
+    with torch.no_grad():
+        network, layers = BACKENDS[backend](model.eval(), example[:EXAMPLES])
+    counts = multiplications(model, example)
+    sizes = {name: model.get_parameter(f"{name}.weight").numel() for name in weight_layers(model)}
+    return Ported(
+        network,
+        tuple(layers),
+        sum(sizes[name] for name in layers) / sum(sizes.values()),
+        sum(counts.get(name, 0) for name in layers) / sum(counts.values()),
+    )
+
+
+def require_torchao(backend: str) -> None:
+    """Say how to get it where it is absent."""
+    # Its CUDA extensions are of no use here, and it complains where they do not load.
+    os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")
+    try:
+        import torchao  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"backend {backend} needs torchao; install it with: pip install 'bitq[train]'.") from error
+
+
+# --- torchao: linear layers ---------------------------------------------------------------------------------------
+
+
+def torchao_linear(model: nn.Module, _: Tensor) -> tuple[nn.Module, list[str]]:
+    """Linear layers with integer codes of 2 to 8 bits as torchao's tensors; everything else computes in fp32."""
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerRow, quantize_
+
+    plain = without_quantizers(model)
+    for name, layer in packed_layers(model).items():
+        bits = integer_bits(layer)
+        if not isinstance(layer, nn.Linear) or layer.activation is not None or bits is None:
+            continue
+        weights = Int8WeightOnlyConfig(granularity=PerRow())
+        if bits < 8:
+            weights = IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=PerAxis(0))
+        quantize_(plain, weights, filter_fn=lambda _, found, name=name: found == name)
+        _use_codes(plain.get_submodule(name), layer)
+    return plain, [name for name, layer in weight_layers(plain).items() if _holds_integers(layer.weight)]
+
+
+def _use_codes(into: nn.Module, layer: QuantLayer) -> None:
+    """torchao chose a step of its own, from weights that were rounded already; what ships takes its place."""
+    weight: Any = into.weight
+    if _holds_integers(weight):  # it passes over some layers in silence
+        integers, steps = integers_of(layer)
+        weight.qdata.copy_(integers)
+        weight.scale.copy_(steps.reshape(weight.scale.shape))
+
+
+def _holds_integers(weight: Any) -> bool:
+    return bool(getattr(weight, "qdata", weight).dtype == torch.int8)
+
+
+# --- PT2E: whole networks with static activations -----------------------------------------------------------------
+
+
+def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor], list[str]]:
+    """Everything through torchao's PT2E flow for x86: uint8 activations a tensor, int8 weights a channel.
+
+    Its observers are told the scales and zero points that ship, so that both engines round alike.
+    """
+    from torchao.quantization.pt2e import move_exported_model_to_eval
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    layers = packed_layers(model)
+    refuse_others(layers)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    exported = torch.export.export(without_quantizers(model), (example,), dynamic_shapes=({0: batch},)).module()
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(exported, quantizer)
+    prepared(example)
+    for node in list(prepared.graph.nodes):
+        layer = layers.get(layer_of(node))
+        if layer is not None:
+            assert isinstance(layer.activation, StaticUint8)
+            integers, steps = integers_of(layer)
+            _tell(prepared, node.args[0], layer.activation.scale, layer.activation.zero.int())
+            _tell(prepared, node.args[1], steps, torch.zeros_like(steps, dtype=torch.int))
+    converted = convert_pt2e(prepared)
+    move_exported_model_to_eval(converted)
+    return converted, [layer_of(node) for node in converted.graph.nodes if layer_of(node) and _is_integer(node)]
+
+
+def refuse_others(layers: Mapping[str, QuantLayer]) -> None:
+    """The flow knows one treatment of activations, and weights of eight bits at most."""
+    if not layers:
+        raise UsageError("backend pt2e computes with codes, but no layer of this network ships any.")
+    for name, layer in layers.items():
+        if not isinstance(layer.activation, StaticUint8) or integer_bits(layer) is None:
+            raise UsageError(
+                f"backend pt2e computes with static uint8 activations and integer weights, but {name} has not both; "
+                "quantize with --method int8 --epochs 0 --start RUN --calibration activations=static."
+            )
+
+
+PRODUCTS = ("conv2d", "linear")
+
+
+def layer_of(node: Any) -> str:
+    """The name of the layer whose product a node of an exported graph is; "" for all other nodes."""
+    if node.op != "call_function" or getattr(node.target, "_opname", "") not in PRODUCTS:
+        return ""
+    path, _ = list(node.meta["nn_module_stack"].values())[-1]
+    return str(path).removeprefix("L['self'].").replace("slice(None, None, None)", "")
+
+
+def _tell(prepared: nn.Module, observed: Any, scale: Tensor, zero: Tensor) -> None:
+    observer: Any = prepared.get_submodule(observed.target)
+    observer.calculate_qparams = lambda: (scale.detach().reshape(-1), zero.reshape(-1))
+
+
+def _is_integer(node: Any) -> bool:
+    """Do both factors of the product come out of integers?"""
+    return all("dequantize" in str(factor.target) for factor in node.args[:2])
+
+
+# --- what both need -----------------------------------------------------------------------------------------------
+
+
+def without_quantizers(model: nn.Module) -> nn.Module:
+    """A copy made of plain layers that hold the weights as inference uses them."""
+    plain = copy.deepcopy(model)
+    for name, layer in quantized_layers(plain).items():
+        if layer.norm:
+            raise UsageError(f"other engines know no normalisation inside layers, such as that of {name}.")
+        weight = evaluation_weight(layer)
+        layer.__class__ = next(kind for kind, quantized in QUANTIZED.items() if isinstance(layer, quantized))
+        del layer.quantizer, layer.activation
+        layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    return plain.eval()
+
+
+def integer_bits(layer: QuantLayer) -> int | None:
+    """b, if the layer's values are the integers from -2^(b-1) to 2^(b-1) - 1."""
+    values = layer.quantizer.codes(layer.weight).values
+    bits = (len(values) - 1).bit_length()
+    half = 2 ** (bits - 1)
+    return bits if torch.equal(values.cpu(), torch.arange(-half, half, dtype=torch.float32)) else None
+
+
+def integers_of(layer: QuantLayer) -> tuple[Tensor, Tensor]:
+    """The codes as int8, and one step for each output channel."""
+    codes = layer.quantizer.codes(layer.weight)
+    integers = codes.values[codes.index.int()].to(torch.int8)
+    return integers, codes.scale.reshape(-1).expand(len(integers))
+
+
+BACKENDS: dict[str, Callable[[nn.Module, Tensor], tuple[Callable[[Tensor], Tensor], list[str]]]] = {
+    "torchao": torchao_linear,
+    "pt2e": pt2e,
+}

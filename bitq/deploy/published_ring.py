@@ -1,0 +1,108 @@
+"""The published checkpoints of Ring Quantization as networks of ours, so that their accuracy can be measured again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitq import models
+from bitq.deploy.export import Exported, export
+from bitq.deploy.pth import read_pth, state_of
+from bitq.errors import DataError, UsageError
+from bitq.io import sha256_file
+from bitq.quant.convert import convert
+from bitq.quant.ring_legacy import WAVES, template_of
+
+NAMES = {"linear.": "fc.", ".shortcut.0.": ".downsample.0.", ".shortcut.1.": ".downsample.1."}  # theirs, ours
+MODELS = ("resnet20", "resnet32", "resnet44")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a checkpoint says of itself."""
+
+    state: dict[str, Tensor]
+    ring_size: int | None  # none: an FP32 network
+    wave: str = "triangle"
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the last layer."""
+        return len(self.state["fc.bias"]) if "fc.bias" in self.state else 10
+
+
+def import_published(source: Path, target: Path, model: str, ring_size: int | None, snap: bool) -> Exported:
+    """Write the checkpoint as a model file: soft as it was published, or snapped to its ring and packed."""
+    found = published(source)
+    if ring_size is not None and ring_size != found.ring_size:
+        raise UsageError(f"--ring-size {ring_size} was given, but the ring in {source} has {found.ring_size} points.")
+    if snap and found.ring_size is None:
+        raise UsageError(f"{source} holds an FP32 network, which has no ring to snap to; leave --snap out.")
+    network, method, settings = _network(source, model, found, snap)
+    return export(network, _spec(source, found, model, method, settings), target)
+
+
+def published(path: Path) -> Published:
+    """The tensors under our names, with the ring that they are positions on."""
+    state = state_of(read_pth(path), path)
+    rings = {name: value for name, value in state.items() if name.endswith("ring_template")}
+    ours = {_our_name(name): value for name, value in state.items() if name not in rings}
+    if not rings:
+        return Published(ours, None)
+    sizes = {value.numel() for value in rings.values()}
+    size = max(sizes)
+    for wave in WAVES:
+        template = torch.tensor(template_of(size, wave)) if size >= 2 else torch.zeros(0)
+        if all(
+            value.shape == template.shape and torch.allclose(value.float(), template, atol=1e-5)
+            for value in rings.values()
+        ):
+            return Published(ours, size, wave)
+    raise DataError(f"{path}: its rings of {size} points are neither a triangle nor a sine sampled with both ends.")
+
+
+def _our_name(name: str) -> str:
+    for theirs, ours in NAMES.items():
+        name = name.replace(theirs, ours)
+    return name.removesuffix("positions") + "weight" if name.endswith(".positions") else name
+
+
+def _network(source: Path, name: str, found: Published, snap: bool) -> tuple[nn.Module, str, dict[str, Any]]:
+    if name not in MODELS:
+        raise UsageError(f"--model {name} was given; the checkpoints of Ring Quantization are {', '.join(MODELS)}.")
+    network = models.build(name, found.classes)
+    method, settings = "fp32", {}
+    if found.ring_size:
+        method, settings = "ring_legacy", {"ring_size": found.ring_size, "wave": found.wave, "snap": snap}
+        convert(network, method, settings, keep=("fc",))
+    expected = network.state_dict()
+    for key in sorted(expected.keys() ^ found.state.keys()):
+        if not key.endswith("num_batches_tracked"):
+            where = "missing" if key in expected else "unknown to it"
+            raise DataError(f"{source} does not hold a {name}: {key} is {where}; give --model as it was trained.")
+    for key, value in found.state.items():
+        if key in expected and value.numel() != expected[key].numel():
+            raise DataError(f"{source}: {key} has shape {tuple(value.shape)}, {name} {tuple(expected[key].shape)}.")
+    # Positions lie flat in the original.
+    shaped = {key: found.state.get(key, value).reshape(value.shape).to(value.dtype) for key, value in expected.items()}
+    network.load_state_dict(shaped)
+    return network.eval(), method, settings
+
+
+def _spec(source: Path, found: Published, model: str, method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    digest = sha256_file(source)
+    return {
+        "run": f"published/{source.name}",
+        "hash": digest,
+        "model": model,
+        "classes": found.classes,
+        "method": method,
+        "settings": settings,
+        "keep": ["last"],
+        "dataset": "cifar10",
+        "variant": "official",
+        "normalisation": "cifar10",
+        "source": {"file": source.name, "sha256": digest},
+    }

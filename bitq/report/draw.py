@@ -1,0 +1,77 @@
+"""Drawings of plain numbers, for figures over many runs and plots of a single one alike."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, Mark
+
+MARKS = (
+    Mark(BLACK, "o"),
+    Mark(BLUE, "s", "--"),
+    Mark(VERMILLION, "^", ":"),
+    Mark(GREEN, "v", "-."),
+    Mark(ORANGE, "D"),
+    Mark(PURPLE, "P", "--"),
+    Mark(SKY, "X", ":"),
+)
+# Negative codes, zero, positive ones.
+SHADES, SIGNS = (VERMILLION, "0.85", BLUE), ("negative", "zero", "positive")
+PERCENT = "test accuracy, %"
+
+
+def curves(axes: Axes, series: Mapping[str, Sequence[float]], marks: Sequence[Mark] = MARKS) -> None:
+    """One line a series over the epochs, numbered from 1."""
+    for (label, values), mark in zip(series.items(), marks, strict=False):
+        epochs = range(1, len(values) + 1)
+        few = len(values) <= 30
+        axes.plot(epochs, values, color=mark.color, ls=mark.line, marker=mark.marker if few else "", ms=3, label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def dots(axes: Axes, scores: Mapping[str, Sequence[float]], marks: Sequence[Mark] = MARKS) -> None:
+    """The seeds of each arm, small, and their mean with its number."""
+    for place, ((_, values), mark) in enumerate(zip(scores.items(), marks, strict=False)):
+        if len(values):
+            middle = float(np.mean(values))
+            axes.plot([place] * len(values), values, ".", color=mark.color, ms=3.5, mew=0)
+            axes.plot([place], [middle], mark.marker, color=mark.color)
+            axes.annotate(f"{middle:.1f}", (place, middle), (6, 0), textcoords="offset points", va="center", fontsize=7)
+    axes.set_xticks(range(len(scores)), list(scores))
+    axes.set_xlim(-0.5, len(scores) - 0.3)
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylim(0, 104)
+
+
+def codes(axes: Axes, layers: Mapping[str, Sequence[float]]) -> None:
+    """One bar a layer: which share of its weights has which code, of the smallest value first."""
+    for place, counts in enumerate(layers.values()):
+        left, total = 0.0, sum(counts) or 1
+        for code, count in enumerate(counts):
+            share = 100 * count / total
+            axes.barh(place, share, left=left, height=0.7, color=shade(code, len(counts)), edgecolor="white", lw=0.5)
+            if share >= 8:
+                text = "black" if shade(code, len(counts)) == SHADES[1] else "white"
+                axes.text(left + share / 2, place, f"{share:.1f}", ha="center", va="center", color=text, fontsize=7)
+            left += share
+    axes.set_yticks(range(len(layers)), list(layers))
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("share of weights, %")
+
+
+def code_legend(figure: Figure) -> None:
+    """What the colours of `codes` mean, above all panels."""
+    handles = [Patch(color=color, label=label) for color, label in zip(SHADES, SIGNS, strict=True)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+
+
+def shade(code: int, levels: int) -> str:
+    """The colour of a code by its sign."""
+    return SHADES[1 + int(np.sign(2 * code - (levels - 1)))]

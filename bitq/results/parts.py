@@ -1,0 +1,28 @@
+"""Long work in parts, on all processors that this process may use; results come in the order of the parts."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+_inherited: list[Callable[[], Any]] = []  # by the forked processes, to which only a number has to be sent
+
+
+def results_of(parts: Sequence[Callable[[], Result]]) -> Iterator[Result]:
+    """Call every part. A single one, or a single processor, is no reason to start processes."""
+    processes = min(len(parts), len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
+    if processes < 2:
+        yield from (part() for part in parts)
+        return
+    _inherited[:] = parts
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        yield from pool.map(_call, range(len(parts)))
+    _inherited.clear()
+
+
+def _call(number: int) -> Any:
+    return _inherited[number]()

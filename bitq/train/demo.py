@@ -1,0 +1,54 @@
+"""A look at what ships: every method's file, written, read back and run."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bitq import models
+from bitq.data.augment import normalise
+from bitq.data.registry import variant
+from bitq.data.store import open_set
+from bitq.deploy.evaluate import inference
+from bitq.deploy.export import export, packed_layers
+from bitq.deploy.load import load
+from bitq.errors import UsageError
+from bitq.quant.convert import convert
+from bitq.quant.registry import METHODS
+
+
+def tour(model: str = "resnet20", width: int = 32) -> list[dict[str, Any]]:
+    """One untrained network by every method: levels and bytes of its file, and what it says to a random image."""
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return [_shown(method, model, width, image) for method in METHODS]
+
+
+def _shown(method: str, model: str, width: int, image: torch.Tensor) -> dict[str, Any]:
+    network = convert(models.build(model, 10, width), method).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        written = export(network, {"model": model, "classes": 10, "width": width, "method": method}, path)
+        shipped, _ = load(path)
+    with inference(shipped):
+        says = int(shipped(image).argmax())
+    levels = {layer.quantizer.levels for layer in packed_layers(shipped).values()}
+    return {
+        "method": method,
+        "levels": ", ".join(map(str, sorted(levels))) or "float",  # type: ignore[type-var]
+        "bytes": written.file_bytes,
+        "says": says,
+    }
+
+
+def classify(path: Path, index: int) -> dict[str, Any]:
+    """What a packed file says to one test image of the data that it was trained on."""
+    model, spec = load(path)
+    images = open_set(variant(spec["dataset"], spec["variant"]))
+    if not 0 <= index < len(images.y_test):
+        raise UsageError(f"there is no test image {index}; {spec['dataset']} has 0 to {len(images.y_test) - 1}.")
+    x = normalise(images.x_test[index : index + 1], spec["normalisation"])
+    with inference(model):
+        shares = model(x).softmax(1)[0]
+    says = int(shares.argmax())
+    return {"image": index, "class": int(images.y_test[index]), "says": says, "percent": 100 * float(shares[says])}
