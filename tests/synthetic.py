@@ -11,6 +11,7 @@ from bitq.results.schema import Audit, Divergence, Env, History, LayerAudit, Pac
 
 IMAGES = 500
 LAYERS = {"resnet18": 21, "resnet50": 54}
+FLOATS = ("fp32", "fp16", "bf16", "ring_legacy")  # methods that ship no codes
 
 
 def model_bytes(run: Run) -> bytes:
@@ -24,16 +25,23 @@ def history_of(run: Run, epochs: int) -> History:
     names = ["lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     names += ["hard_loss", "soft_loss"] if run.distillation else []
     names += ["validation_accuracy"] if run.recipe.validation else []
-    names += [] if run.method == "fp32" else ["zeros"]
+    names += ["zeros"] if layers_of(run) else []
+    names += ["loss_scale", "skipped_share"] if run.precision == "fp16" else []
+    names += ["teacher_loss"] if run.distillation and not run.distillation.teacher else []
     percent = {name: 100 if name.endswith("accuracy") else 1 for name in names}
     curves = {name: tuple(scale * draw() for _ in range(epochs)) for name, scale in percent.items()}
     return History.model_validate({"hard_loss": (), "soft_loss": ()} | curves)
 
 
+def layers_of(run: Run) -> int:
+    """How many layers ship as codes."""
+    return 0 if run.method in FLOATS else LAYERS.get(run.model, 5)
+
+
 def audit_of(run: Run) -> Audit:
     """Layers as ternary ones are; none for the float network."""
     draw = random.Random(run.hash).random
-    names = () if run.method == "fp32" else (f"layer{index}" for index in range(LAYERS[run.model]))
+    names = [f"layer{index}" for index in range(layers_of(run))]
     layers = tuple(
         LayerAudit(
             name=name,

@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from bitq import models
 from bitq.deploy.audit import audit
 from bitq.deploy.export import export
 from bitq.deploy.load import load
-from bitq.errors import UsageError
+from bitq.errors import DataError, UsageError
+from bitq.grid.expand import expand
 from bitq.quant.atq import Atq
 from bitq.quant.atq_legacy import AtqLegacy
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.routing import largest, route
 from bitq.quant.sparsity import SCHEDULES, sparsity_at
 from bitq.quant.thresholds import by_least_squares
+from bitq.report.run_plots import write_plots
 from bitq.results.folder import MODEL, folder_of, read
 from bitq.train import budget, prepare
 from bitq.train.device import machine
@@ -352,6 +355,8 @@ def test_whole_weights_ship_as_they_are(tmp_path: Path) -> None:
     [
         ({"threshold": "quantil"}, "unknown threshold 'quantil'; allowed: .*quantile"),
         ({"sparsity": 1.2}, "sparsity=1.2 was given; it is a share, from 0 to 1"),
+        ({"sparsity": "much"}, "sparsity=much was given; it is a share"),
+        ({"schedule": "linear", "until": 0}, "until=0 was given; it must be above 0"),
         ({"threshold": "twn", "schedule": "linear"}, "a schedule or a budget would be ignored"),
         ({"scale": "asym", "granularity": "channel"}, "give granularity=tensor"),
     ],
@@ -359,3 +364,39 @@ def test_whole_weights_ship_as_they_are(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Atq(weights(18, 3, 3), **options)
+
+
+# --- the network and its study ------------------------------------------------------------------------------------
+
+
+def test_the_network_has_the_published_number_of_weights() -> None:
+    assert models.flops("atq_cnn", 10, channels=1, image_size=28).params == 421_836 - 2  # the original counts two α
+    assert models.flops("atq_cnn", 10, width=32, channels=1, image_size=28).params < 421_836 / 3
+    model = models.build("atq_cnn", 10, channels=1, image_size=28)
+    assert set(models.matching_layers(model, models.keep_patterns("atq_cnn", ("conv",)))) == {"conv1", "conv2"}
+
+
+def test_the_study_has_the_counts_that_it_promises() -> None:
+    runs = expand("atq", "full")
+    assert (len(runs), sum(run.distillation is not None for run in runs)) == (116, 15)
+    headline = [run for run in runs if run.phase == "headline" and run.data.dataset == "fashion_mnist"]
+    assert {(run.arm, run.seed) for run in headline} == {
+        (arm, seed) for arm in ("fp32", "atq-keep_conv") for seed in (42, 123, 456, 789, 1011)
+    }
+    zeroed = [run for run in runs if run.tag == "zeroed"]
+    assert all(run.recipe.epochs == 0 and run.start and run.start.id.endswith(f"s{run.seed}") for run in zeroed)
+
+
+# --- plots of one file --------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_its_history_is_plotted_and_one_without_is_refused(tmp_path: Path) -> None:
+    run = small_run("atq", settings={"schedule": "linear"})
+    session(tmp_path).train([run])
+    folder = folder_of(run, tmp_path / "results")
+    written = write_plots(folder / MODEL, tmp_path / "plots")
+    names = {"accuracy_comparison", "sparsity_schedule", "training_curve", "ternary_distribution"}
+    assert {path.stem for path in written} == names and all(path.read_bytes()[:4] == b"%PDF" for path in written)
+    (folder / "history.json").unlink()
+    with pytest.raises(DataError, match="history.json is not beside it"):
+        write_plots(folder / MODEL, tmp_path / "plots")

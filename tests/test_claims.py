@@ -358,7 +358,10 @@ def rows_of(claim: Claim, wish: str) -> Iterator[Row]:
                 place = {"dataset": arm["dataset"] or dataset, "model": arm["model"] or model}
                 changes = {**claim.requires.where, **criteria}
                 changes |= {"study": claim.study or claim.work}
-                changes |= {"settings": canonical_json({"z": 0} | criteria.get("settings", {})), "arm": criteria.get("arm", arm["arm"])}
+                changes |= {
+                    "settings": canonical_json({"z": 0} | criteria.get("settings", {})),
+                    "arm": criteria.get("arm", arm["arm"]),
+                }
                 for seed, value in zip(SEEDS, values, strict=True):
                     yield measured(place, seed, changes, predicate.get("column", "accuracy"), value)
 

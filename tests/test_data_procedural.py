@@ -5,13 +5,13 @@ import pytest
 
 from bitq.data import procedural
 from bitq.data.registry import PROCEDURAL, datasets, registered
-from bitq.data.store import Arrays, arrays_digest
+from bitq.data.store import Arrays, arrays_digest, procedural_arrays
 
 
 @pytest.mark.parametrize("dataset", datasets())
 def test_its_bytes_are_those_of_the_registry(dataset: str) -> None:
     record = registered(dataset)[PROCEDURAL]
-    arrays = procedural.images(record.classes)
+    arrays = procedural_arrays(record)
     assert arrays_digest(arrays) == record.digest
     assert arrays["x_train"].shape == record.shape("train")
     assert arrays["x_test"].shape == record.shape("test")

@@ -217,7 +217,10 @@ STAGES = {
     "resnet18": [[f"layer{n}.{b}" for b in range(2)] for n in range(1, 5)],
     "resnet50": [[f"layer{n}.{b}" for b in range(blocks)] for n, blocks in enumerate((3, 4, 6, 3), 1)],
     "vgg11": [
-        ["features.4"], ["features.8", "features.11"], ["features.15", "features.18"], ["features.22", "features.25"],
+        ["features.4"],
+        ["features.8", "features.11"],
+        ["features.15", "features.18"],
+        ["features.22", "features.25"],
         ["classifier.0", "classifier.3"],
     ],
     "vgg16": [[f"features.{n}" for n in stage] for stage in ([3], [7, 10], [14, 17, 20], [24, 27, 30], [34, 37, 40])],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitq.report.numberlint import Allowed, Computed, keys, problems, typed_numbers
-from bitq.report.numbers import Number
+from bitq.report.values import Number
 
 ACCURACY, LOSS, FACTOR = "acc.cifar10.resnet18.bitnet", "diff.bitnet_vs_fp32.cifar10.resnet18", "compression.r18"
 COMPUTED = Computed(

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.models import vgg as published
 
 from bitq import models
 from bitq.deploy.audit import audit, most_values_under_a_scale
@@ -16,7 +17,8 @@ from bitq.deploy.coverage import coverage
 from bitq.deploy.evaluate import predict
 from bitq.deploy.export import export
 from bitq.deploy.load import load
-from bitq.errors import Bug, UsageError
+from bitq.deploy.published_vgg import import_vgg11
+from bitq.errors import Bug, DataError, UsageError
 from bitq.grid.run import Calibration
 from bitq.ptq.calibrate import calibrate
 from bitq.ptq.fold import fold, foldable
@@ -354,3 +356,27 @@ def test_pt2e_refuses_what_it_would_compute_in_float() -> None:
 def test_an_unknown_backend_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="unknown backend 'onnx'; allowed: pt2e, torchao"):
         ported(vgg(), "onnx", images(2))
+
+
+# --- the public network -----------------------------------------------------------------------------------------------
+
+
+def test_the_public_checkpoint_becomes_the_same_network(tmp_path: Path) -> None:
+    # Its layers are named features.<n> and classifier.<0, 3, 6>, as in torchvision's VGG-11 with normalisation.
+    hub = nn.Module()
+    hub.features = published.make_layers(published.cfgs["A"], batch_norm=True)
+    linear = [nn.Linear(512, 512), nn.ReLU(), nn.Dropout(), nn.Linear(512, 512), nn.ReLU(), nn.Dropout()]
+    hub.classifier = nn.Sequential(*linear, nn.Linear(512, 100))
+    torch.save(hub.state_dict(), tmp_path / "cifar100_vgg11_bn.pt")
+    import_vgg11(tmp_path / "cifar100_vgg11_bn.pt", tmp_path / "vgg11.safetensors")
+    ours, spec = load(tmp_path / "vgg11.safetensors")
+    x, hub = images(2, 32), hub.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), hub.classifier(hub.features(x).flatten(1)))
+    assert (spec["dataset"], spec["normalisation"], spec["classes"]) == ("cifar100", "cifar100", 100)
+
+
+def test_another_checkpoint_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    torch.save({"classifier.6.bias": torch.ones(100)}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match="does not hold a VGG-11: classifier.0.bias is in only one of the two"):
+        import_vgg11(tmp_path / "x.pt", tmp_path / "y.safetensors")

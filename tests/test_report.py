@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
 from bitq.report import cost, tex
 from bitq.report.figures import FIGURES, figure_files, write_figures
-from bitq.report.numbers import Number, index, numbers, write_numbers
+from bitq.report.numbers import index, numbers, tex_of, write_numbers
 from bitq.report.query import Query
 from bitq.report.sources import Sources, load
 from bitq.report.tables import TABLES, table_text, write_tables
+from bitq.report.values import Number
 from bitq.results.aggregate import aggregate
-from bitq.results.columns import Census
+from bitq.results.columns import CURVES, Census
 from bitq.stats.claims import claims
 from bitq.stats.judge import judge, write_claims
 from bitq.stats.summary import stats, write_stats
@@ -54,6 +56,19 @@ def table_of(runs: Iterable[Run], diverged: Callable[[Run], bool] = lambda run: 
     rows = (frames.row(run, accuracy=accuracy(run), best_accuracy=accuracy(run) + 0.2, **measured(run)) for run in runs)
     lost = {run.id for run in runs if diverged(run)}
     return frames.table(frames.diverged(run) if row["id"] in lost else row for run, row in zip(runs, rows, strict=True))
+
+
+def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Two epochs of every run, the same for all."""
+    numbers = {column.name: 0.5 for column in CURVES if column.kind is float}
+    return runs[["id", "hash"]].merge(pd.DataFrame({"epoch": [0, 1]} | numbers), how="cross")
+
+
+def layers_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Two layers of every run, the same for all."""
+    layer = {"levels": 3, "codes_used": 3, "values_per_scale": 3, "residual": 1, "weights": 6, "zeros": 0.4}
+    rows = [{"layer": name, "histogram": [1, 2, 3], "bits_per_weight": 1.6} | layer for name in ("conv1", "fc")]
+    return runs[["id", "hash"]].merge(pd.DataFrame(rows), how="cross")
 
 
 def sources(frame: pd.DataFrame, planned: int | None = None, of: Iterable[str] = BITNET) -> Sources:
@@ -85,7 +100,8 @@ def extended() -> Sources:
 @pytest.fixture(scope="module")
 def everything() -> Sources:
     """All studies, whole."""
-    return sources(table_of(grid("smoke")), of=studies())
+    whole = sources(table_of(grid("smoke")), of=studies())
+    return replace(whole, all_curves=curves_of(whole.all_runs), all_layers=layers_of(whole.all_runs), _others={})
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +126,7 @@ def cells(name: str, of: Sources) -> list[list[str]]:
     whole = text(name, of)
     head = r"\endfoot" if r"\endfoot" in whole else r"\midrule"
     body = re.split(r"\\bottomrule|\\end\{longtable\}", whole.partition(head)[2])[0]
-    lines = [line.strip() for line in re.split(r"\\\\(?:\[\S+\])?\n", body)]
+    lines = [line.strip() for line in re.split(r"\\\\(?:\*|\[\S+\])?\n", body)]
     return [[part.strip().replace("$", "") for part in line.split("&")] for line in lines if "&" in line]
 
 
@@ -188,8 +204,12 @@ def test_speeds_are_those_of_the_runs(study: Sources) -> None:
 
 
 def test_counts_add_up_to_the_grid(study: Sources, holed: Sources) -> None:
-    assert [row[2:] for row in cells("run_counts", study)][-1] == ["153", "63", "153", "0", "0"]
-    assert [row[2:] for row in cells("run_counts", holed)][-1] == ["153", "63", "151", "1", "1"]
+    assert [row[2:] for row in cells("run_counts", study)][-1] == [
+        rf"\emph{{{count}}}" for count in (153, 63, 153, 0, 0)
+    ]
+    assert [row[2:] for row in cells("run_counts", holed)][-1] == [
+        rf"\emph{{{count}}}" for count in (153, 63, 151, 1, 1)
+    ]
 
 
 def test_the_stem_has_two_sides_when_the_extension_is_there(extended: Sources) -> None:
@@ -373,7 +393,7 @@ def test_counted_costs_are_those_of_the_grid() -> None:
     assert runs.keys() == cost.costs().keys(), "write them anew with: python -m bitq.report.cost"
     small = next(run for run in runs.values() if run.scale == "smoke" and run.model == R18)
     assert cost.count([small])[cost.key_of(small)] == cost.cost_of(small)
-    published = next(run for run in runs.values() if run.scale == "full" and run.data.classes == 10)
+    (published,) = grid("full", BITNET, Selection(["1"], ["cifar10"], [R18], seeds=[42]))
     assert cost.cost_of(published) == {"macs": 555_422_720, "parameters": 11_173_962}
 
 
@@ -395,8 +415,9 @@ def test_every_table_and_figure_fits_the_page(everything: Sources, tmp_path: Pat
         (tmp_path / "figures" / f"{figure.name}.pdf").write_bytes(files["pdf"])
         (tmp_path / f"figure-{figure.name}.tex").write_bytes(files["tex"])
         names.append(f"figure-{figure.name}")
+    (tmp_path / "numbers.tex").write_text(tex_of(numbers(everything)))
     body = "".join(rf"\input{{{name}}}\clearpage" for name in names)
-    preamble = r"\documentclass[11pt]{article}\usepackage{bitq}\newcommand{\bq}[1]{}"
+    preamble = r"\documentclass[11pt]{article}\usepackage{bitq}\input{numbers}"
     (tmp_path / "all.tex").write_text(preamble + rf"\begin{{document}}{body}\end{{document}}")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TEXINPUTS": f"{ROOT / 'paper'}:"}
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]

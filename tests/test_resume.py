@@ -42,6 +42,12 @@ def test_a_killed_run_ends_with_the_same_bytes(method: str, tmp_path: Path) -> N
     assert digest_after_kills(run, tmp_path / "killed", [step]) == straight
 
 
+def test_a_killed_run_on_pairs_of_image_and_sentence_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    run = small_run("atq", model="gated_fusion", dataset="fashion_sst2", mixup=0.0, settings={"schedule": "linear"})
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    assert digest_after_kills(run, tmp_path / "killed", [STEPS + 3]) == straight
+
+
 def test_losing_the_optimizer_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The negative control: a resume that forgets something must not pass the test above.
     run = small_run("bitnet")

@@ -18,7 +18,7 @@ from bitq.grid.select import grid
 from bitq.stats import inference
 from bitq.stats.cells import Cell, cell, find
 from bitq.stats.contrast import contrast, recovery
-from bitq.stats.families import FAMILIES, GAPS
+from bitq.stats.families import FAMILIES, GAPS, group_of
 from bitq.stats.summary import stats, write_stats
 from tests.frames import SEEDS, diverged, frame, row, run, table
 
@@ -320,9 +320,9 @@ def test_divergence_reaches_the_summary() -> None:
 
 
 def test_arms_of_the_families_are_arms_of_the_grid() -> None:
-    known = {each.arm for each in grid("full", ["bitnet", "bitnet-extended"])}
-    assert {arm for family in FAMILIES for pair in family.pairs for arm in pair} <= known
-    assert {arm for gap in GAPS for arm in (gap.kept, gap.low, gap.high)} <= known
+    known = {(group_of(each.study), each.arm) for each in grid("full")}
+    assert {(family.study, arm) for family in FAMILIES for pair in family.pairs for arm in pair} <= known
+    assert {(gap.study, arm) for gap in GAPS for arm in (gap.kept, gap.low, gap.high)} <= known
 
 
 def test_statistics_are_written_from_the_table_twice_alike(tmp_path: Path, whole_grid: pd.DataFrame) -> None:

@@ -89,8 +89,12 @@ def folder_of(whole: Variant, data_dir: Path) -> Path:
 def _make_procedural(whole: Variant, root: Path) -> None:
     if whole.name != PROCEDURAL:
         raise DataError(f"{whole.dataset}/{whole.name} is not in {root}; get it by `{remedy(whole)}`.")
-    made = procedural_pairs.pairs(whole) if whole.words else procedural.images(whole.classes)
-    write_set(whole, made, None, root)
+    write_set(whole, procedural_arrays(whole), None, root)
+
+
+def procedural_arrays(whole: Variant) -> Arrays:
+    """The procedural set, computed anew."""
+    return procedural_pairs.pairs(whole) if whole.words else procedural.images(whole.classes)
 
 
 def remedy(whole: Variant) -> str:

@@ -121,7 +121,7 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
         layer = layers.get(layer_of(node))
         if layer is not None:
             assert isinstance(layer.activation, StaticUint8)
-            integers, steps = integers_of(layer)
+            _, steps = integers_of(layer)
             _tell(prepared, node.args[0], layer.activation.scale, layer.activation.zero.int())
             _tell(prepared, node.args[1], steps, torch.zeros_like(steps, dtype=torch.int))
     converted = convert_pt2e(prepared)

@@ -13,7 +13,8 @@ from bitq.deploy.pth import read_pth, state_of
 from bitq.errors import DataError, UsageError
 from bitq.io import sha256_file
 from bitq.quant.convert import convert
-from bitq.quant.ring_legacy import WAVES, template_of
+from bitq.quant.ring_legacy import WAVES
+from bitq.quant.waves import both_ends
 
 NAMES = {"linear.": "fc.", ".shortcut.0.": ".downsample.0.", ".shortcut.1.": ".downsample.1."}  # theirs, ours
 MODELS = ("resnet20", "resnet32", "resnet44")
@@ -54,7 +55,7 @@ def published(path: Path) -> Published:
     sizes = {value.numel() for value in rings.values()}
     size = max(sizes)
     for wave in WAVES:
-        template = torch.tensor(template_of(size, wave)) if size >= 2 else torch.zeros(0)
+        template = torch.tensor(both_ends(size, wave)) if size >= 2 else torch.zeros(0)
         if all(
             value.shape == template.shape and torch.allclose(value.float(), template, atol=1e-5)
             for value in rings.values()

@@ -1,4 +1,4 @@
-"""The public VGG-11 for CIFAR (`cifar10_vgg11_bn`, `cifar100_vgg11_bn` of pytorch-cifar-models) as a network of ours."""
+"""The public VGG-11 for CIFAR, `cifar100_vgg11_bn` of pytorch-cifar-models and its twin for CIFAR-10, as ours."""
 
 from pathlib import Path
 

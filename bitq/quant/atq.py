@@ -233,8 +233,13 @@ def refuse_nonsense(quantizer: Atq) -> None:
             raise one_of(name, getattr(quantizer, name), allowed)
     for name in SHARES:
         value = getattr(quantizer, name)
-        if value is not None and not 0 <= value <= 1:
+        if value is None and name == "budget":
+            continue
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
             raise UsageError(f"{name}={value} was given; it is a share, from 0 to 1.")
+    for name in ("until", "boost_until", "clip"):
+        if getattr(quantizer, name) <= 0:
+            raise UsageError(f"{name}={getattr(quantizer, name)} was given; it must be above 0.")
     if quantizer.threshold != "quantile" and (quantizer.schedule != "constant" or quantizer.budget is not None):
         raise UsageError(
             f"threshold {quantizer.threshold!r} decides the share of zeros by itself, so a schedule or a budget would "

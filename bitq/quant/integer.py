@@ -65,7 +65,7 @@ class Integer(Quantizer):
 
     def largest_step(self, peak: Tensor) -> Tensor:
         """The step at which weights as large as `peak` still have a code, but for half a step."""
-        return 2 * peak / (2**self.bits - 1)
+        return peak * 2 / (int(2**self.bits) - 1)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, granularity={self.granularity}, range={self.range}"

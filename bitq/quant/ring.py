@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from bitq.errors import UsageError, one_of
 from bitq.quant.base import Codes, Quantizer
+from bitq.quant.waves import quarter_step
 
 WAVES, ORDERS, MODES = ("triangle", "sine", "learned"), ("ring", "line"), ("ste", "anneal", "soft_until")
 MOST_LEVELS = 256  # a code is a byte
@@ -58,7 +58,7 @@ class Ring(Quantizer):
         self.wave, self.phase, self.mode, self.hard_from = wave, phase, mode, hard_from
         self.sigma = (float(sigma[0]), float(sigma[-1]))
         self.track = Track(levels, closed=order == "ring")
-        template = template_of(levels, wave, phase)
+        template = quarter_step(levels, wave, phase)
         self.levels = levels if wave == "learned" else len(set(template))
         template = template if order == "ring" else sorted(template)
         codebook = torch.tensor(template, device=weight.device)
@@ -81,7 +81,8 @@ class Ring(Quantizer):
         weight.copy_(self.track.kept(weight))
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        scale, codebook = self.scale, self.codebook
+        scale: Tensor = self.scale
+        codebook = self.codebook
         gain = 1 / (self.steepness * positive(scale.detach()).square())
         if self.training:  # both gather the gradients of many weights: their steps as in LSQ
             scale = slowed(scale, 1 / math.sqrt(weight[0].numel() * self.track.points))
@@ -90,10 +91,10 @@ class Ring(Quantizer):
         return grid, scale
 
     def codes(self, weight: Tensor) -> Codes:
-        values, rank = self.codebook.detach().unique(return_inverse=True)
-        if self.wave == "learned":  # values that have met still count as so many levels
-            values, order = self.codebook.detach().sort(stable=True)
-            rank = order.argsort()
+        codebook = self.codebook.detach()
+        # Learned values that have met still count as so many levels.
+        values = codebook.sort().values if self.wave == "learned" else codebook.unique()  # type: ignore[no-untyped-call]
+        rank = torch.bucketize(codebook, values)
         place, _ = self.track.nearest(weight.detach())
         return Codes(rank[place].to(torch.uint8), values, self.scale.detach().float())
 
@@ -107,7 +108,7 @@ class Ring(Quantizer):
     def width(self) -> float:
         """The kernel's σ at this point of the training."""
         first, last = self.sigma
-        return first * (last / first) ** self.progress
+        return float(first * (last / first) ** self.progress)
 
     def extra_repr(self) -> str:
         order = "ring" if self.track.closed else "line"
@@ -231,18 +232,6 @@ def mean_square_slope(template: tuple[float, ...], track: Track, sigma: float) -
     """
     everywhere = torch.linspace(0, 1, 64 * track.points, device="cpu")
     return float(soft_slope(everywhere, torch.tensor(template, device="cpu"), track, sigma).square().mean())
-
-
-def template_of(levels: int, wave: str = "triangle", phase: float = 0.25) -> list[float]:
-    """The wave's values at (k + phase)/N, k = 0 … N-1, from one trough to the next; a learned one starts as a triangle.
-
-    >>> template_of(3), template_of(4, phase=0)
-    ([-0.6666666666666666, 0.6666666666666666, 0.0], [-1.0, 0.0, 1.0, 0.0])
-    """
-    along = [(k + Fraction(phase)) / levels for k in range(levels)]
-    if wave == "sine":
-        return [-math.cos(2 * math.pi * u) for u in along]
-    return [float(1 - 4 * abs(u - Fraction(1, 2))) for u in along]
 
 
 def fitted_scale(weight: Tensor, values: Sequence[float], rounds: int = 20) -> Tensor:

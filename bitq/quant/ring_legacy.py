@@ -1,6 +1,5 @@
 """Ring quantization as its published code computes it: the weight is a blend of the ring's values and stays one."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from bitq.errors import UsageError, one_of
 from bitq.quant.base import Codes, Quantizer
+from bitq.quant.waves import both_ends
 
 WAVES = ("triangle", "sin")
 
@@ -23,11 +23,11 @@ class RingLegacy(Quantizer):
     >>> legacy = RingLegacy(torch.zeros(3), ring_size=4)
     >>> [round(value, 3) for value in legacy.template], legacy.levels
     ([-1.0, 0.333, 0.333, -1.0], None)
-    >>> p = torch.tensor([0.0, 0.125, 0.375], requires_grad=True)
+    >>> p = torch.tensor([0.05, 0.125, 0.375], requires_grad=True)
     >>> w_hat = legacy(p); [round(value, 3) for value in w_hat.tolist()]
-    [-0.858, -0.333, 0.309]
+    [-0.704, -0.333, 0.309]
     >>> w_hat.sum().backward(); [round(value, 2) + 0.0 for value in p.grad.tolist()]
-    [2.26, 5.53, 0.0]
+    [3.92, 5.53, 0.0]
     >>> snapped = RingLegacy(torch.zeros(3), ring_size=4, snap=True).eval()
     >>> snapped.levels, [round(value, 3) for value in snapped(p).tolist()]
     (2, [-1.0, -1.0, 0.333])
@@ -44,7 +44,7 @@ class RingLegacy(Quantizer):
             raise UsageError(f"ring_size={ring_size} was given; allowed: 2 to 256, for example ring_size: 4.")
         self.ring_size, self.wave, self.snap = ring_size, wave, snap
         self.sigma = max(0.5, ring_size / 32)
-        self.template = template_of(ring_size, wave)
+        self.template = both_ends(ring_size, wave)
         self.values = distinct(self.template)
         self.levels = len(self.values) if snap else None
 
@@ -78,14 +78,6 @@ class RingLegacy(Quantizer):
         return f"ring_size={self.ring_size}, wave={self.wave}, snap={self.snap}"
 
 
-def template_of(size: int, wave: str) -> list[float]:
-    """One period of the wave, both ends included: u_k = k/(R-1)."""
-    along = [k / (size - 1) for k in range(size)]
-    if wave == "sin":
-        return [math.sin(2 * math.pi * u) for u in along]
-    return [2 * abs(2 * (u - math.floor(u + 0.5))) - 1 for u in along]
-
-
 def distinct(values: list[float]) -> list[float]:
     """In ascending order, without those that differ by rounding alone."""
     found: list[float] = []
@@ -105,10 +97,9 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, position: Tensor, template: list[float], sigma: float) -> Tensor:
-        total, mean = torch.zeros_like(position), torch.zeros_like(position)
+        along, total, mean = position * len(template), torch.zeros_like(position), torch.zeros_like(position)
         for k, value in enumerate(template):
-            distance, _ = circular_distance(position, k, len(template))
-            share = distance.square_().mul_(-0.5 / sigma**2).exp_()
+            share = offset(along, k, len(template)).square_().mul_(-0.5 / sigma**2).exp_()
             total.add_(share)
             mean.add_(share, alpha=value)
         mean.div_(total)
@@ -119,17 +110,18 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         position, total, mean = ctx.saved_tensors
-        slope = torch.zeros_like(position)
-        for k, value in enumerate(ctx.template):
-            distance, sign = circular_distance(position, k, len(ctx.template))
-            share = (distance.square() * (-0.5 / ctx.sigma**2)).exp_()
-            slope.add_(share.mul_(distance).mul_(sign).mul_(value - mean))
-        return grad * slope.div_(total) * (-len(ctx.template) / ctx.sigma**2), None, None
+        size = len(ctx.template)
+        along, pulls, values = position * size, torch.zeros_like(position), torch.zeros_like(position)
+        for k, value in enumerate(ctx.template):  # Σ a_k·d_k·s_k and Σ a_k·d_k·s_k·v_k
+            off = offset(along, k, size)
+            pull = off.square().mul_(-0.5 / ctx.sigma**2).exp_().mul_(off)
+            pulls.add_(pull)
+            values.add_(pull, alpha=value)
+        slope = values.sub_(pulls.mul_(mean)).div_(total).mul_(-size / ctx.sigma**2)
+        return slope.mul_(grad), None, None
 
 
-def circular_distance(position: Tensor, k: int, size: int) -> tuple[Tensor, Tensor]:
-    """min(|R·p - k|, R - |R·p - k|), and its slope over R·p: +1, -1, or 0 at p = k/R itself."""
-    offset = position * size - k
-    straight = offset.abs()
-    around = size - straight
-    return torch.minimum(straight, around), torch.where(straight < around, 1.0, -1.0).to(offset) * offset.sign()
+def offset(along: Tensor, k: int, size: int) -> Tensor:
+    """d_k·s_k: how far beyond point k, the shorter way around."""
+    straight = along - k
+    return straight.sub_((straight / size).round_(), alpha=size)

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
+import torch
 from torch import Tensor
 
 Rule = Callable[[Tensor], Tensor]  # sizes |w| in rows → mask of those that stay
@@ -20,22 +22,31 @@ def whole(share: float, of: int) -> int:
 def smallest(values: Tensor, count: int) -> Tensor:
     """The `count` smallest of each row, exactly so many: of equal ones those that come first.
 
-    >>> import torch
     >>> smallest(torch.tensor([[2.0, 1.0, 1.0, 1.0]]), 2).tolist()
     [[False, True, True, False]]
     """
     if count == 0:
         return values.new_zeros(values.shape).bool()
-    edge = values.kthvalue(count, dim=1, keepdim=True).values
+    edge = rising(values)[:, count - 1 : count]
     below, equal = values < edge, values == edge
     missing = count - below.sum(1, keepdim=True)
     return below | (equal & (equal.cumsum(1) <= missing))
 
 
+def rising(values: Tensor) -> Tensor:
+    """The rows sorted. On a CPU by numpy, some thirty times as fast as torch, which sorts their places too.
+
+    >>> rising(torch.tensor([[3.0, 1.0, 2.0]])).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values
+    return torch.from_numpy(np.sort(values.detach().float().numpy(), axis=1))
+
+
 def by_quantile(size: Tensor, sparsity: float) -> Tensor:
     """All but a share of each row, the smallest ones, also where sizes are equal.
 
-    >>> import torch
     >>> by_quantile(torch.tensor([[3.0, 1.0, 1.0, 1.0, 2.0]]), 0.4).tolist()
     [[True, False, False, True, True]]
     """
@@ -45,7 +56,6 @@ def by_quantile(size: Tensor, sparsity: float) -> Tensor:
 def above_mean(size: Tensor, factor: float = 0.7) -> Tensor:
     """Larger than 0.7·E|w|: ternary weight networks (Li et al. 2016).
 
-    >>> import torch
     >>> above_mean(torch.tensor([[1.0, -0.5, 0.1, -0.2]]).abs()).tolist()   # 0.7·0.45 = 0.315
     [[True, True, False, False]]
     """
@@ -55,7 +65,6 @@ def above_mean(size: Tensor, factor: float = 0.7) -> Tensor:
 def above_max(size: Tensor, factor: float = 0.05) -> Tensor:
     """Larger than 0.05·max|w|: trained ternary quantization (Zhu et al. 2017).
 
-    >>> import torch
     >>> above_max(torch.tensor([[1.0, 0.06, 0.04]])).tolist()
     [[True, True, False]]
     """
@@ -68,11 +77,10 @@ def by_least_squares(size: Tensor) -> Tensor:
     With the best scale, the mean of the kept sizes, the squared error is Σw² - (Σ kept |w|)²/k; the best k of one row
     are its largest ones, so sorting finds the exact optimum.
 
-    >>> import torch
     >>> by_least_squares(torch.tensor([[1.0, 0.1, 0.9, 0.2]])).tolist()   # 1, 1.805, 1.47, 1.21
     [[True, False, True, False]]
     """
-    falling = size.sort(dim=1, descending=True).values
+    falling = rising(size).flip(1)
     total = falling.double().cumsum(1)
     count = total.new_ones(total.shape).cumsum(1)
     last = (total.square() / count).argmax(1, keepdim=True)

@@ -122,5 +122,5 @@ def tests(query: Query, families: Iterable[str]) -> list[tuple[Record, list[Reco
 
 
 def all_tests(query: Query) -> list[tuple[Record, list[Record]]]:
-    """Every family."""
-    return tests(query, query.sources.families)
+    """Every family of every study."""
+    return [found for of in query.each() for found in tests(of, of.sources.families)]

@@ -127,7 +127,8 @@ def _curves(figure: Figure, query: Query, column: str, arms: Mapping[str, str]) 
     factor = 100 if column == "zeros" else 1
     means = {name: _mean_curve(query, arm, column) for arm, name in arms.items()}
     draw.curves(axes, {name: [factor * value for value in curve] for name, curve in means.items() if curve})
-    axes.legend(ncols=2)
+    if any(means.values()):
+        axes.legend(ncols=2)
 
 
 def _mean_curve(query: Query, arm: str, column: str) -> list[float]:

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from bitq.io import write_atomic
-from bitq.report import atq, plots
+from bitq.report import atq, multimodal, plots, precision, ring
 from bitq.report.query import Query
 from bitq.report.sources import STUDY, Sources, load
 from bitq.report.style import RC, WIDTH
@@ -82,6 +82,24 @@ FIGURES = (
         "ResNet-50; means over seeds.",
     ),
     Figure(
+        "ring_geometry",
+        ring.geometry,
+        2.1,
+        "A triangle wave and the values that a ring takes from it. Left, as published: both ends are sampled, so that four "
+        "points have two values and eight have four. Right, as here: a quarter of a step off the trough, end left out, "
+        "so that every point has its own. Numbers count the places along the ring.",
+        "ring",
+    ),
+    Figure(
+        "ring_hardening",
+        ring.hardening,
+        2.5,
+        "Left: the published network soft, snapped to its ring without and with new batch statistics, beside networks "
+        "trained with hard levels. Right: ResNet-20 over the number of levels that are really in the file. Accuracy of "
+        "that file; small points are seeds, marks their means.",
+        "ring",
+    ),
+    Figure(
         "atq_accuracy",
         atq.accuracy_comparison,
         2.3,
@@ -111,6 +129,22 @@ FIGURES = (
         "Codes in the file by layer, Fashion-MNIST, all seeds together. In the published arithmetic, which leaves the "
         "convolutions alone, the weights of the mask count as zeros: their value is in the residual.",
         "atq",
+    ),
+    Figure(
+        "precision_bits",
+        precision.accuracy_against_bits,
+        2.6,
+        "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized; "
+        "means over seeds. The horizontal line is the network trained in fp32.",
+        "precision",
+    ),
+    Figure(
+        "multimodal_controls",
+        multimodal.controls,
+        2.3,
+        "Accuracy of the packed file with both inputs and with one of them blanked, the network otherwise the same. "
+        "Small points are seeds, marks and numbers their means.",
+        "multimodal",
     ),
 )
 

@@ -18,7 +18,7 @@ What does not exist at the scale shown is a dash, never an undefined key.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from bitq.grid.expand import expand
 from bitq.grid.run import Run
 from bitq.grid.study import studies
 from bitq.io import write_atomic
-from bitq.report import atq
+from bitq.report import atq, multimodal, precision, ring
 from bitq.report.cost import cost_of, counted, parameters
 from bitq.report.names import BITNET_MODELS
 from bitq.report.query import Query
@@ -40,7 +40,12 @@ from bitq.stats.inference import mean
 from bitq.stats.published import Figure, published
 
 # What a study says besides: one function in bitq/report/<study>.py, called if the study has results.
-OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {"atq": atq.numbers}
+OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {
+    "atq": atq.numbers,
+    "multimodal": multimodal.numbers,
+    "precision": precision.numbers,
+    "ring": ring.numbers,
+}
 
 PERCENT_UNITS = ("%", "% of the gap", "% of parameters", "% of weights")
 PREAMBLE = r"""% Written by: bitq numbers. A change here is lost; numbers.md lists the keys.
@@ -57,14 +62,15 @@ PREAMBLE = r"""% Written by: bitq numbers. A change here is lost; numbers.md lis
 def write_numbers(tables: Path, stats: Path, claims: Path, out: Path) -> list[Path]:
     """Write numbers.tex and its index numbers.md into `out`; equal results give equal bytes."""
     found = numbers(load(tables, stats, claims))
-    texts = {"numbers.tex": PREAMBLE + "".join(map(_line, found)), "numbers.md": index(found)}
+    texts = {"numbers.tex": tex_of(found), "numbers.md": index(found)}
     for name, text in texts.items():
         write_atomic(out / name, text.encode())
     return [out / name for name in texts]
 
 
-def _line(of: Number) -> str:
-    return f"\\bqset{{{of.key}}}{{{of.text}}}\n"
+def tex_of(found: Iterable[Number]) -> str:
+    """What LaTeX has to know to print them."""
+    return PREAMBLE + "".join(f"\\bqset{{{of.key}}}{{{of.text}}}\n" for of in found)
 
 
 def index(found: list[Number]) -> str:

@@ -15,7 +15,7 @@ from bitq.results.folder import MODEL, Finished, read
 
 HEIGHT = 2.6  # inches
 MOST_ARMS = len(draw.MARKS)
-NEEDED = ("config.json", "results.json", "history.json", "env.json")
+NEEDED = ("history.json", "results.json", "config.json", "env.json")
 
 
 def write_plots(file: Path, out: Path) -> list[Path]:

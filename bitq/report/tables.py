@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bitq.io import write_atomic
-from bitq.report import accuracy, atq, claimed, cost, names, protocol
+from bitq.report import accuracy, atq, claimed, cost, multimodal, names, precision, protocol, ring
 from bitq.report.notes import Notes
 from bitq.report.query import Query
 from bitq.report.sources import STUDY, Sources, load
@@ -38,10 +38,20 @@ TABLES = (
     Table("significance", partial(accuracy.tests, families=("bitnet_vs_fp32", "bitnet_vs_ttq", "n10"))),
     # Beyond the twelve.
     Table("contrasts", accuracy.all_tests),
+    Table("ring_accuracy", ring.headline, "ring"),
+    Table("ring_codebooks", ring.codebooks, "ring"),
     Table("atq_headline", atq.headline, "atq"),
     Table("atq_ablations", atq.ablations, "atq"),
     Table("atq_sparsity", atq.sparsity, "atq"),
     Table("atq_sizes", atq.sizes, "atq"),
+    Table("precision_training", precision.training, "precision"),
+    Table("precision_casts", precision.casts, "precision"),
+    Table("precision_bits", precision.bits, "precision"),
+    Table("precision_linear", precision.linear, "precision"),
+    Table("precision_components", precision.components, "precision"),
+    Table("precision_backends", precision.backends, "precision"),
+    Table("multimodal_accuracy", multimodal.accuracy, "multimodal"),
+    Table("multimodal_bytes", multimodal.sizes, "multimodal"),
     # Of all studies.
     Table("deviations", protocol.deviations),
     Table("claims", claimed.claims),

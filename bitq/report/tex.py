@@ -114,6 +114,18 @@ def millions(value: float | None) -> Tex:
     return number(None if value is None else value / 1e6, 1)
 
 
+def scientific(value: float | None) -> Tex:
+    """One digit and a power of ten.
+
+    >>> scientific(3.6e-07), scientific(0.0)
+    ('$4\\cdot10^{-7}$', '$0$')
+    """
+    if not value:
+        return number(value, 0)
+    digit, power = f"{value:.0e}".split("e")
+    return Tex(rf"${digit}\cdot10^{{{int(power)}}}$")
+
+
 def not_run(columns: int) -> Tex:
     """The line of a table whose runs are not part of this scale."""
     return Tex(rf"\multicolumn{{{columns}}}{{c}}{{not run at this scale}} \\")
@@ -146,7 +158,22 @@ def at(record: Mapping[str, Any] | None, *keys: str) -> Any:
     return found
 
 
-FORMATS = (number, signed, mean_sd, interval, p_value, whole, percent, times, millions, counted, listed, at, breakable)
+FORMATS = (
+    number,
+    signed,
+    mean_sd,
+    interval,
+    p_value,
+    whole,
+    percent,
+    times,
+    scientific,
+    millions,
+    counted,
+    listed,
+    at,
+    breakable,
+)
 NAMES = (names.dataset, names.model, names.arm, names.where)
 FILTERS: dict[str, Callable[..., Any]] = {function.__name__: function for function in (*FORMATS, *NAMES)}
 

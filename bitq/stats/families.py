@@ -181,3 +181,134 @@ GAPS: tuple[Gap, ...] = (
     *(Gap(f"bitnet-keep_{layer}-kd", "bitnet-kd", "fp32-kd") for layer in KEPT),
     Gap("bitnet-keep_conv1-kd", "bitnet", "fp32"),  # the whole recipe against the plain gap; all that ResNet-50 has
 )
+
+LOW = (4, 3, 2)
+
+FAMILIES += (
+    Family(
+        "precision_training",
+        "What does training in 16 bits cost?",
+        (("fp32-trained_bf16", "fp32"), ("fp32-trained_fp16", "fp32"), ("fp32-trained_fp16", "fp32-trained_bf16")),
+        margin=PARITY,
+        study="precision",
+    ),
+    Family(
+        "precision_casts",
+        "What does a cast to 16 bits cost?",
+        (("fp16", "fp32"), ("bf16", "fp32"), ("fp16", "bf16")),
+        margin=PARITY,
+        study="precision",
+    ),
+    Family(
+        "precision_ptq",
+        "What do fewer bits after training cost, all layers?",
+        (*((f"int{bits}-ptq", "fp32") for bits in (8, 6, 5, 4, 3, 2)), ("int8-ptq_a8_static", "fp32")),
+        margin=PARITY,
+        study="precision",
+    ),
+    Family(
+        "precision_choices",
+        "Which choices after training matter?",
+        (
+            *((f"int{bits}-ptq", f"int{bits}-ptq_minmax") for bits in LOW),
+            *((f"int{bits}-ptq_bias", f"int{bits}-ptq") for bits in LOW),
+            *((f"int{bits}-ptq_adaptive", f"int{bits}-ptq_bias") for bits in LOW),
+            ("int4-ptq_tensor", "int4-ptq"),
+            ("int8-ptq_a8_dynamic", "int8-ptq_a8_static"),
+        ),
+        study="precision",
+    ),
+    Family(
+        "precision_linear",
+        "How does the original, in its linear layers only, compare with all layers in as many bits?",
+        tuple((f"int{bits}-keep_conv-linear_ptq", f"int{bits}-ptq_minmax") for bits in (8, 4)),
+        study="precision",
+    ),
+    Family(
+        "precision_qat",
+        "Does training with quantized weights recover what quantization after training loses?",
+        (
+            *((f"lsq-w{bits}", f"int{bits}-ptq") for bits in (8, *LOW)),
+            *((f"lsq-w{bits}", "fp32-trained_on") for bits in (8, *LOW)),
+            ("dorefa-w4", "lsq-w4"),
+            ("dorefa-w2", "lsq-w2"),
+            ("lsq-w4a8", "int4-ptq_a8_adaptive"),
+        ),
+        study="precision",
+    ),
+)
+
+FAMILIES += (
+    Family(
+        "multimodal_vs_fp32",
+        "What do few levels cost the network that sees an image and a sentence?",
+        (("atq", "fp32"), ("twn", "fp32"), ("bitnet", "fp32")),
+        margin=PARITY,
+        study="multimodal",
+    ),
+    Family(
+        "multimodal_modality",
+        "Which modality pays for ternary weights?",
+        (
+            ("atq-keep_text+fusion+last", "fp32"),
+            ("atq-keep_image+fusion+last", "fp32"),
+            ("atq-keep_embedding", "atq"),
+            ("atq-keep_text+fusion+last", "atq-keep_image+fusion+last"),
+        ),
+        study="multimodal",
+    ),
+)
+
+RING, RING_LEGACY = "ring-keep_last", "ring_legacy-keep_last"  # the last layer in full precision, as published
+
+FAMILIES += (
+    Family(
+        "ring_vs_fp32",
+        "What do hard rings of four and of eight levels cost?",
+        ((f"{RING}-n4", "fp32"), (f"{RING}-n8", "fp32")),
+        study="ring",
+    ),
+    Family(
+        "ring_snapping",
+        "What is left of the published network on its own ring?",
+        tuple(
+            (f"{RING_LEGACY}-r{n}_{how}", f"{RING_LEGACY}-r{n}") for n in (4, 8) for how in ("snapped", "recalibrated")
+        ),
+        study="ring",
+    ),
+    Family(
+        "ring_hard_vs_soft",
+        "Are levels from the start better than the continuous weights of the original?",
+        tuple((f"{RING}-n{n}", f"{RING_LEGACY}-r{n}") for n in (4, 8)),
+        study="ring",
+    ),
+    Family(
+        "ring_order",
+        "What does the order on a ring do that ascending order does not?",
+        tuple((f"{RING}-n{n}", f"{RING}-n{n}_line") for n in (4, 8)),
+        study="ring",
+    ),
+    Family(
+        "ring_vs_others",
+        "Is a ring better than established methods with as many levels?",
+        (
+            (f"{RING}-n4", "lsq-keep_last-w2"),
+            (f"{RING}-n4", "dorefa-keep_last-w2"),
+            (f"{RING}-n8", "lsq-keep_last-w3"),
+            (f"{RING}-n8", "dorefa-keep_last-w3"),
+            (f"{RING}-n3", "twn-keep_last"),
+            (f"{RING}-n3", "ttq-keep_last"),
+        ),
+        study="ring",
+    ),
+    Family(
+        "ring_codebooks",
+        "What do other waves, learned levels and annealing change?",
+        (
+            *((f"{RING}-n{n}_{wave}", f"{RING}-n{n}") for n in (4, 8) for wave in ("sine", "learned")),
+            (f"{RING}-n4_anneal", f"{RING}-n4"),
+            (f"{RING}-n4_phase0", f"{RING}-n3"),
+        ),
+        study="ring",
+    ),
+)

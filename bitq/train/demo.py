@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from bitq import models
-from bitq.data.augment import normalise
+from bitq.data.loader import evaluation_batches
 from bitq.data.registry import variant
 from bitq.data.store import open_set
-from bitq.deploy.evaluate import inference
+from bitq.deploy.evaluate import inference, predict
 from bitq.deploy.export import export, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import UsageError
@@ -47,8 +47,10 @@ def classify(path: Path, index: int) -> dict[str, Any]:
     images = open_set(variant(spec["dataset"], spec["variant"]))
     if not 0 <= index < len(images.y_test):
         raise UsageError(f"there is no test image {index}; {spec['dataset']} has 0 to {len(images.y_test) - 1}.")
-    x = normalise(images.x_test[index : index + 1], spec["normalisation"])
-    with inference(model):
-        shares = model(x).softmax(1)[0]
+    here = slice(index, index + 1)
+    sentences = None if images.t_test is None else images.t_test[here]
+    (batch,) = evaluation_batches(images.x_test[here], images.y_test[here], spec["normalisation"], 1, "cpu", sentences)
+    logits, labels = predict(model, [batch])
+    shares = logits.softmax(1)[0]
     says = int(shares.argmax())
-    return {"image": index, "class": int(images.y_test[index]), "says": says, "percent": 100 * float(shares[says])}
+    return {"image": index, "class": int(labels), "says": says, "percent": 100 * float(shares[says])}

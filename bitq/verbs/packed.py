@@ -95,7 +95,7 @@ def demo(
     image: Annotated[int, typer.Option(help="Which test image the file is to classify.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Pack a small network by every method and run it from its file; or classify one test image with a file of yours."""
+    """Pack a small network by every method and run it from its file, or classify a test image with a file of yours."""
     from bitq.train.demo import classify, tour
 
     if file is None:

@@ -1,0 +1,200 @@
+"""Rows, drawings and numbers of the study on Ring quantization."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bitq.quant.waves import both_ends, quarter_step
+from bitq.report import draw, names
+from bitq.report.query import Query
+from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, VERMILLION, Mark
+from bitq.report.values import Number, count, measure
+from bitq.stats.families import RING, RING_LEGACY
+from bitq.stats.inference import mean
+
+Row = dict[str, Any]
+DATASET, MODELS, FIRST = "cifar10", ("resnet20", "resnet32", "resnet44"), "resnet20"
+# Group in print → arms.
+HEADLINE = {
+    "": ("fp32",),
+    "Sold as two bits": tuple(f"{RING_LEGACY}-r4{how}" for how in ("", "_snapped", "_recalibrated")),
+    "Two bits": (f"{RING}-n4", f"{RING}-n4_line", "lsq-keep_last-w2", "dorefa-keep_last-w2"),
+    "Sold as three bits": tuple(f"{RING_LEGACY}-r8{how}" for how in ("", "_snapped", "_recalibrated")),
+    "Three bits": (f"{RING}-n8", f"{RING}-n8_line", "lsq-keep_last-w3", "dorefa-keep_last-w3"),
+    "Ternary": (f"{RING}-n3", "twn-keep_last", "ttq-keep_last"),
+}
+# Arm → the arm that it differs from in one thing.
+CODEBOOKS: dict[str, str | None] = {
+    f"{RING}-n2": None,
+    f"{RING}-n3": None,
+    f"{RING}-n4": None,
+    f"{RING}-n8": None,
+    f"{RING}-n16": None,
+    f"{RING}-n4_sine": f"{RING}-n4",
+    f"{RING}-n8_sine": f"{RING}-n8",
+    f"{RING}-n4_learned": f"{RING}-n4",
+    f"{RING}-n8_learned": f"{RING}-n8",
+    f"{RING}-n4_anneal": f"{RING}-n4",
+    f"{RING}-n4_phase0": f"{RING}-n3",
+}
+BY_LEVELS = {
+    "ring": (*(f"{RING}-n{n}" for n in (2, 3, 4, 8, 16)),),
+    "line": (f"{RING}-n4_line", f"{RING}-n8_line"),
+    "LSQ": ("lsq-keep_last-w2", "lsq-keep_last-w3"),
+    "DoReFa": ("dorefa-keep_last-w2", "dorefa-keep_last-w3"),
+    "published, snapped": (f"{RING_LEGACY}-r4_snapped", f"{RING_LEGACY}-r8_snapped"),
+}
+STAGES = {
+    "soft": f"{RING_LEGACY}-r{{}}",
+    "snapped": f"{RING_LEGACY}-r{{}}_snapped",
+    "snapped,\nnew stat.": f"{RING_LEGACY}-r{{}}_recalibrated",
+    "hard,\nline": f"{RING}-n{{}}_line",
+    "hard,\nring": f"{RING}-n{{}}",
+}
+SERIES = {
+    ("resnet20", 4): Mark(BLUE, "o"),
+    ("resnet20", 8): Mark(VERMILLION, "s", "--"),
+    ("resnet32", 4): Mark(GREEN, "^", ":"),
+    ("resnet32", 8): Mark(ORANGE, "D", "-."),
+}
+
+
+def label(arm: str) -> str:
+    """An arm in print; that the last layer stays in full precision goes without saying here.
+
+    >>> label("ring-keep_last-n4_line"), label("ttq-keep_last")
+    ('Ring, 4 levels on a line', 'TTQ')
+    """
+    return names.arm(arm.replace("-keep_last", ""))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def headline(query: Query) -> list[Row]:
+    """Accuracy at every depth, and what the file of the smallest network holds."""
+    rows = [{"group": group} | _described(query, arm) for group, arms in HEADLINE.items() for arm in arms]
+    return [row for row in rows if any(row["scores"])]
+
+
+def codebooks(query: Query) -> list[Row]:
+    """Numbers of levels, waves, and ways to harden, on the smallest network."""
+    rows = [
+        _described(query, arm)
+        | {
+            "other": other and label(other),
+            "score": query.score(DATASET, FIRST, arm),
+            "difference": query.difference(DATASET, FIRST, arm, other) if other else None,
+        }
+        for arm, other in CODEBOOKS.items()
+    ]
+    return [row for row in rows if row["score"]]
+
+
+def _described(query: Query, arm: str) -> Row:
+    of = query.cell(DATASET, FIRST, arm)
+    return {
+        "arm": arm,
+        "label": label(arm),
+        "scores": [query.score(DATASET, model, arm) for model in MODELS],
+        "levels": _levels(query, arm),
+    } | {
+        column: mean(of.values(column)) if of and len(of.values(column)) else None
+        for column in ("file_bytes", "compression", "bits_per_packed_weight")
+    }
+
+
+def _levels(query: Query, arm: str) -> int | None:
+    """The most values that a layer's codes stand for; none where weights ship as floats."""
+    layers = query.layers(DATASET, FIRST, arm)
+    return None if layers.empty else int(layers["levels"].max())
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def geometry(query: Query, figure: Figure) -> None:
+    """The published template and ours, on the wave that both sample."""
+    panels = figure.subplots(1, 4, sharey=True)
+    for axes, size in zip(panels[:2], (4, 8), strict=True):
+        _template(axes, [k / (size - 1) for k in range(size)], both_ends(size), VERMILLION)
+        axes.set_title(f"published, {size} points")
+    for axes, size in zip(panels[2:], (4, 8), strict=True):
+        _template(axes, [(k + 0.25) / size for k in range(size)], quarter_step(size), BLUE)
+        axes.set_title(f"here, {size} points")
+    panels[0].set_ylabel("value")
+
+
+def _template(axes: Axes, along: Sequence[float], values: Sequence[float], color: str) -> None:
+    axes.plot([0, 0.5, 1], [-1, 1, -1], color="0.75", lw=0.8)
+    axes.hlines(sorted(set(values)), 0, 1, color=color, lw=0.5, ls=":")
+    axes.plot(along, values, "o", color=color)
+    for place, (x, y) in enumerate(zip(along, values, strict=True)):
+        axes.annotate(str(place), (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+    axes.set_xticks([0, 0.5, 1], ["0", "1/2", "1"])
+    axes.set_ylim(-1.15, 1.35)
+    axes.set_xlabel("along the ring")
+    axes.grid(visible=False)
+
+
+def hardening(query: Query, figure: Figure) -> None:
+    """From the published soft network to its snapped one, to hard ones; and accuracy over levels."""
+    stages, levels = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
+    for (model, size), mark in SERIES.items():
+        arms = [arm.format(size) for arm in STAGES.values()]
+        _means(stages, query, model, range(len(arms)), arms, mark, f"{names.model(model)}, {size}")
+    stages.set_xticks(range(len(STAGES)), list(STAGES))
+    stages.set_ylabel(draw.PERCENT)
+    stages.set_ylim(0, 104)
+    marks = (
+        Mark(BLUE, "o"),
+        Mark(GREEN, "^", ":"),
+        Mark(VERMILLION, "s", "--"),
+        Mark(ORANGE, "D", "-."),
+        Mark(BLACK, "X", ":"),
+    )
+    for (name, group), mark in zip(BY_LEVELS.items(), marks, strict=True):
+        counted = [(levels_of, arm) for arm in group if (levels_of := _levels(query, arm))]
+        _means(levels, query, FIRST, [found for found, _ in counted], [arm for _, arm in counted], mark, name)
+    full = query.score(DATASET, FIRST, "fp32")
+    if full and full.mean is not None:
+        levels.axhline(full.mean, color=BLACK, lw=0.7)
+    levels.set_xscale("log", base=2)
+    levels.set_xticks([2, 3, 4, 8, 16], ["2", "3", "4", "8", "16"])
+    levels.minorticks_off()
+    levels.set_xlabel("levels in the file")
+    for axes in (stages, levels):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=6.5)
+
+
+def _means(
+    axes: Axes, query: Query, model: str, places: Sequence[int], arms: Sequence[str], mark: Mark, name: str
+) -> None:
+    """The arms' means joined by a line, their seeds as small points."""
+    found = [
+        (place, score) for place, arm in zip(places, arms, strict=True) if (score := query.score(DATASET, model, arm))
+    ]
+    for place, score in found:
+        values = list(score.by_seed.values())
+        axes.plot([place] * len(values), values, ".", color=mark.color, ms=2.5, mew=0)
+    means = [(place, score.mean) for place, score in found if score.mean is not None]
+    if means:
+        x, y = zip(*means, strict=True)
+        axes.plot(x, y, color=mark.color, marker=mark.marker, ls=mark.line, ms=3.5, label=name)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def numbers(query: Query) -> Iterator[Number]:
+    """What the section says beyond accuracies and contrasts: levels in the files, and what is left after snapping."""
+    for size in (4, 8):
+        yield count(f"ring.levels.legacy{size}", _levels(query, f"{RING_LEGACY}-r{size}_snapped"))
+        yield count(f"ring.levels.ring{size}", _levels(query, f"{RING}-n{size}"))
+        for model in MODELS[:2]:
+            soft, hard = (query.score(DATASET, model, f"{RING_LEGACY}-r{size}{how}") for how in ("", "_snapped"))
+            share = 100 * hard.mean / soft.mean if soft and hard and soft.mean and hard.mean is not None else None
+            yield measure(f"ring.left.{model}.{size}", share, "--" if share is None else f"{share:.1f}", percent=True)
