@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from bitq.errors import DataError, UsageError
@@ -207,6 +208,11 @@ def test_a_ratio_over_what_may_be_zero_has_no_interval() -> None:
 def test_holm_as_r_adjusts_it_without_those_that_have_no_test() -> None:
     assert inference.holm([0.01, 0.04, None, 0.03, 0.005]) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])
     assert inference.holm([None]) == [None]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_agrees_with_another_library(p_values: list[float]) -> None:
+    assert inference.holm(p_values) == multipletests(p_values, method="holm")[1].tolist()
 
 
 def test_the_bootstrap_needs_five_runs_repeats_itself_and_is_near_plain_resampling() -> None:

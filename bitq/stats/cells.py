@@ -65,8 +65,8 @@ class Cell:
         """The values of the runs that have one; `diverged` is 1 for a diverged run and 0 for any other."""
         if column == "diverged":
             return {seed: float(seed in self.diverged) for seed in self.seeds}
-        known = self.rows[self.rows[column].notna()]
-        return {int(seed): float(value) for seed, value in zip(known["seed"], known[column], strict=True)}
+        known = zip(self.rows["seed"].tolist(), self.rows[column].tolist(), strict=True)
+        return {seed: float(value) for seed, value in known if pd.notna(value)}
 
     def values(self, column: str = "accuracy") -> Values:
         """The same values in the order of their seeds."""
