@@ -36,7 +36,8 @@ def explain_run(run: Run) -> str:
         run.id,
         f"  hash     {run.hash}",
         f"  phase    {run.phase}{': ' + title if title else ''}",
-        f"  data     {run.data.dataset} ({run.data.variant}), {run.data.classes} classes, {run.data.image_size} pixels",
+        f"  data     {run.data.dataset} ({run.data.variant}), {run.data.classes} classes, {run.data.image_size} pixels"
+        + (f" and {run.data.words} words of {run.data.vocabulary}" if run.data.words else ""),
         f"  network  {run.model}, width {run.width}, {run.stem} stem, normalisation in front of layers: {run.norm}",
         f"  method   {run.method} {run.settings or ''}".rstrip(),
         f"  kept     {', '.join(run.keep) or 'nothing'} in full precision",

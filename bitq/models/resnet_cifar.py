@@ -6,21 +6,22 @@ import torch
 from torch import nn
 from torchvision.models import resnet as published
 
-from bitq.errors import UsageError
 from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal
+
+FIRST_CHANNELS = 16  # of the published network
 
 
 class CifarResNet(published.ResNet):  # type: ignore[misc]
     """torchvision's blocks and names in three stages; where the shape changes, a 1×1 convolution is the shortcut.
 
-    The published network ends in 64 channels and has `width` 64: the first stage has a quarter of it.
+    The published network ends in 64 channels and has `width` 64: the first stage has a quarter of it. It has one stem.
     """
 
     def __init__(self, blocks: int, geometry: Geometry) -> None:
         with torch.device("meta"):
             super().__init__(published.BasicBlock, (1, 1, 1, 1))
-        width = self.inplanes = first_channels(geometry)
+        width = self.inplanes = max(1, geometry.width * FIRST_CHANNELS // PUBLISHED_WIDTH)
         self.conv1 = nn.Conv2d(geometry.channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.Identity()
@@ -32,15 +33,6 @@ class CifarResNet(published.ResNet):  # type: ignore[misc]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 he_normal(module)
-
-
-def first_channels(geometry: Geometry) -> int:
-    """Channels of the first stage."""
-    if geometry.stem != "cifar":
-        raise UsageError(f"a ResNet for CIFAR has no {geometry.stem} stem; take --stem cifar, or resnet18.")
-    if geometry.width % 4:
-        raise UsageError(f"width {geometry.width} was given; a ResNet for CIFAR takes multiples of 4, 64 as published.")
-    return geometry.width * 16 // PUBLISHED_WIDTH
 
 
 KEEP = keep_modes("conv1", tuple((f"layer{number}.*",) for number in range(1, 4)), head="fc", last="fc")

@@ -9,6 +9,7 @@ from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.tex import Tex, escape, interval, listed, number
 from bitq.stats.cells import matching
+from bitq.stats.claims import OURS
 from bitq.stats.claims import claims as read_claims
 from bitq.stats.published import TRUSTED, Figure, published
 
@@ -19,7 +20,7 @@ def claims(query: Query) -> list[Row]:
     """Every claim with its verdict, and the numbers that decide it."""
     conditions = {claim.id: claim.requires.where for claim in read_claims().claims if claim.requires}
     verdicts = [query.read(record) for record in query.sources.claims["verdicts"]]
-    works = list(dict.fromkeys(verdict["work"] for verdict in verdicts))
+    works = [*published().works, OURS]
     return [
         verdict
         | {"figures": _figures(verdict["published"]), "ours": _ours(verdict, conditions.get(verdict["id"], {}))}

@@ -1,6 +1,8 @@
 """How data sets, networks and arms are called in print, and in which order they stand."""
 
 from collections.abc import Mapping
+from functools import reduce
+from itertools import takewhile
 from typing import Any
 
 # Studies in the order of the paper.
@@ -24,6 +26,15 @@ MODELS = {
     "gated_fusion": "Gated fusion",
     "fusion_image_only": "Gated fusion, image only",
     "fusion_text_only": "Gated fusion, sentence only",
+}
+# Where there is little room.
+SHORT = {
+    "ResNet-": "R",
+    "VGG-": "V",
+    "Gated fusion": "Fusion",
+    "Tiny-ImageNet": "Tiny-IN",
+    "Fashion-MNIST + SST-2": "pairs",
+    "Fashion-": "F-",
 }
 # The places of the first study, in the order of its tables.
 BITNET_DATASETS = ("cifar10", "cifar100", "tiny_imagenet")
@@ -130,7 +141,8 @@ def where(record: Mapping[str, Any]) -> str:
     >>> where({"model": "resnet18", "dataset": "cifar10"})
     'R18 CIFAR-10'
     """
-    return f"{model(record['model']).replace('ResNet-', 'R')} {dataset(record['dataset'])}"
+    full = f"{model(record['model'])} {dataset(record['dataset'])}"
+    return reduce(lambda text, name: text.replace(name, SHORT[name]), SHORT, full)
 
 
 def arm(name: str) -> str:
@@ -150,13 +162,14 @@ def part(name: str) -> str:
 
 
 def versus(a: str, b: str) -> str:
-    """A contrast in print: the first arm minus the second, kept layers by their own name.
+    """A contrast in print: the first arm minus the second, kept layers by their own name, what is long and shared once.
 
-    >>> versus("bitnet-keep_conv1-kd", "bitnet")
-    'conv1, KD − BitNet'
+    >>> versus("bitnet-keep_conv1-kd", "bitnet"), versus("bitnet-norm-kd-no_mixup", "bitnet-norm-kd")
+    ('conv1, KD − BitNet', 'BitNet, inner normalisation, KD: no mixup − plain')
     """
-    return f"{_short(a)} − {_short(b)}"
-
-
-def _short(name: str) -> str:
-    return arm(name).removeprefix("BitNet, FP32 ")
+    first, second = (arm(name).removeprefix("BitNet, FP32 ").split(", ") for name in (a, b))
+    shared = len(list(takewhile(lambda words: words[0] == words[1], zip(first, second, strict=False))))
+    if shared < 2:
+        return f"{', '.join(first)} − {', '.join(second)}"
+    rests = (", ".join(words[shared:]) or "plain" for words in (first, second))
+    return f"{', '.join(first[:shared])}: {' − '.join(rests)}"

@@ -74,7 +74,8 @@ def _blocks(query: Query) -> Iterator[Row]:
     datasets = list(dict.fromkeys(run.data.dataset for run in runs))
     for some in (datasets[start : start + COLUMNS] for start in range(0, len(datasets), COLUMNS)):
         rows = {name: [_values(value, runs, dataset) for dataset in some] for name, value in PARAMETERS.items()}
-        yield {"study": query.sources.study, "datasets": some, "rows": rows}
+        told = {name: values for name, values in rows.items() if any(value is not None for value in values)}
+        yield {"study": query.sources.study, "datasets": some, "rows": told}
 
 
 def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> str | None:

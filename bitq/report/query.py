@@ -174,11 +174,10 @@ def _where(scale: str, runs: pd.DataFrame) -> str:
 
 
 def _images(runs: pd.DataFrame) -> str:
-    variants = runs.groupby("dataset", sort=False)["variant"].unique()
-    different = {variant for each in variants for variant in each}
-    if len(different) == 1:
-        return f"{different.pop()} images"
-    return listed([f"{names.dataset(str(name))} as {listed(list(each))}" for name, each in variants.items()])
+    variants = runs.groupby("dataset", sort=False)["variant"].first()
+    usual = variants.mode().iloc[0]
+    others = [f"{names.dataset(str(name))} as {variant}" for name, variant in variants.items() if variant != usual]
+    return f"{usual} images{f' ({listed(others)})' if others else ''}"
 
 
 def _epochs(runs: pd.DataFrame) -> str:
