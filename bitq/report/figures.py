@@ -85,9 +85,9 @@ FIGURES = (
         "ring_geometry",
         ring.geometry,
         2.1,
-        "A triangle wave and the values that a ring takes from it. Left, as published: both ends are sampled, so that four "
-        "points have two values and eight have four. Right, as here: a quarter of a step off the trough, end left out, "
-        "so that every point has its own. Numbers count the places along the ring.",
+        "A triangle wave and the values that a ring takes from it. Left, as published: both ends are sampled, so that "
+        "four points have two values and eight have four. Right, as here: a quarter of a step off the trough, end left "
+        "out, so that every point has its own. Numbers count the places along the ring.",
         "ring",
     ),
     Figure(
