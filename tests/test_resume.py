@@ -64,7 +64,7 @@ def test_a_resumed_run_counts_its_attempts(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["bitnet", "ttq", "ring", "atq", "lsq"])  # what a method may carry from step to step
 def test_twenty_kills_end_with_the_same_bytes(method: str, optimizer: str, tmp_path: Path) -> None:
     run = small_run(method, optimizer=optimizer, lr=0.1 if optimizer == "sgd" else 0.002, epochs=12)
     draw = random.Random(f"{method} {optimizer}")
