@@ -20,6 +20,7 @@ MEASURED: Row = {
     "packed_weights": 11_164_352, "float_weights": 0, "bytes_codes": 1_900_000, "bytes_values_scales": 1000,
     "bytes_residuals": 0, "bytes_float_parameters": 60_000, "bytes_buffers": 30_000, "bytes_header": 9_000,
     "wall_seconds": 60.0,
+    "peak_memory_bytes": 2**29,
     "images_per_second": 1000.0, "attempts": 1, "device": "cpu", "machine": "x86_64 AVX512", "threads": 1,
     "mode": "exact", "torch": "2.15", "code_sha256": "c0de",
 }  # fmt: skip

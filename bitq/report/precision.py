@@ -71,7 +71,7 @@ ENGINES = (
 
 
 def training(query: Query) -> list[Row]:
-    """Trained in 32 and 16 bits on equal batches: accuracy, steps that were lost, loss scale, time."""
+    """Trained in 32 and 16 bits on equal batches: accuracy, steps that were lost, loss scale, time, memory."""
     rows = []
     for arm, label in TRAINED.items():
         row, of = _scored(query, arm, label, "fp32"), query.cell(*PLACE, arm)
@@ -85,9 +85,16 @@ def training(query: Query) -> list[Row]:
                     "scale": _last(curves, "loss_scale"),
                     "seconds": mean(of.values("wall_seconds")),
                     "images_per_second": mean(of.values("images_per_second")),
+                    "peak": _peak(of.rows["peak_memory_bytes"]),
                 }
             )
     return rows
+
+
+def _peak(memory: "pd.Series[float]") -> float | None:
+    """MiB, mean over the runs that recorded it."""
+    known = memory.dropna()
+    return None if known.empty else float(known.mean()) / 2**20
 
 
 def _mean(curves: pd.DataFrame, column: str) -> float | None:

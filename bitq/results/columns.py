@@ -97,6 +97,7 @@ RUNS = (
     Column("cast_subnormal", int, nullable=True),
     Column("wall_seconds", float, "env.wall_seconds"),
     Column("images_per_second", float, "env.images_per_second", nullable=True),
+    Column("peak_memory_bytes", int, "env.peak_memory_bytes", nullable=True),
     Column("attempts", int, "env.attempts"),
     Column("device", str, "env.device"),
     Column("machine", str, "env.machine"),

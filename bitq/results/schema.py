@@ -166,6 +166,7 @@ class Env(Frozen):
 
     wall_seconds: float
     images_per_second: float | None
+    peak_memory_bytes: int | None = None  # of the process or, on a GPU, of its tensors, in the last attempt
     attempts: int  # processes that worked on it, resumed ones included
     device: str
     machine: str

@@ -19,6 +19,7 @@ from bitq.results.folder import MODEL, folder_of, publish, text
 from bitq.results.schema import Divergence, Env, History, Packed, Results
 from bitq.train.device import code_sha256, fingerprint, versions
 from bitq.train.loop import Training
+from bitq.train.memory import peak_memory
 from bitq.train.prepare import TestSet, spec_of
 
 
@@ -104,6 +105,7 @@ def env_of(training: Training, seconds: float) -> Env:
     return Env(
         wall_seconds=round(total, 3),
         images_per_second=round(images / total, 1) if images else None,
+        peak_memory_bytes=peak_memory(machine.device),
         attempts=training.attempts,
         device=str(machine.device),
         machine=fingerprint(machine),

@@ -19,6 +19,7 @@ from bitq.train.finish import finish
 from bitq.train.fit import fit
 from bitq.train.lock import exclusive
 from bitq.train.loop import Training, train
+from bitq.train.memory import forget_peak
 from bitq.train.progress import Progress, clock
 from bitq.train.signals import StopRequest, stop_on_signals
 
@@ -88,6 +89,7 @@ class Session:
             raise _out_of_memory(run, error) from error
 
     def _train_to_the_end(self, run: Run, stop: StopRequest) -> Results:
+        forget_peak(self.machine.device)
         images = prepare.open_data(run)
         training = Training(
             run=run,
