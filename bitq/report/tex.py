@@ -115,7 +115,7 @@ def millions(value: float | None) -> Tex:
 
 
 def scientific(value: float | None) -> Tex:
-    """One digit and a power of ten.
+    r"""One digit and a power of ten.
 
     >>> scientific(3.6e-07), scientific(0.0)
     ('$4\\cdot10^{-7}$', '$0$')
