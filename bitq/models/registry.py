@@ -12,6 +12,7 @@ from bitq.models.multimodal import FUSION_IMAGE_ONLY, FUSION_TEXT_ONLY, GATED_FU
 from bitq.models.resnet import RESNET18, RESNET50
 from bitq.models.resnet_cifar import RESNET20, RESNET32, RESNET44
 from bitq.models.vgg import VGG11, VGG16
+from bitq.quant.convolution import guard
 from bitq.rng import derive
 
 ADAPTERS: dict[str, Adapter] = {
@@ -58,7 +59,7 @@ def network(name: str, geometry: Geometry) -> nn.Module:
             f"{name} takes {'images with sentences' if adapter(name).reads else 'images alone'}; allowed for "
             f"{'pairs of both' if geometry.words else 'a set of images'}: {', '.join(names(bool(geometry.words)))}."
         )
-    return adapter(name).network(geometry)
+    return guard(adapter(name).network(geometry))
 
 
 def build(

@@ -6,11 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitq.quant.base import Quantizer
+from bitq.quant.convolution import Conv2d
 
 Activation = Callable[[tuple[int, ...]], nn.Module]
 
 
-class QuantConv2d(nn.Conv2d):
+class QuantConv2d(Conv2d):
     """A convolution whose weight passes through a quantizer, and whose input may pass through one too."""
 
     quantizer: Quantizer
