@@ -44,9 +44,16 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is not None
 
 
+class _Tracer(fx.Tracer):
+    """Looks into no convolution, be it torch's or ours."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Foldable) or super().is_leaf_module(m, module_qualified_name)
+
+
 def _traced(model: nn.Module) -> fx.Graph:
     try:
-        return fx.Tracer().trace(model)
+        return _Tracer().trace(model)
     except Exception as error:  # torch.fx raises whatever the model's own code does with a proxy
         raise UsageError(
             f"{type(model).__name__} cannot be traced, so its normalisation cannot be folded ({error}); "
