@@ -208,6 +208,18 @@ def test_boosted_weights_are_close_and_learn_as_themselves() -> None:
     torch.testing.assert_close(weight.grad[boosted], upstream[boosted])  # type: ignore[index]
 
 
+def test_boosted_by_gradient_are_the_weights_whose_codes_cost_most() -> None:
+    weight = weights(15, 20, 20).requires_grad_()
+    quantizer = Atq(weight, boost=0.1, boost_by="gradient")
+    at_first = quantizer.positions.clone()
+    weight.grad = weights(16, 20, 20)
+    with torch.no_grad():
+        quantizer.progress = 0.1
+        quantizer.project_(weight)
+    cost = (weight.grad * (weight - Atq(weight)(weight))).detach().abs().flatten()
+    assert set(quantizer.positions.tolist()) == set(cost.topk(40).indices.tolist()) != set(at_first.tolist())
+
+
 def test_the_boosted_weights_are_chosen_anew_and_then_no_more() -> None:
     weight = weights(14, 30, 30)
     quantizer = Atq(weight, boost=0.05)
@@ -233,10 +245,19 @@ def test_boosting_is_counted_in_bytes_and_read_back(tmp_path: Path) -> None:
     assert packed.parts["residuals"] <= 2.2 * boosted + 4 * layers
 
 
+def test_in_training_a_gradient_is_there_to_boost_by(tmp_path: Path) -> None:
+    by_distance, by_gradient = (
+        small_run("atq", settings={"boost": 0.05, "boost_by": by}) for by in ("distance", "gradient")
+    )
+    assert session(tmp_path).train([by_distance, by_gradient]) == 0
+    one, other = (read(folder_of(run, tmp_path / "results")).results for run in (by_distance, by_gradient))
+    assert one.weights_digest != other.weights_digest
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"boost": 0.1, "schedule": "cubic", "scale": "learned", "granularity": "channel"},
+        {"boost": 0.1, "boost_by": "gradient", "schedule": "cubic", "scale": "learned", "granularity": "channel"},
         {"boost": 0.05, "boost_until": 0.9, "budget": 0.5, "scale": "asym", "threshold": "quantile"},
         {"threshold": "learned", "scale": "learned", "gradient": "ttq", "route_weights": 0.5, "route_inputs": 0.5},
     ],
@@ -378,7 +399,7 @@ def test_the_network_has_the_published_number_of_weights() -> None:
 
 def test_the_study_has_the_counts_that_it_promises() -> None:
     runs = expand("atq", "full")
-    assert (len(runs), sum(run.distillation is not None for run in runs)) == (116, 15)
+    assert (len(runs), sum(run.distillation is not None for run in runs)) == (119, 15)
     headline = [run for run in runs if run.phase == "headline" and run.data.dataset == "fashion_mnist"]
     assert {(run.arm, run.seed) for run in headline} == {
         (arm, seed) for arm in ("fp32", "atq-keep_conv") for seed in (42, 123, 456, 789, 1011)

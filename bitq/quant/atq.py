@@ -19,6 +19,7 @@ CHOICES = {
     "scale": ("ls", "learned", "asym"),
     "granularity": ("tensor", "channel"),
     "gradient": ("clip", "ttq"),
+    "boost_by": ("distance", "gradient"),
     "route_by": ("magnitude", "boundary"),
 }
 SHARES = ("sparsity", "start_sparsity", "until", "boost", "boost_until", "route_weights", "route_inputs", "budget")
@@ -35,7 +36,8 @@ class Atq(Quantizer):
                relative to it: scales are often smaller than one step.
     gradient   clip: dT/dw = 1/α where |w| ≤ clip·α, else 0. ttq: dT/dw = 1 where kept, 1/α elsewhere.
     boost      this share of the weights, those farthest from α·T, gets an int8 residual; chosen anew ten times until
-               `boost_until` of the training is done, then no more.
+               `boost_until` of the training is done, then no more. boost_by gradient: the distance times the size of
+               the last gradient (before the first step there is none, and the distance decides).
     route_…    the share of this layer's weights, or of its inputs, that a gradient reaches: the largest ones, or the
                weights closest to the boundary.
     budget     the share of zeros of all layers together, dealt out before the first step (bitq.train.budget).
@@ -67,6 +69,7 @@ class Atq(Quantizer):
         gradient: str = "clip",
         clip: float = 2.0,
         boost: float = 0.0,
+        boost_by: str = "distance",
         boost_until: float = 0.5,
         route_weights: float = 1.0,
         route_by: str = "magnitude",
@@ -76,7 +79,7 @@ class Atq(Quantizer):
         self.threshold, self.schedule, self.start_sparsity, self.until = threshold, schedule, start_sparsity, until
         self.sparsity, self.budget = sparsity if budget is None else budget, budget
         self.scale, self.granularity, self.gradient, self.clip = scale, granularity, gradient, clip
-        self.boost, self.boost_until = boost, boost_until
+        self.boost, self.boost_by, self.boost_until = boost, boost_by, boost_until
         self.route_weights, self.route_by, self.route_inputs = route_weights, route_by, route_inputs
         refuse_nonsense(self)
         self.boosted = whole(boost, weight.numel())  # how many weights get a residual
@@ -91,7 +94,7 @@ class Atq(Quantizer):
             self.register_buffer("first", self._least_squares(weight, self._signs(weight)))
             self.factor = nn.Parameter(torch.ones_like(self.first))
         if self.boosted:
-            self.register_buffer("positions", self._farthest(weight))
+            self.register_buffer("positions", self._neediest(weight))
             self.register_buffer("refreshed", torch.tensor(-1))
         if self.budget is not None:
             # This layer's share, replaced before the first step. fp64: times n it must be a whole number again.
@@ -189,12 +192,13 @@ class Atq(Quantizer):
         """Choose the boosted weights anew, if it is time."""
         stage = int(min(self.progress / self.boost_until, 1.0) * REFRESHES) if self.boosted else 0
         if self.boosted and stage > int(self.refreshed):
-            self.positions.copy_(self._farthest(weight))
+            self.positions.copy_(self._neediest(weight))
             self.refreshed.fill_(stage)
 
-    def _farthest(self, weight: Tensor) -> Tensor:
+    def _neediest(self, weight: Tensor) -> Tensor:
         grid, scale = self._ternary(weight)
-        return boosting.farthest(weight, (grid * scale).detach(), self.boosted)
+        gradient = weight.grad if self.boost_by == "gradient" else None
+        return boosting.neediest(weight, (grid * scale).detach(), self.boosted, gradient)
 
     def _residual(self, weight: Tensor, ternary: Tensor) -> Residual | None:
         return boosting.residual_at(weight, ternary, self.positions) if self.boosted else None

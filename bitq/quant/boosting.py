@@ -8,13 +8,18 @@ from bitq.quant.base import Residual
 LARGEST = 127
 
 
-def farthest(weight: Tensor, dense: Tensor, count: int) -> Tensor:
-    """Where the `count` weights lie that are farthest from their codes, ascending.
+def neediest(weight: Tensor, dense: Tensor, count: int, gradient: Tensor | None = None) -> Tensor:
+    """Where the `count` weights lie that are farthest from their codes, ascending; with the gradient of the loss, those
+    whose way to their codes changes it most: |g·(w - ŵ)|.
 
-    >>> farthest(torch.tensor([1.0, -0.2, 2.0, 0.1]), torch.tensor([1.0, 0.0, 1.0, 0.0]), 2).tolist()
-    [1, 2]
+    >>> w, dense = torch.tensor([1.0, -0.2, 2.0, 0.1]), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    >>> neediest(w, dense, 2).tolist(), neediest(w, dense, 2, torch.tensor([9.0, 3.0, 0.1, -7.0])).tolist()
+    ([1, 2], [1, 3])
     """
-    return (weight - dense).abs().flatten().topk(count).indices.sort().values
+    need = (weight - dense).abs()
+    if gradient is not None:
+        need = need * gradient.abs()
+    return need.flatten().topk(count).indices.sort().values
 
 
 def residual_at(weight: Tensor, dense: Tensor, positions: Tensor) -> Residual:

@@ -25,7 +25,7 @@ ABLATIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Threshold": tuple((f"{ATQ}-threshold_{rule}", CONSTANT) for rule in THRESHOLDS),
     "Scale and gradient": (*((f"{ATQ}-{rule}", ATQ) for rule in RULES[1:]), (f"{ATQ}-ttq_rules", CONSTANT)),
     "Boosting and routing": tuple(
-        (f"{ATQ}-{name}", ATQ) for name in ("boosted", "routed", "routed_boundary", "routed_inputs")
+        (f"{ATQ}-{name}", ATQ) for name in ("boosted", "boosted_gradient", "routed", "routed_boundary", "routed_inputs")
     ),
     "Budget and penalty": ((f"{ATQ}-budget50", f"{ATQ}-zeros50"), (f"{ATQ}-l1", ATQ)),
     "Distillation": ((f"{ATQ}-kd", ATQ), (f"{ATQ}-online_kd", ATQ), ("fp32-kd", "fp32")),

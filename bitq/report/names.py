@@ -75,6 +75,7 @@ PARTS = {
     "gradient_ttq": "gradient of TTQ",
     "ttq_rules": "all rules of TTQ",
     "boosted": "boosted",
+    "boosted_gradient": "boosted by gradient",
     "routed": "routed weights",
     "routed_boundary": "routed at the boundary",
     "routed_inputs": "routed inputs",

@@ -123,7 +123,7 @@ FAMILIES: tuple[Family, ...] = (
 ATQ, LEGACY = "atq-keep_conv", "atq_legacy-keep_conv"  # linear layers ternary, as published
 THRESHOLDS = ("twn", "max", "ls", "learned")
 RULES = ("cubic", "scale_learned", "scale_asym", "channel", "gradient_ttq")
-INGREDIENTS = ("boosted", "routed", "routed_boundary", "routed_inputs", "l1")
+INGREDIENTS = ("boosted", "boosted_gradient", "routed", "routed_boundary", "routed_inputs", "l1")
 
 FAMILIES += (
     Family(

@@ -177,10 +177,10 @@ def _update(training: Training) -> None:
     training.scaler.step(training.optimizer)
     training.scaler.update()
     training.skipped += training.scaler.get_scale() < scale  # it shrinks when, and only when, it skips a step
-    training.optimizer.zero_grad()
     with torch.no_grad():
         for layer in training.layers.values():
             layer.quantizer.project_(layer.weight)
+    training.optimizer.zero_grad()
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
