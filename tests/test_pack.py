@@ -42,6 +42,17 @@ def test_bit_layout_is_the_documented_one() -> None:
     assert [pack(trits, 3).tolist()[i // 5] // 3 ** (i % 5) % 3 for i in range(23)] == trits.tolist()
 
 
+@given(signs=st.lists(st.sampled_from([-1, 0, 1]), max_size=40))
+def test_two_bit_codes_are_those_of_the_published_atq(signs: list[int]) -> None:
+    """Its code of a sign is t + 1; element i lies at bits 2·(i mod 4) of byte i // 4, and a last byte ends in zeros."""
+    theirs = [0] * -(-len(signs) // 4)
+    for place, sign in enumerate(signs):
+        theirs[place // 4] |= (sign + 1) << 2 * (place % 4)
+    packed = torch.tensor(theirs, dtype=torch.uint8)
+    assert (unpack(packed, (len(signs),), 3, "b2").int() - 1).tolist() == signs
+    assert torch.equal(pack(torch.tensor(signs, dtype=torch.int8).add(1).to(torch.uint8), 3, "b2"), packed)
+
+
 def test_three_levels_take_a_byte_for_five_weights() -> None:
     assert default_packing(3) == "base3"
     assert [packed_bytes(count, 3) for count in (0, 4, 5, 6)] == [0, 1, 1, 2]
