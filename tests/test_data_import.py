@@ -44,7 +44,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def test_an_npz_of_known_content_becomes_that_variant(tmp_path: Path) -> None:
-    file = npz(tmp_path / "x.npz", procedural.images(10))
+    file = npz(tmp_path / "x.npz", procedural.images("cifar10", 10))
     found = import_set("cifar10", file, "any name", data_dir=tmp_path)
     assert (found["variant"], found["train"], found["test"], found["provenance"]) == (PROCEDURAL, 1280, 500, "")
     assert open_set(variant("cifar10", PROCEDURAL), tmp_path).variant == variant("cifar10", PROCEDURAL)
@@ -167,7 +167,7 @@ def test_a_folder_of_parquet_tables_is_read(tmp_path: Path, image: str, label: s
 
 
 def test_one_parquet_file_with_a_column_split_is_read(tmp_path: Path) -> None:
-    arrays = procedural.images(10)
+    arrays = procedural.images("cifar10", 10)
     kept = {key: value[:50] for key, value in arrays.items()}
     both = table(*(np.concatenate([kept[f"{key}_train"], kept[f"{key}_test"]]) for key in ("x", "y")), plain=True)
     both = both.append_column("split", pyarrow.array(["train"] * 50 + ["val"] * 50)).replace_schema_metadata()

@@ -19,7 +19,7 @@ def test_its_bytes_are_those_of_the_registry(dataset: str) -> None:
 
 @pytest.mark.parametrize("classes", [10, 20])
 def test_every_class_is_equally_frequent_and_shuffled(classes: int) -> None:
-    arrays = procedural.images(classes)
+    arrays = procedural.images("cifar10", classes)
     for labels in (arrays["y_train"], arrays["y_test"]):
         assert np.bincount(labels).tolist() == [len(labels) // classes] * classes
         assert abs(np.corrcoef(labels, np.arange(len(labels)))[0, 1]) < 0.1
@@ -27,7 +27,7 @@ def test_every_class_is_equally_frequent_and_shuffled(classes: int) -> None:
 
 @pytest.mark.parametrize("classes", [10, 20])
 def test_a_linear_model_stays_below_60_percent(classes: int) -> None:
-    arrays = procedural.images(classes)
+    arrays = procedural.images("cifar10", classes)
     assert 1.2 / classes < best_linear_accuracy(arrays, classes) <= 0.6
 
 

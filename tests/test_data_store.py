@@ -57,7 +57,7 @@ def test_the_procedural_set_is_made_at_first_use_and_then_read(tmp_path: Path) -
     before = (tmp_path / "cifar10/procedural/x_train.npy").stat().st_ino
     images = open_set(PROCEDURAL, tmp_path)
     assert (tmp_path / "cifar10/procedural/x_train.npy").stat().st_ino == before
-    np.testing.assert_array_equal(images.x_test, procedural.images(10)["x_test"])
+    np.testing.assert_array_equal(images.x_test, procedural.images("cifar10", 10)["x_test"])
 
 
 def test_processes_that_make_it_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bitq.rng import derive
+
 Integers = NDArray[np.int64]
 
 SIZE, TRAIN, TEST = 16, 1280, 500
@@ -37,9 +39,12 @@ class Draws:
         return low + (self.raw(column, per_row) % np.uint64(high - low + 1)).astype(np.int64)
 
 
-def images(classes: int) -> dict[str, NDArray[np.uint8]]:
-    """The whole set, balanced, for 5, 10, 15 or 20 classes: x_train, y_train, x_test, y_test."""
-    draws = Draws(key=classes, rows=TRAIN + TEST)
+def images(dataset: str, classes: int) -> dict[str, NDArray[np.uint8]]:
+    """The whole set, balanced, for 5, 10, 15 or 20 classes: x_train, y_train, x_test, y_test.
+
+    Each data set has draws of its own: stand-ins that shared their images would repeat one experiment under many names.
+    """
+    draws = Draws(key=derive(classes, "textures for " + dataset), rows=TRAIN + TEST)
     order = draws.raw(0)[:, 0]
     y = np.concatenate([balanced_labels(order[:TRAIN], classes), balanced_labels(order[TRAIN:], classes)])
     x = np.clip(128 + _texture(draws, y) + _shade(draws) + _noise(draws), 0, 255).astype(np.uint8)

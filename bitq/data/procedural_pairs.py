@@ -17,7 +17,7 @@ from bitq.data.registry import Variant
 PLAIDS = np.array([(3, 3), (30, 30), (3, 30), (30, 3), (14, 14)])  # (fx, fy) in 64ths of a cycle per pixel
 GROUNDS = np.array([96, 160])
 UNPLEASANT, PLEASANT, NEUTRAL = 2, 10, 18  # the first token of each kind of word; 0 pads, 1 is unknown
-KEY = 1 << 20  # its own streams: those of `procedural` have the number of classes as their key
+KEY = 1 << 20  # its own streams
 LEAST_WORDS = 4
 
 

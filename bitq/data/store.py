@@ -94,7 +94,7 @@ def _make_procedural(whole: Variant, root: Path) -> None:
 
 def procedural_arrays(whole: Variant) -> Arrays:
     """The procedural set, computed anew."""
-    return procedural_pairs.pairs(whole) if whole.words else procedural.images(whole.classes)
+    return procedural_pairs.pairs(whole) if whole.words else procedural.images(whole.dataset, whole.classes)
 
 
 def remedy(whole: Variant) -> str:
