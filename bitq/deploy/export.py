@@ -59,10 +59,12 @@ def packed_names(name: str, codes: Codes) -> list[str]:
     return [f"{name}.{part}" for part in parts]
 
 
-def float_bytes(model: nn.Module) -> int:
-    """What the same network takes as an fp32 file, written by the same writer."""
+def float_bytes(model: nn.Module, spec: Mapping[str, Any]) -> int:
+    """What the same network takes as an fp32 file, written by the same writer under the same name."""
+    plain = blueprint({**spec, "method": "fp32", "settings": {}, "keep": [], "calibration": None}, {})
     state = _network_state(model).items()
-    return tensorfile.measure({name: _as_shipped(value.to("meta")) for name, value in state}, {})
+    tensors = {name: _as_shipped(value.to("meta")) for name, value in state}
+    return tensorfile.measure(tensors, plain.model_dump(mode="json"))
 
 
 def parameters(model: nn.Module) -> int:

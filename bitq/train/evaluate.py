@@ -48,7 +48,7 @@ def evaluate_file(
     )
     model = model.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     score = evaluate(model, batches)
-    size, unpacked = path.stat().st_size, float_bytes(model)
+    size, unpacked = path.stat().st_size, float_bytes(model, spec)
     return {
         "file": str(path),
         "run": spec.get("run"),

@@ -40,13 +40,14 @@ def finish(training: Training, test: TestSet, results: Path, seconds: float) -> 
 def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> Packed:
     """Export, read back, hold against the network in memory bit for bit, and measure what was read."""
     path, model = folder / MODEL, training.model
-    exported = export(model, spec_of(training.run), path)
+    spec = spec_of(training.run)
+    exported = export(model, spec, path)
     shipped = verify(model, path, test[0][0], torch.bfloat16 if training.run.precision == "bf16" else None)
     with counting(shipped):
         score = evaluate(shipped, test)
     if score != in_memory:
         raise Bug(f"{path} gets {score.correct} images right, the network in memory {in_memory.correct}.")
-    unpacked = float_bytes(model)
+    unpacked = float_bytes(model, spec)
     return Packed(
         accuracy=score.percent,
         correct=score.correct,
