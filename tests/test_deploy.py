@@ -159,7 +159,7 @@ LAYER = "layer2.0.conv1"
 
 FORGERIES: dict[str, tuple[Forgery, str]] = {
     "wider network": (lambda t, m: m["spec"].update(width=8), "file .*, model "),
-    "other network": (lambda t, m: m["spec"].update(model="vgg16"), "file .*, model nothing"),
+    "other network": (lambda t, m: m["spec"].update(model="vgg16"), "no layer to quantize"),
     "unknown network": (lambda t, m: m["spec"].update(model="resnet19"), "cannot be built: unknown model 'resnet19'"),
     "unknown method": (lambda t, m: m["spec"].update(method="magic"), "unknown method 'magic'"),
     "other method": (lambda t, m: m["spec"].update(method="twn"), r"3, 'Int8Activation'\), model .*3, None"),

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from bitq.results.folder import MODEL, folder_of, read
 from tests.support import session, small_run
 
@@ -18,27 +16,8 @@ def test_a_run_of_zero_epochs_ships_its_start_as_it_is(tmp_path: Path) -> None:
     assert other.history.test_accuracy == () and other.results.best_accuracy is None
 
 
-def test_norm_statistics_are_those_of_the_sample(tmp_path: Path) -> None:
-    session(tmp_path).train([parent := small_run()])
-    start = str(folder_of(parent, tmp_path / "results") / MODEL)
-    plain, estimated = (small_run("twn", start=start, epochs=0, **options) for options in (
-        {}, {"calibration": {"norm_statistics": True, "images": 64}}
-    ))  # fmt: skip
-    session(tmp_path).train([plain, estimated])
-    one, other = (read(folder_of(run, tmp_path / "results")).results.weights_digest for run in (plain, estimated))
-    assert one != other
-
-
 def test_an_online_teacher_learns_beside_its_student(tmp_path: Path) -> None:
     run = small_run("twn", teacher="online")
     assert session(tmp_path).train([run]) == 0
     history = read(folder_of(run, tmp_path / "results")).history
     assert history.teacher_loss[-1] < history.teacher_loss[0]
-
-
-def test_loss_scaling_is_recorded(tmp_path: Path) -> None:
-    run = small_run("fp32", precision="fp16")
-    assert session(tmp_path).train([run]) == 0
-    history = read(folder_of(run, tmp_path / "results")).history
-    assert len(history.loss_scale) == len(history.skipped_share) == run.recipe.epochs
-    assert all(torch.tensor(history.loss_scale) >= 1)

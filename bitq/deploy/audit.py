@@ -1,39 +1,61 @@
 """Does a network hold what its name says? Levels counted on the decoded weights, bits on the stored bytes."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
+from bitq.deploy.coverage import float_weights
 from bitq.deploy.evaluate import inference
-from bitq.deploy.export import checked_codes, contents, packed_layers, packed_names, parameters
+from bitq.deploy.export import checked_codes, contents, lowbit_layers, packed_layers, packed_names, parameters
 from bitq.deploy.load import load
-from bitq.errors import Bug
-from bitq.models.layers import weight_layers
+from bitq.errors import Bug, DataError
+from bitq.models import keep_patterns
+from bitq.models.layers import matching_layers, weight_layers
 from bitq.quant.base import Codes
+from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import QuantLayer
+from bitq.quant.registry import METHODS
 from bitq.results.schema import Audit, LayerAudit
 
 
 def audit(subject: nn.Module | Path, file_bytes: int | None = None) -> Audit:
     """Audit a model file, or a network whose file has `file_bytes`; without them, as many as its tensors would take."""
     if isinstance(subject, Path):
-        return _audit(load(subject)[0], subject.stat().st_size)
+        model, spec = load(subject)
+        refuse_silence(subject, model, spec)
+        return _audit(model, subject.stat().st_size)
     return _audit(subject, file_bytes or tensorfile.measure(contents(subject), {}))
+
+
+def refuse_silence(path: Path, model: nn.Module, spec: Mapping[str, Any]) -> None:
+    """A file of a low-bit method may hold plain layers, but only those that it says it keeps."""
+    if METHODS[spec["method"]].weight is Fp32:
+        return
+    kept = matching_layers(model, keep_patterns(spec["model"], tuple(spec.get("keep", ()))))
+    silent = weight_layers(model).keys() - lowbit_layers(model).keys() - kept.keys()
+    if silent:
+        named = min(silent) + (f" and {len(silent) - 1} more layers" if len(silent) > 1 else "")
+        raise DataError(
+            f"{path} is sold as {spec['method']}, but {named} ship in full precision and are not among the layers that "
+            "it says it keeps; name them with --keep."
+        )
 
 
 def _audit(model: nn.Module, size: int) -> Audit:
     tensors = contents(model)
     layers = tuple(_layer(name, layer, tensors) for name, layer in packed_layers(model).items())
-    weights = sum(model.get_parameter(f"{name}.weight").numel() for name in weight_layers(model))
     packed = sum(layer.weights for layer in layers)
+    in_float = sum(weight.numel() for weight in float_weights(model).values())
     bits = sum(layer.bits_per_weight * layer.weights for layer in layers)
     return Audit(
         layers=layers,
         packed_weights=packed,
-        float_weights=weights - packed,
-        coverage=packed / weights,
+        float_weights=in_float,
+        coverage=packed / (packed + in_float),
         bits_per_packed_weight=bits / packed if packed else None,
         bits_per_parameter=8 * size / parameters(model),
     )

@@ -23,6 +23,7 @@ from bitq.quant.convert import QUANTIZED, quantized_layers
 from bitq.quant.layers import QuantLayer
 from bitq.quant.static import StaticUint8
 
+STATIC = "--method int8 --epochs 0 --start RUN --calibration activations=static"
 EXAMPLES = 2  # images that a network is traced with: with one, the batch would be taken for a constant
 
 
@@ -111,7 +112,7 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     layers = packed_layers(model)
-    refuse_others(layers)
+    refuse_others(model, layers)
     batch = torch.export.Dim("batch", min=1, max=4096)
     exported = torch.export.export(without_quantizers(model), (example,), dynamic_shapes=({0: batch},)).module()
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
@@ -129,15 +130,21 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
     return converted, [layer_of(node) for node in converted.graph.nodes if layer_of(node) and _is_integer(node)]
 
 
-def refuse_others(layers: Mapping[str, QuantLayer]) -> None:
-    """The flow knows one treatment of activations, and weights of eight bits at most."""
+def refuse_others(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+    """The flow knows one treatment of activations, and weights of eight bits at most. It folds any normalisation into
+    the weights, under the steps that ship without it: then both engines would compute with different networks."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise UsageError(
+            "backend pt2e folds batch normalisation into the weights, but this file was quantized without that; "
+            f"quantize with {STATIC} --calibration fold=true."
+        )
     if not layers:
         raise UsageError("backend pt2e computes with codes, but no layer of this network ships any.")
     for name, layer in layers.items():
         if not isinstance(layer.activation, StaticUint8) or integer_bits(layer) is None:
             raise UsageError(
                 f"backend pt2e computes with static uint8 activations and integer weights, but {name} has not both; "
-                "quantize with --method int8 --epochs 0 --start RUN --calibration activations=static."
+                f"quantize with {STATIC} --calibration fold=true."
             )
 
 

@@ -15,6 +15,7 @@ from bitq.quant.layers import QuantLayer
 from bitq.quant.static import StaticUint8
 from bitq.results.schema import CastLayer, Coverage, FloatWeights
 
+PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 INTEGERS = (Int8Activation, StaticUint8)  # treatments of a layer's input after which it is one
 
 
@@ -64,27 +65,29 @@ def is_integer(layer: QuantLayer) -> bool:
     """Does the layer multiply integers with integers?"""
     if not isinstance(layer.activation, INTEGERS):
         return False
-    values = layer.quantizer.codes(layer.weight).values
-    return bool((values == values.round()).all())
+    codes = layer.quantizer.codes(layer.weight)
+    return codes.residual is None and bool((codes.values == codes.values.round()).all())
 
 
 def float_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Everything with two dimensions or more that does not ship as codes, whatever kind of layer it belongs to."""
-    packed = packed_layers(model)
+    """Every matrix that does not ship as codes, whatever kind of layer it belongs to; vectors, such as (C, 1, 1) of a
+    scale for each channel, are no matrices."""
+    packed, layers = packed_layers(model), weight_layers(model)
     added = tuple(f"{name}.{part}." for name in quantized_layers(model) for part in ("quantizer", "activation"))
-    return {
+    matrices = {
         name.removesuffix(".weight"): value
         for name, value in model.named_parameters()
-        if value.dim() >= 2 and name.removesuffix(".weight") not in packed and not name.startswith(added)
+        if not name.startswith(added) and (name.removesuffix(".weight") in layers or value.squeeze().dim() >= 2)
     }
+    return {name: value for name, value in matrices.items() if name not in packed}
 
 
 def multiplications(model: nn.Module, example: Inputs) -> dict[str, int]:
-    """Of one image, by layer: each weight of a convolution or linear layer as often as it is used."""
+    """Of one image, by layer: each weight of a convolution of any kind or linear layer as often as it is used."""
     counts: dict[str, int] = {}
     handles = []
-    for name, layer in weight_layers(model).items():
-        if not isinstance(layer, nn.Embedding):
+    for name, layer in model.named_modules():
+        if isinstance(layer, PRODUCTS):
             handles.append(layer.register_forward_hook(_counter(counts, name)))
     try:
         with inference(model), full_precision():

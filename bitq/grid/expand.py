@@ -122,7 +122,7 @@ def build_run(
             scale=scale.scale,
             data=data_of(dataset, data_variant or scale.variant(dataset)),
             model=model,
-            width=width or scale.widths.get(model, scale.width),
+            width=scale.widths.get(model, scale.width) if width is None else width,
             stem=arm.stem,
             norm=arm.norm,
             method=arm.method,
@@ -131,13 +131,22 @@ def build_run(
             distillation=distillation,
             start=start,
             calibration=Calibration(**arm.calibration) if arm.calibration is not None else None,
-            recipe=Recipe(**{**base_recipe, **scale.recipe, **arm.recipe}),
+            recipe=Recipe(**{**at_scale(base_recipe, scale), **arm.recipe}),
             precision=precision,
             seed=seed,
             tag=arm.tag,
         )
     except ValidationError as error:
         raise UsageError(f"{study}/{dataset}/{model}/{arm.method}: {explain(error)}") from error
+
+
+def at_scale(recipe: Overrides, to: Scale) -> Overrides:
+    """The recipe with what the scale changes; where that is its length, milestones keep their share of it."""
+    merged = {**recipe, **to.recipe}
+    if "milestones" in recipe and "epochs" in to.recipe:
+        share = to.recipe["epochs"] / recipe["epochs"]
+        merged["milestones"] = [milestone * share for milestone in recipe["milestones"]]
+    return merged
 
 
 @cache

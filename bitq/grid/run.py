@@ -49,7 +49,7 @@ class Recipe(Frozen):
     nesterov: bool = True
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    milestones: tuple[int, ...] = ()  # epochs at which `step` multiplies lr by `gamma`
+    milestones: tuple[float, ...] = ()  # epochs at which `step` multiplies lr by `gamma`
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0.0, ge=0)
     min_lr: float = Field(default=0.0, ge=0)
@@ -107,7 +107,23 @@ class Calibration(Frozen):
     def _makes_sense(self) -> "Calibration":
         if self.fold and self.norm_statistics:
             raise ValueError("fold leaves no norm_statistics to estimate; ask for one of them")
+        if self.activation_range != "minmax" and self.activations != "static":
+            raise ValueError(
+                f"activation_range {self.activation_range} is for activations=static, and they are {self.activations}; "
+                "give activations=static with it"
+            )
         return self
+
+    @property
+    def measures(self) -> str:
+        """What it finds out from the answers of the network, so that those of untrained weights would not do."""
+        asked = {
+            "activations=static": self.activations == "static",
+            "rounding=adaptive": self.rounding == "adaptive",
+            "bias_correction": self.bias_correction,
+            "norm_statistics": self.norm_statistics,
+        }
+        return ", ".join(name for name, is_asked in asked.items() if is_asked)
 
 
 class Run(Frozen):
@@ -136,6 +152,11 @@ class Run(Frozen):
     def _makes_sense(self) -> "Run":
         if self.recipe.epochs == 0 and self.start is None:
             raise ValueError("epochs 0 trains nothing; name a start, the run or file to quantize as it is")
+        if self.start is None and self.calibration and self.calibration.measures:
+            raise ValueError(
+                f"calibration {self.calibration.measures} is measured on a trained network; name a start, the run or "
+                "file to quantize"
+            )
         return self
 
     @property

@@ -17,19 +17,24 @@ Range = tuple[Tensor, Tensor]
 
 
 class Observer:
-    """The extremes of all that it saw, and evenly spaced numbers of it."""
+    """The extremes of all that it saw, and some numbers of it, drawn at random.
+
+    Every k-th number will not do: where k and the size of an image share a factor, they are all the same few pixels.
+    """
 
     def __init__(self) -> None:
         self.lows: list[Tensor] = []
         self.highs: list[Tensor] = []
         self.numbers: list[Tensor] = []
+        self.draws = torch.Generator().manual_seed(0)
 
     def see(self, x: Tensor) -> None:
         """Remember a batch of inputs."""
         flat = x.float().reshape(-1)
         self.lows.append(flat.min())
         self.highs.append(flat.max())
-        self.numbers.append(flat[:: 1 + flat.numel() // KEPT].clone())
+        chosen = torch.randint(flat.numel(), (KEPT,), generator=self.draws).to(flat.device)
+        self.numbers.append(flat[chosen] if flat.numel() > KEPT else flat)
 
     @property
     def extremes(self) -> Range:

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bitq.errors import UsageError
 from bitq.models.layers import WeightLayer, matching_layers
 from bitq.quant.base import Quantizer
 from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import Activation, QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
-from bitq.quant.registry import make_quantizer, method
+from bitq.quant.registry import check_settings, make_quantizer, method, refuse_idle
 
 MakeQuantizer = Callable[[Tensor], Quantizer]
 
@@ -33,16 +34,22 @@ def convert(
     `activation` takes the place of the method's own treatment of a layer's input. `norm` puts a per-sample
     normalisation in front of all of them, kept or not, so that precision and normalisation are separate questions.
     """
-    chosen = method(name)
-    _refuse_idle_globs(model, settings or {})
-    for path, layer in list(model.named_modules()):
-        if not isinstance(layer, WeightLayer):
-            continue
-        if path not in keep and chosen.weight is not Fp32:
-            quantizer = make_quantizer(name, layer.weight, settings_of(path, settings or {}))
+    chosen, settings = method(name), settings or {}
+    _refuse_idle_globs(model, settings)
+    check_settings(name, {key: value for key, value in settings.items() if not isinstance(value, Mapping)})
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, WeightLayer)}
+    of_layers = {path: settings_of(path, settings) for path in layers if path not in keep}
+    refuse_idle(name, of_layers.values())
+    for path, layer in layers.items():
+        if path in of_layers and chosen.weight is not Fp32:
+            quantizer = make_quantizer(name, layer.weight, of_layers[path])
             wrap(layer, quantizer, activation or chosen.activation, norm)
         elif norm:
             wrap(layer, Fp32(layer.weight), None, norm)
+    if chosen.weight is not Fp32 and all(isinstance(one.quantizer, Fp32) for one in quantized_layers(model).values()):
+        raise UsageError(
+            f"method {name} was given, but keep leaves it no layer to quantize; keep fewer layers, or use method fp32."
+        )
     return model
 
 

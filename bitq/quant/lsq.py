@@ -62,8 +62,9 @@ class Lsq(Quantizer):
 
 
 def usable(step: Tensor) -> Tensor:
-    """A step that training has driven to zero or below it would turn the grid over; it stops short of that."""
-    return step.clamp(min=1e-8)
+    """A step that training has driven to zero or below it would turn the grid over; it stops short of that, and its
+    gradient can bring it back."""
+    return straight_through(step.clamp(min=1e-8), step)
 
 
 def slowed(parameter: Tensor, factor: float) -> Tensor:

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitq.errors import UsageError, one_of
-from bitq.quant.base import Codes, Quantizer
+from bitq.quant.base import Codes, Quantizer, check_share
 from bitq.quant.waves import quarter_step
 
 WAVES, ORDERS, MODES = ("triangle", "sine", "learned"), ("ring", "line"), ("ste", "anneal", "soft_until")
@@ -38,6 +38,7 @@ class Ring(Quantizer):
 
     levels: int = 4
     decay_latent = False  # a position has no zero to decay to
+    heeded = {"hard_from": {"mode": ("soft_until",)}}
     codebook: Tensor
 
     def __init__(
@@ -55,6 +56,8 @@ class Ring(Quantizer):
         the share `hard_from` of the training. `sigma` holds the kernel's first and last width, in places."""
         super().__init__(weight)
         check(levels, wave, order, mode, sigma)
+        check_share("ring phase", phase)
+        check_share("ring hard_from", hard_from)
         self.wave, self.phase, self.mode, self.hard_from = wave, phase, mode, hard_from
         self.sigma = (float(sigma[0]), float(sigma[-1]))
         self.track = Track(levels, closed=order == "ring")
@@ -66,7 +69,7 @@ class Ring(Quantizer):
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook, persistent=False)
-        self.steepness = mean_square_slope(tuple(template), self.track, self.sigma[0])
+        self.template = tuple(template)
         self.scale = nn.Parameter(fitted_scale(weight.detach(), sorted(set(template))))
 
     def latent(self, weight: Tensor) -> Tensor:
@@ -83,10 +86,12 @@ class Ring(Quantizer):
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         scale: Tensor = self.scale
         codebook = self.codebook
-        gain = 1 / (self.steepness * positive(scale.detach()).square())
-        if self.training:  # both gather the gradients of many weights: their steps as in LSQ
+        steepness = mean_square_slope(self.template, self.track, self.width)
+        gain = 1 / (steepness * positive(scale.detach()).square())
+        if self.training:  # both gather the gradients of many weights: slowed as in LSQ, by 1/√(n·levels)
             scale = slowed(scale, 1 / math.sqrt(weight[0].numel() * self.track.points))
-            codebook = slowed(codebook, 1 / weight.numel()) if self.wave == "learned" else codebook
+            if self.wave == "learned":
+                codebook = slowed(codebook, 1 / math.sqrt(weight.numel() * self.track.points))
         grid: Tensor = _RingFunction.apply(weight, codebook, gain, self.track, self.width, self.hard)
         return grid, scale
 
@@ -223,7 +228,7 @@ def soft_slope(position: Tensor, codebook: Tensor, track: Track, sigma: float) -
     return covariance.mul_(track.length / sigma**2)
 
 
-@cache
+@lru_cache(maxsize=64)  # σ may change from step to step, and all layers ask for the same
 def mean_square_slope(template: tuple[float, ...], track: Track, sigma: float) -> float:
     """Of the soft grid, over all positions.
 

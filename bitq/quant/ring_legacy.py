@@ -74,6 +74,12 @@ class RingLegacy(Quantizer):
         point = (weight.detach() * self.ring_size).round().long() % self.ring_size
         return Codes(rank[point].to(torch.uint8), values, values.new_ones(()))
 
+    def adopt(self, codes: Codes) -> Tensor:
+        """The first point of the ring that has the value of a code."""
+        points = [self.template.index(min(self.template, key=lambda v, to=value: abs(v - to)))  # type: ignore[misc]
+                  for value in codes.values.tolist()]  # fmt: skip
+        return torch.tensor(points, device=codes.index.device)[codes.index.int()] / self.ring_size
+
     def extra_repr(self) -> str:
         return f"ring_size={self.ring_size}, wave={self.wave}, snap={self.snap}"
 

@@ -5,11 +5,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from bitq.errors import UsageError
 from bitq.quant.atq import Atq
 from bitq.quant.convert import quantized_layers
 from bitq.quant.layers import QuantLayer
 from bitq.quant.thresholds import smallest, whole
-from bitq.train.loop import Training, forward
+from bitq.train.loop import Training, autocast, hard_loss
 
 BATCHES = 4  # of the first epoch, for the gradients
 NEVER_ZERO = 0.05  # of each layer, its most sensitive weights: no layer is lost
@@ -28,12 +29,14 @@ def deal_budget(training: Training) -> None:
 
 
 def sensitivities(training: Training, weights: list[Tensor]) -> list[Tensor]:
-    """|g·w| of every weight: by how much, to first order, the loss changes when it becomes zero."""
+    """|g·w| of every weight: by how much, to first order, the loss on the labels changes when it becomes zero."""
     total = [torch.zeros_like(weight) for weight in weights]
     training.model.eval()  # no statistic moves, no dropout draws
     for batch in islice(training.batches.epoch(0), BATCHES):
-        loss, _ = forward(training, training.model, batch)
-        for part, gradient in zip(total, torch.autograd.grad(loss.total, weights), strict=True):
+        with autocast(training.run, training.machine):
+            logits = training.model(batch.x).float()
+        loss = hard_loss(training.run, logits, batch)
+        for part, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
             part += gradient
     return [(gradient * weight.detach()).abs() for gradient, weight in zip(total, weights, strict=True)]
 
@@ -48,5 +51,11 @@ def zeros_of(sensitivity: list[Tensor], budget: float) -> list[int]:
     for row in rows:
         row[row.topk(max(whole(NEVER_ZERO, len(row)), 1)).indices] = torch.inf
     everything = torch.cat(rows).view(1, -1)
-    chosen = smallest(everything, whole(budget, everything.shape[1]))[0]
+    zeros, most = whole(budget, everything.shape[1]), int(everything.isfinite().sum())
+    if zeros > most:
+        raise UsageError(
+            f"budget={budget} was given, but {NEVER_ZERO:.0%} of the weights of each layer are never zero; allowed: at "
+            f"most {most / everything.shape[1]:.3f} here, for example budget=0.5."
+        )
+    chosen = smallest(everything, zeros)[0]
     return [int(part.sum()) for part in torch.split(chosen, [len(row) for row in rows])]

@@ -14,10 +14,14 @@ from bitq import models
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.deploy.evaluate import evaluate
+from bitq.deploy.pack import BITS, default_packing
 from bitq.grid.expand import expand
 from bitq.grid.plan import Cost, PlanRow, plan_row
 from bitq.grid.run import Run
 from bitq.grid.study import scale, scales, studies
+from bitq.quant.cast import Cast
+from bitq.quant.convert import settings_of
+from bitq.quant.registry import make_quantizer
 from bitq.train import prepare
 from bitq.train.device import Machine, machine
 from bitq.train.finish import ship
@@ -75,11 +79,11 @@ class Planner:
         )
         macs, float_size = _macs(run), 4 * _params(run)
         passes = 3 * trained + found.test * (run.recipe.epochs + 2) + (trained if run.distillation else 0)
-        states = 3 if run.recipe.optimizer == "adamw" else 2  # weights, and momentum or both moments
+        states = 2 if run.recipe.optimizer == "sgd" else 3  # weights, and momentum or both moments
         return Cost(
             flops=2 * macs * passes,
             seconds=seconds,
-            result_bytes=JSON_BYTES + (float_size if run.method == "fp32" else float_size // 15),
+            result_bytes=JSON_BYTES + round(float_size * stored_bits(run) / 32),
             state_bytes=2 * states * float_size,
             memory_bytes=speed.memory_bytes,
         )
@@ -92,6 +96,20 @@ class Planner:
         if key not in self.speeds:
             self.speeds[key] = probe(run, self.machine)
         return self.speeds[key]
+
+
+def stored_bits(run: Run) -> float:
+    """Of a weight in the file, next to which everything else is small.
+
+    Codes of three levels are packed five to a byte.
+    """
+    quantizer = make_quantizer(run.method, torch.ones(1, 1), settings_of("", run.settings))
+    if isinstance(quantizer, Cast):
+        return 16
+    if quantizer.levels is None:
+        return 32
+    packing = default_packing(quantizer.levels)
+    return 8 / 5 if packing == "base3" else BITS[packing]
 
 
 def probe(run: Run, on: Machine) -> Speed:
@@ -131,7 +149,7 @@ def _training(run: Run, images: ImageSet, batch: int, on: Machine, folder: Path)
     gentle = {"lr": 1e-6, "min_lr": 0.0, "batch": batch, "validation": 0.0}
     recipe = run.recipe.model_copy(update=gentle)
     probed = run.model_copy(update={"recipe": recipe, "start": None})
-    teacher = prepare.network(probed.model_copy(update={"method": "fp32", "keep": ()}), on, folder).eval()
+    teacher = prepare.network(probed.model_copy(update=prepare.AS_TEACHER), on, folder).eval()
     return Training(
         run=probed,
         model=prepare.network(probed, on, folder),

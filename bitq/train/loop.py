@@ -126,6 +126,11 @@ def refuse_nonsense(run: Run, model: nn.Module) -> None:
             f"accumulate={run.recipe.accumulate} was given, but {run.model} normalises over the batch, so "
             "micro-batches would train another network; allowed: 1, or a model without that, such as convnext."
         )
+    if run.precision == "fp16" and any(layer.activation is not None for layer in quantized_layers(model).values()):
+        raise UsageError(
+            f"precision=fp16 was given, but {run.method} here multiplies codes with codes, whose sums leave its range; "
+            "allowed: bf16, fp32."
+        )
     if run.recipe.batch == 1 and batch_norm:
         raise UsageError(f"batch=1 was given, but {run.model} normalises over the batch; give a batch of 2 or more.")
 
@@ -198,14 +203,17 @@ def forward(training: Training, model: nn.Module, batch: Batch) -> tuple[Loss, T
     with autocast(training.run, training.machine):
         logits = model(batch.x).float()
         teacher_logits = _teach(training, batch.x)
-    smoothing = training.run.recipe.label_smoothing
-    hard = cross_entropy(logits, batch.y, batch.y_mix, batch.lam, smoothing)
-    loss = loss_of(hard, logits, teacher_logits, training.run.distillation)
+    loss = loss_of(hard_loss(training.run, logits, batch), logits, teacher_logits, training.run.distillation)
     if training.run.recipe.l1:
         loss = loss.plus(l1_at(training.run.recipe, training.epoch) * sum_of_sizes(model))
     if training.online and teacher_logits is not None:
-        loss = loss.with_teacher(cross_entropy(teacher_logits, batch.y, batch.y_mix, batch.lam, smoothing))
+        loss = loss.with_teacher(hard_loss(training.run, teacher_logits, batch))
     return loss, logits
+
+
+def hard_loss(run: Run, logits: Tensor, batch: Batch) -> Tensor:
+    """The cross-entropy with the labels."""
+    return cross_entropy(logits, batch.y, batch.y_mix, batch.lam, run.recipe.label_smoothing)
 
 
 def _teach(training: Training, x: Inputs) -> Tensor | None:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitq.grid.run import Distillation, Recipe
-from bitq.models.layers import weight_layers
 
 
 @dataclass(frozen=True)
@@ -65,5 +64,5 @@ def l1_at(recipe: Recipe, epoch: int) -> float:
 
 
 def sum_of_sizes(model: nn.Module) -> Tensor:
-    """Σ|w| over the weights of all convolutions, linear layers and embeddings."""
-    return torch.stack([model.get_parameter(f"{name}.weight").abs().sum() for name in weight_layers(model)]).sum()
+    """Σ|w| over every parameter called weight, those of normalisations too, as the published ATQ has it."""
+    return torch.stack([p.abs().sum() for name, p in model.named_parameters() if name.endswith("weight")]).sum()

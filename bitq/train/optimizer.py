@@ -11,9 +11,12 @@ from bitq.grid.run import Recipe
 from bitq.quant.base import Quantizer
 from bitq.quant.convert import quantized_layers
 
+TEACHER = "teacher."  # the names of its parameters beside those of the student
+
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Fused SGD, Adam or AdamW. Weight decay reaches every parameter but those whose quantizer forbids it."""
+    """Fused SGD, Adam or AdamW. Weight decay reaches every parameter but those whose quantizer forbids it, and no
+    teacher that learns beside its student."""
     exempt = undecayed(model)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -23,13 +26,19 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer != "sgd":
         return (AdamW if recipe.optimizer == "adamw" else Adam)(groups, lr=recipe.lr, fused=True)
-    return SGD(
+    sgd = SGD(
         groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True
     )
+    if recipe.momentum:
+        # Left to itself, a fused first step that loss scaling skips leaves its buffers as unwritten memory.
+        for _, p in named:
+            sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return sgd
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Parameters that belong to a quantizer, unless its original let them decay, and latents that must not shrink."""
+    """Parameters that belong to a quantizer, unless its original let them decay, latents that must not shrink, and
+    all of a teacher trained in the same loop: that of the published ATQ has no decay."""
     owners = {name: module for name, module in model.named_modules() if isinstance(module, Quantizer)}
     scalars = {
         f"{owner}.{name}"
@@ -38,7 +47,8 @@ def undecayed(model: nn.Module) -> set[str]:
         for name, _ in module.named_parameters()
     }
     latents = {f"{name}.weight" for name, layer in quantized_layers(model).items() if not layer.quantizer.decay_latent}
-    return scalars | latents
+    teacher = {name for name, _ in model.named_parameters() if name.startswith(TEACHER)}
+    return scalars | latents | teacher
 
 
 def optimizer_state(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
