@@ -1,10 +1,11 @@
 """The command line: which verbs there are, and how a failure ends."""
 
 import sys
+import traceback
 
 import typer
 
-from bitq.errors import BitqError
+from bitq.errors import BitqError, Bug
 from bitq.verbs import data, grid, packed, report, results, train
 
 
@@ -45,6 +46,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"bitq: {type(error).__name__} is a bug of bitq, see above; please report it with that.", file=sys.stderr)
+        sys.exit(Bug.exit_code)
 
 
 if __name__ == "__main__":

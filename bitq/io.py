@@ -45,6 +45,8 @@ def open_for_reading(path: Path) -> Any:
         return open(path, "rb")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; give a file in it.") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -16,7 +17,7 @@ from bitq import models
 from bitq.deploy.audit import audit
 from bitq.deploy.export import export
 from bitq.deploy.load import load
-from bitq.errors import DataError, UsageError
+from bitq.errors import UsageError
 from bitq.grid.expand import expand
 from bitq.quant.atq import Atq
 from bitq.quant.atq_legacy import AtqLegacy
@@ -24,7 +25,8 @@ from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.routing import largest, route
 from bitq.quant.sparsity import SCHEDULES, sparsity_at
 from bitq.quant.thresholds import by_least_squares
-from bitq.report.run_plots import write_plots
+from bitq.report import draw
+from bitq.report.run_plots import comparable, write_plots
 from bitq.results.folder import MODEL, folder_of, read
 from bitq.train import budget, prepare
 from bitq.train.device import machine
@@ -283,6 +285,11 @@ def test_the_layers_zeros_add_up_to_the_budget(share: float, sizes: list[int], s
     assert all(count < size for count, size in zip(zeros, sizes, strict=True))
 
 
+def test_a_budget_that_would_lose_layers_is_refused() -> None:
+    with pytest.raises(UsageError, match="budget=1.0 was given, but 5% of the weights of each layer are never zero"):
+        budget.zeros_of([weights(0, 100).abs()], 1.0)
+
+
 def test_a_budget_is_dealt_by_sensitivity_and_shipped(tmp_path: Path) -> None:
     run = small_run("atq", settings={"budget": 0.5})
     assert session(tmp_path).train([run]) == 0
@@ -411,13 +418,29 @@ def test_the_study_has_the_counts_that_it_promises() -> None:
 # --- plots of one file --------------------------------------------------------------------------------------------
 
 
-def test_a_file_with_its_history_is_plotted_and_one_without_is_refused(tmp_path: Path) -> None:
-    run = small_run("atq", settings={"schedule": "linear"})
+def test_a_file_is_plotted_as_far_as_its_records_tell(tmp_path: Path) -> None:
+    run = small_run("atq", settings={"schedule": "linear"}, epochs=1, warmup_epochs=0)
     session(tmp_path).train([run])
     folder = folder_of(run, tmp_path / "results")
-    written = write_plots(folder / MODEL, tmp_path / "plots")
+    histograms = {layer.name: layer.histogram for layer in audit(folder / MODEL).layers}
+    written, left_out = write_plots(folder / MODEL, tmp_path / "plots", histograms)
     names = {"accuracy_comparison", "sparsity_schedule", "training_curve", "ternary_distribution"}
     assert {path.stem for path in written} == names and all(path.read_bytes()[:4] == b"%PDF" for path in written)
+    assert left_out == []
     (folder / "history.json").unlink()
-    with pytest.raises(DataError, match="history.json is not beside it"):
-        write_plots(folder / MODEL, tmp_path / "plots")
+    written, left_out = write_plots(folder / MODEL, tmp_path / "alone", histograms)
+    assert [path.stem for path in written] == ["ternary_distribution"]
+    assert len(left_out) == 3 and all("no history.json lies beside" in sentence for sentence in left_out)
+
+
+def test_plots_compare_runs_of_the_same_images_width_and_length() -> None:
+    run = small_run("atq")
+    assert comparable(run, small_run("twn")) and comparable(run, run.model_copy(update={"study": "atq"}))
+    for other in (small_run(epochs=5), small_run(width=16), small_run(variant="procedural@640")):
+        assert not comparable(run, other)
+
+
+def test_a_single_epoch_lies_between_whole_numbers() -> None:
+    axes = Figure().subplots()
+    draw.curves(axes, {"test": [50.0]})
+    assert axes.get_xlim() == (0, 2)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: data on stdout, one sentence on stderr, the right exit code."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -15,13 +16,16 @@ import pytest
 from bitq.cli import main
 from bitq.data.registry import variant
 from bitq.data.store import open_set
-from bitq.errors import DataError, UsageError
+from bitq.errors import Bug, DataError, UsageError
+from bitq.grid import adhoc
 from bitq.grid.plan import plan_row
+from bitq.grid.run import Recipe
 from bitq.grid.select import grid
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, folder_of
 from bitq.train.calibrate import Planner
 from bitq.train.device import machine
+from bitq.verbs import train
 from tests.support import in_child, session, small_run
 
 TEACHER = "bitnet/cifar10/resnet18/fp32/s42"
@@ -65,7 +69,7 @@ def refused(run: Outcome, code: int, *words: str) -> bool:
     ("arguments", "words"),
     [
         (["grid", "--scale", "ful"], ["unknown scale 'ful'", "Did you mean 'full'"]),
-        (["grid", "bitnet/cifar10/resnet18/fp32/s41"], ["Did you mean"]),
+        (["grid", "bitnet/cifar10/resnet18/fp32/s41"], ["bitq grid --scale full lists all", "Did you mean 'bitnet/"]),
         (["grid", "--phase", "7"], ["unknown phase '7'", "allowed"]),
         (["train"], ["a run needs --model", "for example"]),
         (["train", TEACHER, "--lr", "0.5"], ["runs of the grid are fixed, so --lr cannot go"]),
@@ -80,6 +84,7 @@ def test_names_that_do_not_exist_are_refused_at_once(
     assert refused(here(*arguments), UsageError.exit_code, *words)
 
 
+RING = {"model": ["resnet20"], "dataset": ["cifar10"], "method": ["ring"]}
 OPTIONS = {"--scale": "smoke", "--model": "resnet18", "--dataset": "cifar10", "--method": "bitnet"}
 
 
@@ -97,6 +102,22 @@ OPTIONS = {"--scale": "smoke", "--model": "resnet18", "--dataset": "cifar10", "-
         ({"--mode": "quick"}, 2, ["unknown mode 'quick'"]),
         ({"--teacher": "missing.safetensors"}, 65, ["missing.safetensors does not exist"]),
         ({"--variant": "official"}, 65, ["bitq data fetch cifar10"]),
+        ({"--epochs": "0"}, 2, ["epochs 0 trains nothing; name a start, the run or file to quantize as it is."]),
+        ({"--min-lr": "1"}, 2, ["bitnet: min_lr 1.0 must not exceed lr 0.1."]),
+        ({"--width": "0"}, 2, ["width: Input should be greater than or equal to 1 (given: 0)"]),
+        ({"--lr-every": "day"}, 2, ["lr_every: Input should be 'epoch' or 'step' (given: 'day')"]),
+        ({"--norm": "batch"}, 2, ["--norm: Input should be 'none' or 'layer' (given: 'batch')"]),
+        ({"--teacher": "online", "--alpha": "2"}, 2, ["--alpha: Input should be less than or equal to 1"]),
+        ({"--teacher": "online", "--temperature": "0"}, 2, ["--temperature: Input should be greater than 0"]),
+        ({"--start": "README.md"}, 2, ["neither a run of the grid", "FILE.safetensors (bitq import writes one"]),
+        ({"--start": "nosuch"}, 2, ["neither a run of the grid", "STUDY/DATASET/MODEL/ARM/sSEED"]),
+        ({"--calibration": "fold"}, 2, ["--calibration 'fold' was given; write KEY=VALUE once, as in fold=true"]),
+        ({"--start": TEACHER, "--calibration": "images=1000"}, 2, ["there are 640 training images; allowed: 1 to 640"]),
+        ({"--calibration": "activation_range=mse"}, 2, ["give activations=static with it"]),
+        ({"--calibration": "activations=static"}, 2, ["is measured on a trained network; name a start"]),
+        ({"--model": "resnet20", "--stem": "imagenet"}, 2, ["resnet20 has one stem; leave --stem out"]),
+        ({"--method": "twn", "--setting": "threshold=NaN"}, 2, ["threshold=NaN was given; it takes a number"]),
+        ({"--method": "fp32", "--setting": "levels=3"}, 2, ["method 'fp32' has no setting 'levels'; allowed: none"]),
     ],
 )
 def test_bad_options_end_in_one_sentence(
@@ -104,6 +125,23 @@ def test_bad_options_end_in_one_sentence(
 ) -> None:
     arguments = [part for pair in (OPTIONS | changed).items() for part in pair]
     assert refused(here("train", *arguments), code, *words)
+
+
+@pytest.mark.parametrize("verb", [["evaluate"], ["demo"], ["import"]])
+def test_a_folder_is_no_file(verb: list[str], tmp_path: Path, here: Callable[..., Outcome]) -> None:
+    rest = [str(tmp_path / "out")] if verb == ["import"] else []
+    assert refused(here(*verb, str(tmp_path), *rest), DataError.exit_code, str(tmp_path))
+
+
+def test_whatever_is_no_refusal_is_a_bug(monkeypatch: pytest.MonkeyPatch, here: Callable[..., Outcome]) -> None:
+    monkeypatch.setattr("bitq.grid.select.find_run", lambda *_: 1 / 0)
+    ended = here("grid", TEACHER)
+    assert ended.returncode == Bug.exit_code and "bitq: ZeroDivisionError is a bug" in ended.stderr
+
+
+def test_every_key_of_a_recipe_is_an_option() -> None:
+    assert Recipe.model_fields.keys() <= inspect.signature(train.train).parameters.keys()
+    assert adhoc.sweep("smoke", {**RING, "nesterov": [False], "lr_every": ["epoch"]})[0].recipe.nesterov is False
 
 
 def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Callable[..., Outcome]) -> None:
@@ -115,13 +153,20 @@ def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Cal
     alone = file.rename(tmp_path / "alone" / "net.safetensors")
     found = json.loads(here("evaluate", str(alone), "--json").stdout)
     assert found["accuracy"] == results["packed"]["accuracy"] and found["bytes"] == results["packed"]["file_bytes"]
+    assert json.loads(here("evaluate", str(alone), "--batch-size", "7", "--json").stdout)["images"] == found["images"]
+    plots = here("evaluate", str(alone), "--plots", str(tmp_path / "plots")).stderr
+    assert "ternary_distribution.pdf" in plots and "no training_curve: it needs the records of a run" in plots
+    shown = here("demo", str(alone), "--dataset", "cifar10", "--variant", "procedural@640", "--image", "3").stdout
+    assert shown.startswith("test image 3: class")
     two = tmp_path / "two.safetensors"
     assert (
         json.loads(here("export", str(alone), str(two), "--packing", "b2", "--json").stdout)["bytes"] > found["bytes"]
     )
     assert json.loads(here("evaluate", str(two), "--json").stdout)["accuracy"] == found["accuracy"]
     wrong = here("evaluate", str(alone), "--dataset", "cifar100", "--variant", "procedural")
-    assert refused(wrong, UsageError.exit_code, "evaluate it on cifar10")
+    assert refused(wrong, UsageError.exit_code, "evaluate it on cifar10: --dataset cifar10 --variant procedural@160")
+    large = here("evaluate", str(alone), "--variant", "official")
+    assert refused(large, UsageError.exit_code, "image_size=16, but image_size=32 was asked for")
     alone.write_bytes(alone.read_bytes()[:-1])
     assert refused(here("evaluate", str(alone)), DataError.exit_code, "net.safetensors")
 

@@ -1,5 +1,9 @@
 """Over one pixel a kernel is one tap: what the others see is padding, and their gradient is zero."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -34,6 +38,32 @@ def test_taps_that_see_only_padding_get_no_gradient(dtype: torch.dtype) -> None:
 
 def test_it_computes_what_torch_computes() -> None:
     torch.testing.assert_close(weight_gradient(Conv2d, torch.float32), weight_gradient(nn.Conv2d, torch.float32))
+
+
+STRIDED = """
+import torch
+from bitq.quant.convolution import Conv2d
+for _ in range(30):
+    layer = Conv2d(4, 8, 1, stride=2, bias=False)
+    layer(torch.randn(8, 4, 64, 64).to(memory_format=torch.channels_last)).sum().backward()
+    freed = [torch.empty(size) for size in range(1, 4000, 37)]
+"""
+
+
+def test_the_gradient_of_a_strided_tap_stays_within_its_memory() -> None:
+    """glibc aborts where a block of memory ends otherwise than it left it."""
+    checked = os.environ | {"MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", STRIDED], env=checked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_a_strided_tap_computes_what_torch_computes(size: int) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(3, 5, 1, stride=(2, 3), bias=True), torch.randn(2, 3, size, size)
+    expected = layer(x)
+    layer.__class__ = Conv2d
+    torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize("method", ["fp32", "bitnet"])

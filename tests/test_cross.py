@@ -18,20 +18,22 @@ from bitq.quant.registry import METHODS
 
 NETWORKS = names()
 PAIRS = list(itertools.product(METHODS, NETWORKS))
+SHAPES = ((3, 32), (1, 28), (3, 64))  # of the images of CIFAR, (Fashion-)MNIST and Tiny-ImageNet
 # Each method once and each network once: neighbours on the diagonal of the whole table.
 DIAGONAL = [
     (list(METHODS)[i % len(METHODS)], NETWORKS[i % len(NETWORKS)]) for i in range(max(len(METHODS), len(NETWORKS)))
 ]
 
 
-def images(count: int) -> Tensor:
-    x = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+def images(count: int, shape: tuple[int, int]) -> Tensor:
+    channels, size = shape
+    x = torch.randn(count, channels, size, size, generator=torch.Generator().manual_seed(0))
     return x.to(memory_format=torch.channels_last)
 
 
-def train_a_step(model: nn.Module) -> None:
+def train_a_step(model: nn.Module, shape: tuple[int, int]) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    nn.functional.cross_entropy(model.train()(images(8)), torch.arange(8) % 3).backward()
+    nn.functional.cross_entropy(model.train()(images(8, shape)), torch.arange(8) % 3).backward()
     optimizer.step()
     with torch.no_grad():
         for layer in quantized_layers(model).values():
@@ -39,12 +41,15 @@ def train_a_step(model: nn.Module) -> None:
 
 
 def cross(method: str, network: str) -> None:
-    model = convert(build(network, 3, width=8), method).to(memory_format=torch.channels_last)
-    train_a_step(model)
+    # Neighbours differ in their images, so that each method and each network meets all kinds.
+    shape = SHAPES[(list(METHODS).index(method) + NETWORKS.index(network)) % len(SHAPES)]
+    geometry = {"width": 8, "channels": shape[0], "image_size": shape[1]}
+    model = convert(build(network, 3, **geometry), method).to(memory_format=torch.channels_last)
+    train_a_step(model, shape)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
-        export(model, {"model": network, "classes": 3, "width": 8, "method": method}, path)
-        verify(model, path, images(2), torch.bfloat16)
+        export(model, {"model": network, "classes": 3, "method": method, **geometry}, path)
+        verify(model, path, images(2, shape), torch.bfloat16)
         report = audit(path)
     ships_codes = {name for name, layer in quantized_layers(model).items() if layer.quantizer.levels}
     assert {layer.name for layer in report.layers} == ships_codes

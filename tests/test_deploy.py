@@ -23,6 +23,10 @@ from bitq.models.registry import build, names
 from bitq.quant.base import Codes, Quantizer
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS, Method, make_quantizer
+from bitq.train import prepare
+from bitq.train.device import machine
+from bitq.train.evaluate import evaluate_file
+from tests.support import small_run
 
 WIDTH = 7  # 7·7·9 = 441 weights: no multiple of 4, of 5 or of 8
 LOWBIT = [name for name in METHODS if make_quantizer(name, torch.ones(2, 3), {}).levels]
@@ -401,11 +405,21 @@ def test_logits_that_are_not_finite_are_reported() -> None:
     assert not evaluate(head, [(images(2), torch.tensor([0, 1]))]).finite
 
 
+def test_a_file_with_logits_that_are_not_finite_has_no_accuracy(tmp_path: Path) -> None:
+    run = small_run("twn")
+    network = prepare.network(run, machine("cpu"), tmp_path)
+    nn.init.constant_(network.get_parameter("bn1.bias"), float("nan"))
+    export(network, prepare.spec_of(run), tmp_path / "m")
+    with pytest.raises(DataError, match="answers with NaN or infinite logits, so it has no accuracy"):
+        evaluate_file(tmp_path / "m", None, None, "cpu")
+
+
 def test_full_precision_is_given_back() -> None:
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    kernels = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [kernel.fp32_precision for kernel in kernels]
     with full_precision():
-        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+        assert [kernel.fp32_precision for kernel in kernels] == ["ieee", "ieee"]
+    assert [kernel.fp32_precision for kernel in kernels] == before
 
 
 def test_a_pointwise_convolution_does_not_depend_on_the_strides_it_has_twice() -> None:

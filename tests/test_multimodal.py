@@ -186,7 +186,11 @@ def test_every_method_trains_packs_and_reads_back_both_inputs(method: str, tmp_p
 
 def test_word_vectors_left_in_full_precision_are_counted_as_such(tmp_path: Path) -> None:
     model = convert(models.build("gated_fusion", **GEOMETRY), "twn", keep=("text.embedding",))
-    export(model, {"model": "gated_fusion", "method": "twn", **GEOMETRY}, tmp_path / "m.safetensors")
+    export(
+        model,
+        {"model": "gated_fusion", "method": "twn", "keep": ["text.embedding"], **GEOMETRY},
+        tmp_path / "m.safetensors",
+    )
     found = audit(tmp_path / "m.safetensors")
     assert found.float_weights == 64 * 8 and 0 < found.coverage < 1
 

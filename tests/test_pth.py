@@ -154,6 +154,13 @@ def test_archives_that_burst_overlap_or_miss_entries_are_refused(tmp_path: Path)
             read_pth(path)
 
 
+def test_many_views_of_one_storage_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    base = torch.zeros(50_000)
+    assert read_pth(saved(tmp_path / "tied.pth", {"a": base, "b": base}))["b"].shape == base.shape
+    with pytest.raises(DataError, match="more than 4 times the bytes of the file"):
+        read_pth(saved(tmp_path / "x.pth", {str(number): base.view(-1) for number in range(100)}))
+
+
 def test_a_cut_or_altered_file_is_refused(tmp_path: Path) -> None:
     whole = saved(tmp_path / "x.pth", {"w": torch.arange(1000.0)}).read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 30):
@@ -233,10 +240,18 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_sentence(tmp_path: Pat
         import_published(source, tmp_path / "y", "resnet18", None, snap=False)
     for name, changed, why in (
         ("conv1.ring_template", torch.linspace(-1, 1, 4), "neither a triangle nor a sine"),
-        ("bn1.weight", torch.ones(17), r"bn1.weight has shape \(17,\)"),
+        ("bn1.weight", torch.ones(17), r"bn1.weight has shape \(17,\), where \(16,\) belongs"),
+        ("linear.weight", state["linear.weight"].t(), r"fc.weight has shape \(64, 10\), where \(10, 64\) belongs"),
+        ("bn1.weight", torch.full((16,), torch.nan), "bn1.weight holds NaN or infinite numbers"),
+        ("conv1.positions", state["conv1.positions"] * 5, "conv1.weight holds positions beyond its ring"),
+        ("conv1.positions", torch.ones(432).long(), "conv1.weight holds torch.int64, where torch.float32 belongs"),
+        ("conv1.positions", state["conv1.positions"].view(16, 3, 3, 3), r"where \(432,\) belongs"),
     ):
         with pytest.raises(DataError, match=why):
             import_published(
                 saved(tmp_path / "z.pth", state | {name: changed}), tmp_path / "y", "resnet20", None, False
             )
+    del state["conv1.ring_template"]
+    with pytest.raises(DataError, match="conv1 has no ring, where it should have one"):
+        import_published(saved(tmp_path / "z.pth", state), tmp_path / "y", "resnet20", None, False)
     assert not (tmp_path / "y").exists()

@@ -1,5 +1,7 @@
 """The laws that every method keeps. A new method is tested by being registered."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,10 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bitq.deploy.audit import most_values_under_a_scale, without_residual
+from bitq.errors import UsageError
+from bitq.grid.select import grid
+from bitq.io import canonical_json
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
-from bitq.quant.convert import convert, quantized_layers
-from bitq.quant.registry import METHODS, make_quantizer
+from bitq.quant.convert import convert, quantized_layers, settings_of
+from bitq.quant.registry import METHODS, make_quantizer, refuse_idle
 
 SOME = torch.linspace(-1, 1, 6).view(2, 3)
 SHIPPED = [name for name in METHODS if make_quantizer(name, SOME, {}).levels is not None]
@@ -228,3 +233,58 @@ def test_unknown_methods_and_settings_are_refused_by_name() -> None:
         make_quantizer("bitnt", torch.ones(2), {})
     with pytest.raises(Exception, match="no setting 'treshold'; allowed: threshold"):
         make_quantizer("ttq", torch.ones(2), {"treshold": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("atq", {"clip": "abc"}, "atq clip=abc was given; it takes a number, for example clip=2.0"),
+        ("atq", {"sparsity": True}, "sparsity=True was given; it takes a number"),
+        ("atq", {"budget": "half"}, "budget=half was given; it takes a number"),
+        ("atq_legacy", {"rho": 2}, "rho=2 was given; it is a share, from 0 to 1"),
+        ("atq_legacy", {"sparsity": 3}, "sparsity=3 was given; it is a share"),
+        ("ring", {"levels": 4.5}, "levels=4.5 was given; it takes a whole number, for example levels=4"),
+        ("ring", {"phase": 5}, "phase=5 was given; it is a share"),
+        ("ring", {"mode": "soft_until", "hard_from": 2}, "hard_from=2 was given; it is a share"),
+        ("ring", {"sigma": 0.5}, r"sigma=0.5 was given; it takes numbers, for example sigma=\[0.5, 0.5\]"),
+        ("ring_legacy", {"ring_size": 4.5}, "ring_size=4.5 was given; it takes a whole number"),
+        ("ring_legacy", {"snap": "abc"}, "snap=abc was given; it takes true or false, for example snap=false"),
+        ("lsq", {"bits": 2.5}, "bits=2.5 was given; it takes a whole number"),
+        ("dorefa", {"bits": "abc"}, "bits=abc was given; it takes a whole number"),
+        ("int4", {"percentile": "abc"}, "percentile=abc was given; it takes a number"),
+        ("twn", {"threshold": float("nan")}, "threshold=nan was given; it takes a number"),
+        ("fp32", {"levels": 3}, "method 'fp32' has no setting 'levels'; allowed: none"),
+        ("atq", {"threshold": "twn", "sparsity": 0.5}, "with threshold=twn; give threshold=quantile or learned with"),
+        ("atq", {"threshold": "twn", "until": 0.5}, "until was given, but it changes nothing with schedule=constant"),
+        ("atq", {"budget": 0.5, "sparsity": 0.5}, "sparsity was given, but it changes nothing with budget=0.5"),
+        ("atq", {"route_by": "boundary"}, "with route_weights=1.0; give another route_weights with it, or leave"),
+        ("atq", {"gradient": "ttq", "clip": 3.0}, "clip was given, but it changes nothing with gradient=ttq"),
+        ("ring", {"hard_from": 0.5}, "with mode=ste; give mode=soft_until with it, or leave hard_from out"),
+        ("int4", {"percentile": 99.0}, "with range=minmax; give range=percentile with it"),
+    ],
+)
+def test_settings_of_another_type_or_without_use_are_refused(name: str, given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        convert(nn.Sequential(nn.Linear(4, 3)), name, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("atq", {"schedule": "linear", "until": 0.5}),
+        ("atq", {"threshold": "learned", "sparsity": 0.5}),
+        ("atq", {"gradient": "ttq", "clip": 2.0}),  # the default
+        ("ring", {"sigma": [0.5, 0.2]}),  # the gradient's, whatever the mode
+        ("int4", {"range": "percentile", "percentile": 99.0, "1": {"range": "mse"}}),  # of use to the other layer
+    ],
+)
+def test_settings_of_use_somewhere_are_taken(name: str, given: dict[str, Any]) -> None:
+    assert len(quantized_layers(convert(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), name, given))) == 2
+
+
+def test_no_setting_of_the_grid_is_refused() -> None:
+    for run in {(run.method, canonical_json(run.settings)): run for run in grid("smoke")}.values():
+        globs = [key for key, value in run.settings.items() if isinstance(value, dict)]
+        of_layers = [settings_of(path, run.settings) for path in ("another", *globs)]
+        refuse_idle(run.method, of_layers)
+        assert all(make_quantizer(run.method, SOME, own) for own in of_layers)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bitq.deploy import tensorfile
 from bitq.deploy.tensorfile import DIGEST_KEY, DTYPES, MAX_HEADER, NO_DIGEST, measure, read, write
-from bitq.errors import Bug, DataError, StorageError
+from bitq.errors import Bug, DataError
 from bitq.io import sha256, sha256_file
 
 META = {"epoch": 3, "text": 'ü "sha256":"' + "0" * 64, "nested": {"list": [1.5, None, True]}}
@@ -204,7 +204,7 @@ def test_foreign_safetensors_are_refused_by_name(tmp_path: Path) -> None:
 def test_absent_files_and_folders_say_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "absent")
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder; give a file in it"):
         read(tmp_path)
 
 

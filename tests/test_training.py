@@ -91,6 +91,39 @@ def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:
         prepare.network(small_run("twn", start=str(ternary)), CPU, tmp_path)
 
 
+def test_a_start_or_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
+    session(tmp_path).train([parent := small_run("fp32")])
+    file = str(folder_of(parent, tmp_path / "results") / MODEL)
+    for options, words in (
+        ({"start": file, "width": 16}, "holds a network of width=8, but width=16 was asked for"),
+        ({"start": file, "model": "resnet50"}, "model=resnet18, but model=resnet50 was asked for"),
+        ({"start": file, "dataset": "cifar100"}, "classes=10, but classes=20 was asked for"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            prepare.network(small_run("ttq", **options), CPU, tmp_path)
+    larger = small_run("ttq", teacher=file, variant="official")
+    with pytest.raises(UsageError, match="image_size=16, but image_size=32 was asked for; give .* a teacher"):
+        prepare.teacher(larger, CPU, tmp_path)
+
+
+def test_a_start_of_the_same_method_has_the_same_settings_and_keeps_the_same_layers(tmp_path: Path) -> None:
+    parent = small_run("ring_legacy", model="resnet20", keep=("last",), settings={"ring_size": 4})
+    session(tmp_path).train([parent])
+    start = {"model": "resnet20", "start": str(folder_of(parent, tmp_path / "results") / MODEL), "epochs": 0}
+
+    def child(settings: dict[str, object], keep: tuple[str, ...] = ("fc",)) -> object:
+        return prepare.network(small_run("ring_legacy", settings=settings, keep=keep, **start), CPU, tmp_path)
+
+    assert child({"ring_size": 4, "snap": True})
+    for settings, keep, words in (
+        ({"ring_size": 8}, ("last",), "trained with ring_size=4, but the run has ring_size=8"),
+        ({"ring_size": 4, "wave": "sin"}, ("last",), "give --setting wave=triangle, or start from an fp32 network"),
+        ({"ring_size": 4}, (), "fc is quantized in the run, but its start keeps it .*: --keep last"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            child(settings, keep)
+
+
 def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
     run = small_run("bitnet", optimizer="adamw", lr=99.0, precision="fp32", weight_decay=1e36)
     assert session(tmp_path).train([run]) == 0

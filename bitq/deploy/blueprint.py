@@ -1,5 +1,6 @@
 """What a model file says about itself: the network to build, and how each of its packed layers is stored."""
 
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,6 +79,22 @@ def parse(path: Path, meta: dict[str, Any]) -> Blueprint:
         return Blueprint.model_validate(meta)
     except ValidationError as error:
         raise DataError(f"{path} is not a model that this bitq can load: {_first(error)}; export it again.") from error
+
+
+SEEN = ("classes", "channels", "image_size", "words", "vocabulary")
+
+
+def geometry_of(data: Any) -> dict[str, int]:
+    """What a data set or its variant decides of the networks that see it."""
+    return {size: getattr(data, size) for size in SEEN}
+
+
+def must_fit(what: str, spec: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> None:
+    """Refuse a packed network that is of another geometry than what is asked of it."""
+    odd = [size for size, wanted in asked.items() if spec[size] != wanted]
+    if odd:
+        found, wanted = (", ".join(f"{size}={of[size]}" for size in odd) for of in (spec, asked))
+        raise UsageError(f"{what} holds a network of {found}, but {wanted} was asked for; {remedy}.")
 
 
 def _first(error: ValidationError) -> str:

@@ -22,6 +22,7 @@ from bitq.errors import DataError
 MOST_BYTES = 2**31  # of the archive; the networks that bitq knows take a twentieth
 MOST_PICKLE_BYTES = 2**24
 MOST_ENTRIES = 20_000
+MOST_REBUILT = 4  # times the size of the file: tensors may share a storage, but a hundred views of one are a bomb
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -65,12 +66,23 @@ def state_of(contents: dict[str, Any], path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in contents.items()}
 
 
+def refuse_misfit(path: Path, name: str, value: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """A tensor that takes the place of another has its very shape and kind of numbers, all of them finite."""
+    if tuple(value.shape) != shape:
+        raise DataError(f"{path}: {name} has shape {tuple(value.shape)}, where {shape} belongs.")
+    if value.is_floating_point() != like.is_floating_point():
+        raise DataError(f"{path}: {name} holds {value.dtype}, where {like.dtype} belongs.")
+    if not value.isfinite().all():
+        raise DataError(f"{path}: {name} holds NaN or infinite numbers; get the file again.")
+
+
 class _Archive:
     """The zip archive, none of whose entries may be larger than it looks."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self.archive = path, archive
         entries, size = archive.infolist(), path.stat().st_size
+        self.most_rebuilt = MOST_REBUILT * size
         if size > MOST_BYTES or len(entries) > MOST_ENTRIES:
             raise DataError(
                 f"{path} has {size:,} bytes in {len(entries):,} entries; at most {MOST_BYTES:,} and {MOST_ENTRIES:,} "
@@ -143,6 +155,7 @@ class _Program:
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
     storages: dict[str, _Storage] = field(default_factory=dict)
+    rebuilt: int = 0  # bytes of all tensors
 
     def run(self) -> Any:
         """What the pickle builds."""
@@ -285,6 +298,9 @@ class _Program:
         # Strides of zero could make much of little.
         if last >= max(1, len(storage.values)) or count > len(storage.values):
             raise DataError(f"{self.path}: a tensor of shape {tuple(size)} reaches beyond its storage.")
+        self.rebuilt += count * storage.values.itemsize
+        if self.rebuilt > self.archive.most_rebuilt:
+            raise DataError(f"{self.path}: its tensors take more than {MOST_REBUILT} times the bytes of the file.")
         return storage.values.as_strided(size, stride, offset if count else 0).clone(
             memory_format=torch.contiguous_format
         )

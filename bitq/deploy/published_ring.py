@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from bitq import models
 from bitq.deploy.export import Exported, export
-from bitq.deploy.pth import read_pth, state_of
+from bitq.deploy.pth import read_pth, refuse_misfit, state_of
 from bitq.errors import DataError, UsageError
 from bitq.io import sha256_file
-from bitq.quant.convert import convert
+from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.ring_legacy import WAVES
 from bitq.quant.waves import both_ends
 
@@ -27,6 +27,7 @@ class Published:
     state: dict[str, Tensor]
     ring_size: int | None  # none: an FP32 network
     wave: str = "triangle"
+    on_rings: frozenset[str] = frozenset()  # layers whose weights are positions
 
     @property
     def classes(self) -> int:
@@ -50,6 +51,7 @@ def published(path: Path) -> Published:
     state = state_of(read_pth(path), path)
     rings = {name: value for name, value in state.items() if name.endswith("ring_template")}
     ours = {_our_name(name): value for name, value in state.items() if name not in rings}
+    on_rings = frozenset(_our_name(name).removesuffix(".ring_template") for name in rings)
     if not rings:
         return Published(ours, None)
     sizes = {value.numel() for value in rings.values()}
@@ -60,7 +62,7 @@ def published(path: Path) -> Published:
             value.shape == template.shape and torch.allclose(value.float(), template, atol=1e-5)
             for value in rings.values()
         ):
-            return Published(ours, size, wave)
+            return Published(ours, size, wave, on_rings)
     raise DataError(f"{path}: its rings of {size} points are neither a triangle nor a sine sampled with both ends.")
 
 
@@ -83,10 +85,16 @@ def _network(source: Path, name: str, found: Published, snap: bool) -> tuple[nn.
         if not key.endswith("num_batches_tracked"):
             where = "missing" if key in expected else "unknown to it"
             raise DataError(f"{source} does not hold a {name}: {key} is {where}; give --model as it was trained.")
+    for layer in sorted(quantized_layers(network).keys() ^ found.on_rings):
+        has, lacks = ("a ring", "none") if layer in found.on_rings else ("no ring", "one")
+        raise DataError(f"{source} does not hold a published {name}: {layer} has {has}, where it should have {lacks}.")
     for key, value in found.state.items():
-        if key in expected and value.numel() != expected[key].numel():
-            raise DataError(f"{source}: {key} has shape {tuple(value.shape)}, {name} {tuple(expected[key].shape)}.")
-    # Positions lie flat in the original.
+        if key in expected:
+            is_ring = key.removesuffix(".weight") in found.on_rings
+            shape = (expected[key].numel(),) if is_ring else tuple(expected[key].shape)  # positions lie flat
+            refuse_misfit(source, key, value, shape, expected[key])
+            if is_ring and not bool(((value >= 0) & (value <= 1)).all()):
+                raise DataError(f"{source}: {key} holds positions beyond its ring, which goes from 0 to 1.")
     shaped = {key: found.state.get(key, value).reshape(value.shape).to(value.dtype) for key, value in expected.items()}
     network.load_state_dict(shaped)
     return network.eval(), method, settings

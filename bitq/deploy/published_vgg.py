@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bitq import models
 from bitq.deploy.export import NOT_SHIPPED, Exported, export
-from bitq.deploy.pth import read_pth, state_of
+from bitq.deploy.pth import read_pth, refuse_misfit, state_of
 from bitq.errors import DataError
 from bitq.io import sha256_file
 
@@ -24,8 +24,8 @@ def import_vgg11(source: Path, target: Path) -> Exported:
         if not name.endswith(NOT_SHIPPED):
             raise DataError(f"{source} does not hold a VGG-11: {name} is in only one of the two.")
     for name, value in expected.items():
-        if name in state and state[name].shape != value.shape:
-            raise DataError(f"{source}: {name} has shape {tuple(state[name].shape)}, vgg11 {tuple(value.shape)}.")
+        if name in state:
+            refuse_misfit(source, name, state[name], tuple(value.shape), value)
     network.load_state_dict({name: state.get(name, value).to(value.dtype) for name, value in expected.items()})
     digest = sha256_file(source)
     spec = {

@@ -5,11 +5,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from bitq.data.registry import variant
 from bitq.errors import UsageError
 from bitq.grid.expand import ONLINE, build_run
 from bitq.grid.run import Distillation, Parent, Recipe, Run
 from bitq.grid.select import find_run
-from bitq.grid.study import Arm, Scale, scale
+from bitq.grid.study import Arm, Scale, explain, scale
 from bitq.io import canonical_json, sha256, sha256_file
 
 STUDY = "adhoc"
@@ -33,7 +36,11 @@ def sweep(scale_name: str, options: Mapping[str, Sequence[Any]]) -> tuple[Run, .
 
 
 def _one(at: Scale, choice: dict[str, Any]) -> Run:
-    arm = Arm(**{key: choice[key] for key in ARM_OPTIONS if key in choice})
+    try:
+        arm = Arm(**{key: choice[key] for key in ARM_OPTIONS if key in choice})
+        distillation = _distillation(choice, at)
+    except ValidationError as error:
+        raise UsageError(f"--{explain(error)}") from error
     recipe = {key: value for key, value in choice.items() if key in Recipe.model_fields}
     run = build_run(
         study=STUDY,
@@ -43,13 +50,18 @@ def _one(at: Scale, choice: dict[str, Any]) -> Run:
         model=choice["model"],
         arm=arm.model_copy(update={"recipe": recipe}),
         seed=choice.get("seed", 42),
-        distillation=_distillation(choice, at),
+        distillation=distillation,
         start=parent(choice["start"], at) if "start" in choice else None,
         base_recipe={},
         precision=choice.get("precision", "bf16"),
         width=choice.get("width"),
         data_variant=choice.get("variant"),
     )
+    there, images = variant(run.data.dataset, run.data.variant).train, choice.get("calibration", {}).get("images", 0)
+    if images > there:
+        raise UsageError(
+            f"calibration images={images} was given, but there are {there} training images; allowed: 1 to {there}."
+        )
     return run.model_copy(update={"tag": _tag(run)})
 
 
@@ -72,5 +84,13 @@ def parent(name: str, at: Scale) -> Parent:
     """A packed file, or a run of the grid at this scale."""
     if name.endswith(".safetensors"):
         return Parent(id=name, hash=sha256_file(Path(name)))
-    run = find_run(name, at.scale)
+    try:
+        run = find_run(name, at.scale)
+    except UsageError:
+        if name.count("/") == 4 and not Path(name).exists():
+            raise
+        raise UsageError(
+            f"{name!r} is neither a run of the grid, STUDY/DATASET/MODEL/ARM/sSEED (bitq grid lists them), nor a "
+            "FILE.safetensors (bitq import writes one of a published .pth)."
+        ) from None
     return Parent(id=run.id, hash=run.hash)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from operator import attrgetter
 
-from bitq.errors import one_of
+from bitq.errors import UsageError, one_of
 from bitq.grid.expand import expand
 from bitq.grid.run import Run
 from bitq.grid.study import studies
@@ -59,4 +60,6 @@ def find_run(name: str, scale: str) -> Run:
     for run in runs:
         if run.id == name or (len(name) >= 8 and run.hash.startswith(name)):
             return run
-    raise one_of("run", name, [run.id for run in runs if run.id.split("/")[0] == name.split("/")[0]] or studies())
+    near = get_close_matches(name, [run.id for run in runs], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"unknown run {name!r}; bitq grid --scale {scale} lists all {len(runs)}.{hint}")

@@ -143,12 +143,13 @@ def explain(error: ValidationError) -> str:
     """A pydantic report as one sentence: which key, what was given, what is wrong with it."""
     # A key that does not exist is usually the typo behind one that is missing, so it is told first.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "the record"
-    given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
+    key = ".".join(str(part) for part in first["loc"])
+    # What is wrong with a whole record says so itself: its dump would bury the sentence.
+    given = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (given: {first['input']!r})"
     more = f" And {error.error_count() - 1} more." if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"there is no key {key!r} here{given}.{more}"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}{given}.{more}"
+    return f"{key}{': ' if key else ''}{first['msg'].removeprefix('Value error, ')}{given}.{more}"
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]

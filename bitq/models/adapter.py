@@ -41,6 +41,7 @@ class Adapter:
     network: Callable[[Geometry], nn.Module]
     keep: Mapping[str, Patterns]
     smallest_image: Mapping[str, int]  # by stem, pixels
+    one_stem: bool = False  # is its published stem the only one?
     reads: bool = False  # does it take sentences beside the images?
 
 

@@ -43,4 +43,5 @@ ATQ_CNN = Adapter(
     atq_cnn,
     keep_modes("conv1", (("conv2",), ("fc1",)), head="fc2", last="fc2") | {"conv": ("conv1", "conv2")},
     smallest_image=dict.fromkeys(STEMS, 2**POOLINGS),
+    one_stem=True,
 )

@@ -110,6 +110,10 @@ KEEP = {
 }
 SMALLEST = {"cifar": 4, "imagenet": 4}  # pixels; both stems are the same here
 
-GATED_FUSION = Adapter(GatedFusion, KEEP, SMALLEST, reads=True)
-FUSION_IMAGE_ONLY = Adapter(lambda geometry: GatedFusion(geometry, blank="text"), KEEP, SMALLEST, reads=True)
-FUSION_TEXT_ONLY = Adapter(lambda geometry: GatedFusion(geometry, blank="image"), KEEP, SMALLEST, reads=True)
+GATED_FUSION = Adapter(GatedFusion, KEEP, SMALLEST, one_stem=True, reads=True)
+FUSION_IMAGE_ONLY = Adapter(
+    lambda geometry: GatedFusion(geometry, blank="text"), KEEP, SMALLEST, one_stem=True, reads=True
+)
+FUSION_TEXT_ONLY = Adapter(
+    lambda geometry: GatedFusion(geometry, blank="image"), KEEP, SMALLEST, one_stem=True, reads=True
+)

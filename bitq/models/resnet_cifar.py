@@ -37,4 +37,6 @@ class CifarResNet(published.ResNet):  # type: ignore[misc]
 
 KEEP = keep_modes("conv1", tuple((f"layer{number}.*",) for number in range(1, 4)), head="fc", last="fc")
 SMALLEST = {"cifar": 1, "imagenet": 1}
-RESNET20, RESNET32, RESNET44 = (Adapter(partial(CifarResNet, blocks), KEEP, SMALLEST) for blocks in (3, 5, 7))
+RESNET20, RESNET32, RESNET44 = (
+    Adapter(partial(CifarResNet, blocks), KEEP, SMALLEST, one_stem=True) for blocks in (3, 5, 7)
+)

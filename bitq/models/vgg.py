@@ -101,6 +101,7 @@ VGG11 = Adapter(
     # `conv`: all convolutions, so that only the linear layers are quantized.
     keep_modes("features.0", STAGES11, head="classifier.6", last="classifier.6") | {"conv": ("features.*",)},
     smallest_image={"cifar": 1, "imagenet": 1},
+    one_stem=True,
 )
 VGG16 = Adapter(
     vgg16,

@@ -6,7 +6,7 @@ from torch.nn.functional import softplus
 
 from bitq.errors import UsageError, one_of
 from bitq.quant import boosting
-from bitq.quant.base import Codes, Quantizer, Residual, straight_through, ternary_codes
+from bitq.quant.base import Codes, Quantizer, Residual, check_share, straight_through, ternary_codes
 from bitq.quant.routing import largest, route
 from bitq.quant.sparsity import SCHEDULES, sparsity_at
 from bitq.quant.thresholds import RULES, by_quantile, whole
@@ -50,6 +50,15 @@ class Atq(Quantizer):
     """
 
     levels = 3
+    heeded = {
+        "sparsity": {"threshold": ("quantile", "learned"), "budget": (None,)},
+        "start_sparsity": {"schedule": ("linear", "cubic")},
+        "until": {"schedule": ("linear", "cubic")},
+        "clip": {"gradient": ("clip",)},
+        "boost_by": {"boost": ()},
+        "boost_until": {"boost": ()},
+        "route_by": {"route_weights": ()},
+    }
     share: Tensor
     first: Tensor
     positions: Tensor
@@ -237,10 +246,8 @@ def refuse_nonsense(quantizer: Atq) -> None:
             raise one_of(name, getattr(quantizer, name), allowed)
     for name in SHARES:
         value = getattr(quantizer, name)
-        if value is None and name == "budget":
-            continue
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UsageError(f"{name}={value} was given; it is a share, from 0 to 1.")
+        if value is not None or name != "budget":
+            check_share(name, value)
     for name in ("until", "boost_until", "clip"):
         if getattr(quantizer, name) <= 0:
             raise UsageError(f"{name}={getattr(quantizer, name)} was given; it must be above 0.")

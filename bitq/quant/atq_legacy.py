@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from bitq.quant.base import Codes, Quantizer, Residual, ternary_codes
+from bitq.quant.base import Codes, Quantizer, Residual, check_share, ternary_codes
 from bitq.quant.sparsity import linear, sparsity_at
 
 START_SPARSITY, UNTIL = 0.05, 0.7
@@ -33,6 +33,8 @@ class AtqLegacy(Quantizer):
 
     def __init__(self, weight: Tensor, rho: float = 0.05, sparsity: float = 0.3, zeroed: bool = False) -> None:
         super().__init__(weight)
+        check_share("atq_legacy rho", rho)
+        check_share("atq_legacy sparsity", sparsity)
         self.rho, self.sparsity, self.zeroed = rho, sparsity, zeroed
         self.alpha = nn.Parameter(weight.new_ones(()))
         masked = weight.detach().abs().flatten().topk(int(rho * weight.numel())).indices.sort().values

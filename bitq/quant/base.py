@@ -1,6 +1,8 @@
 """What every weight quantizer is: a weight goes in, a weight of few levels comes out, and both can be shipped."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,9 @@ class Quantizer(nn.Module):
     decay_scalars = False  # does the optimizer's weight decay reach the quantizer's own parameters?
     decay_latent = True  # … and the layer's weight?
     progress = 1.0
+    # Settings that do something only with certain values of another: {setting: {other: values}}; no values at all stand
+    # for any but the default.
+    heeded: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}
 
     def __init__(self, weight: Tensor) -> None:
         """`weight` is the layer's initial weight: scalars are initialised from it, it is not kept."""
@@ -102,6 +107,12 @@ class Quantizer(nn.Module):
         """ŵ, differentiable, of the weight's shape."""
         grid, scale = self.factors(weight)
         return grid * scale
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UsageError(f"{name}={value} was given; it is a share, from 0 to 1.")
 
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """The methods by name. A new method is one file and one line here."""
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from bitq.errors import UsageError, one_of
@@ -65,9 +67,59 @@ def method(name: str) -> Method:
 
 def make_quantizer(name: str, weight: Tensor, settings: Mapping[str, Any]) -> Quantizer:
     """The quantizer of one layer; unknown settings are refused by name."""
-    quantizer, fixed = method(name).weight, method(name).fixed
-    allowed = [key for key in inspect.signature(quantizer).parameters if key not in ("weight", *fixed)]
-    unknown = sorted(set(settings) - set(allowed))
-    if unknown:
-        raise UsageError(f"method {name!r} has no setting {unknown[0]!r}; allowed: {', '.join(allowed) or 'none'}.")
-    return quantizer(weight, **fixed, **settings)
+    check_settings(name, settings)
+    return method(name).weight(weight, **method(name).fixed, **settings)
+
+
+KINDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", Sequence[float]: "numbers"}
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+def settings_of_method(name: str) -> dict[str, inspect.Parameter]:
+    """What may be set: the arguments of its quantizer that its name does not fix."""
+    parameters = inspect.signature(method(name).weight).parameters
+    return {key: value for key, value in parameters.items() if key not in ("weight", *method(name).fixed)}
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The value of every setting that is not given."""
+    return {key: parameter.default for key, parameter in settings_of_method(name).items()}
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that the method does not have, and values that are not of the setting's type."""
+    allowed = settings_of_method(name)
+    for key, value in settings.items():
+        if key not in allowed:
+            raise UsageError(f"method {name!r} has no setting {key!r}; allowed: {', '.join(allowed) or 'none'}.")
+        try:
+            TypeAdapter(allowed[key].annotation, config=STRICT).validate_python(value)
+        except ValidationError:
+            kind = KINDS.get(allowed[key].annotation, KINDS[float])
+            default = allowed[key].default
+            example = "" if default is None else f", for example {key}={json.dumps(default)}"
+            raise UsageError(f"{name} {key}={value} was given; it takes {kind}{example}.") from None
+
+
+def refuse_idle(name: str, of_layers: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a setting that no layer heeds, since another setting makes it idle: its run would have a twin."""
+    usual, heeded = defaults(name), method(name).weight.heeded
+    idle: list[dict[str, str]] = []  # for each layer, what it would ignore, and why
+    for settings in of_layers:
+        now = {**usual, **settings}
+        changed = [key for key in heeded if now[key] != usual[key]]
+        idle.append({key: why for key in changed for why in _hindrances(now, usual, heeded[key])})
+    for key, why in idle[0].items() if idle else ():
+        if all(key in layer for layer in idle):
+            raise UsageError(f"{name} {key} was given, but it changes nothing with {why}, or leave {key} out.")
+
+
+def _hindrances(
+    now: Mapping[str, Any], usual: Mapping[str, Any], needs: Mapping[str, tuple[Any, ...]]
+) -> Iterable[str]:
+    for other, values in needs.items():
+        if values and now[other] not in values:
+            allowed = " or ".join(str(value).lower() for value in values)
+            yield f"{other}={now[other]}; give {other}={allowed} with it"
+        elif not values and now[other] == usual[other]:
+            yield f"{other}={now[other]}; give another {other} with it"

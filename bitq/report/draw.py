@@ -30,6 +30,8 @@ def curves(axes: Axes, series: Mapping[str, Sequence[float]], marks: Sequence[Ma
         epochs = range(1, len(values) + 1)
         few = len(values) <= 30
         axes.plot(epochs, values, color=mark.color, ls=mark.line, marker=mark.marker if few else "", ms=3, label=label)
+    if max(map(len, series.values()), default=0) == 1:
+        axes.set_xlim(0, 2)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -22,8 +22,9 @@ TRAINED = {"fp32": "FP32", "fp32-trained_bf16": "bf16", "fp32-trained_fp16": "fp
 CASTS = {"fp16": "fp16", "bf16": "bf16"}
 # Group in print → arm → its name there.
 BITS: dict[str, dict[str, str]] = {
-    "After training, weights": {f"int{bits}-ptq": f"int{bits}, MSE range" for bits in (8, 6, 5, 4, 3, 2)},
+    "After training, weights": {f"int{bits}-ptq": f"int{bits}, MSE range" for bits in (8, 7, 6, 5, 4, 3, 2)},
     "… with the range of the largest weight": {f"int{bits}-ptq_minmax": f"int{bits}, minmax" for bits in (8, 4, 3, 2)},
+    "… with the range of all but the tails": {f"int{bits}-ptq_percentile": f"int{bits}, percentile" for bits in (8, 4)},
     "… with one step for all channels": {f"int{bits}-ptq_tensor": f"int{bits}, per tensor" for bits in (8, 4)},
     "… with corrected biases": {f"int{bits}-ptq_bias": f"int{bits}" for bits in (4, 3, 2)},
     "… and weights rounded for the outputs": {f"int{bits}-ptq_adaptive": f"int{bits}" for bits in (4, 3, 2)},
@@ -48,7 +49,7 @@ LINEAR = {
 MATCHES = {f"lsq-w{bits}": f"int{bits}-ptq" for bits in (8, 4, 3, 2)}
 # Lines of the figure over bits per weight.
 CURVES = {
-    "after training": ("int2-ptq", "int3-ptq", "int4-ptq", "int5-ptq", "int6-ptq", "int8-ptq", "fp16"),
+    "after training": ("int2-ptq", "int3-ptq", "int4-ptq", "int5-ptq", "int6-ptq", "int7-ptq", "int8-ptq", "fp16"),
     "rounded for the outputs": ("int2-ptq_adaptive", "int3-ptq_adaptive", "int4-ptq_adaptive"),
     "trained on (LSQ)": ("lsq-w2", "lsq-w3", "lsq-w4", "lsq-w8"),
     "trained on (DoReFa)": ("dorefa-w2", "dorefa-w4"),

@@ -37,6 +37,7 @@ CODEBOOKS: dict[str, str | None] = {
     f"{RING}-n4_learned": f"{RING}-n4",
     f"{RING}-n8_learned": f"{RING}-n8",
     f"{RING}-n4_anneal": f"{RING}-n4",
+    f"{RING}-n4_narrowing": f"{RING}-n4",
     f"{RING}-n4_phase0": f"{RING}-n3",
 }
 BY_LEVELS = {

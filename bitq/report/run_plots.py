@@ -1,12 +1,14 @@
 """Four plots of one trained network, from its packed file and the records that lie beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from bitq.errors import DataError
+from bitq.grid.adhoc import STUDY
+from bitq.grid.run import Run
 from bitq.io import write_atomic
 from bitq.report import draw, names
 from bitq.report.figures import pdf
@@ -18,34 +20,50 @@ MOST_ARMS = len(draw.MARKS)
 NEEDED = ("history.json", "results.json", "config.json", "env.json")
 
 
-def write_plots(file: Path, out: Path) -> list[Path]:
-    """Write what can be drawn of a file into `out`; a float network has neither zeros nor codes to show."""
-    run = beside(file)
-    plots: dict[str, Callable[[Finished, Figure], None]] = {"accuracy_comparison": accuracy, "training_curve": training}
-    if run.history.zeros:
-        plots |= {"sparsity_schedule": zeros, "ternary_distribution": codes}
-    written = []
-    for name, plot in plots.items():
+Plot = Callable[[Figure], None]
+
+
+def write_plots(file: Path, out: Path, histograms: Mapping[str, Sequence[int]]) -> tuple[list[Path], list[str]]:
+    """Write what can be drawn of a file into `out`; the paths, and a sentence for each plot that cannot be drawn.
+
+    `histograms` are the counts of the codes in the file, layer by layer; a float network has none.
+    """
+    written, left_out = [], []
+    for name, plot in plots_of(file, histograms).items():
+        if isinstance(plot, str):
+            left_out.append(f"no {name}: {plot}")
+            continue
         with matplotlib.rc_context(RC):
             canvas = Figure(figsize=(WIDTH, HEIGHT))
-            plot(run, canvas)
+            plot(canvas)
             written.append(out / f"{name}.pdf")
             write_atomic(written[-1], pdf(canvas))
-    return written
+    return written, left_out
 
 
-def beside(file: Path) -> Finished:
-    """The run that a file is the result of."""
-    missing = [name for name in NEEDED if not (file.parent / name).exists()]
-    if missing or file.name != MODEL:
-        lack = f"{missing[0]} is not beside it" if missing else f"it is not called {MODEL}"
-        raise DataError(
-            f"{file} cannot be plotted, {lack}; give the {MODEL} in the folder of a finished run, where its history is."
-        )
-    run = read(file.parent)
-    if not run.history.test_accuracy:
-        raise DataError(f"{file} was trained for no epoch, so it has no curves to plot; give the file it started from.")
-    return run
+def plots_of(file: Path, histograms: Mapping[str, Sequence[int]]) -> dict[str, Plot | str]:
+    """How to draw each plot, or why it cannot be."""
+    missing = [name for name in NEEDED if file.name != MODEL or not (file.parent / name).exists()]
+    run = None if missing else read(file.parent)
+    floats = "" if histograms else "a float network ships no codes"
+    drawn: dict[str, Plot | str] = {
+        "ternary_distribution": floats or partial(codes, histograms, _title(run) if run else file.name)
+    }
+    if run is None:
+        rest = ("accuracy_comparison", "training_curve", "sparsity_schedule")
+        return drawn | dict.fromkeys(rest, f"it needs the records of a run, and no {missing[0]} lies beside {file}")
+    untrained = "" if run.history.test_accuracy else "it was trained for no epoch"
+    return drawn | {
+        "accuracy_comparison": partial(accuracy, run),
+        "training_curve": untrained or partial(training, run),
+        "sparsity_schedule": floats or untrained or partial(zeros, run),
+    }
+
+
+def comparable(one: Run, other: Run) -> bool:
+    """Saw both the same images, as wide, and, of runs without a study, for as long, if they were trained at all?"""
+    lengths = {run.recipe.epochs for run in (one, other)} - {0}
+    return one.data == other.data and one.width == other.width and (one.study != STUDY or len(lengths) < 2)
 
 
 def accuracy(run: Finished, figure: Figure) -> None:
@@ -53,6 +71,7 @@ def accuracy(run: Finished, figure: Figure) -> None:
     axes = figure.subplots()
     folders = run.folder.parent.parent.glob(f"*/{run.folder.name}")
     others = [read(folder) for folder in sorted(folders) if (folder / "results.json").exists()]
+    others = [other for other in others if comparable(run.config, other.config)]
     first = [run, *(other for other in others if other.config.arm == "fp32"), *others]
     scores = {names.arm(each.config.arm).replace(", ", "\n"): each.results.accuracy for each in first}
     shown = list(scores.items())[:MOST_ARMS]
@@ -83,15 +102,13 @@ def zeros(run: Finished, figure: Figure) -> None:
     axes.set_title(_title(run))
 
 
-def codes(run: Finished, figure: Figure) -> None:
+def codes(histograms: Mapping[str, Sequence[int]], title: str, figure: Figure) -> None:
     """Which share of the weights of each layer has which code in the file."""
-    assert run.results.packed is not None
-    layers = run.results.packed.audit.layers
-    figure.set_figheight(1.0 + 0.3 * len(layers))
+    figure.set_figheight(1.0 + 0.3 * len(histograms))
     axes = figure.subplots()
-    draw.codes(axes, {layer.name: layer.histogram for layer in layers})
+    draw.codes(axes, histograms)
     draw.code_legend(figure)
-    axes.set_title(_title(run))
+    axes.set_title(title)
 
 
 def _title(run: Finished) -> str:

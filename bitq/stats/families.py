@@ -211,6 +211,7 @@ FAMILIES += (
         "Which choices after training matter?",
         (
             *((f"int{bits}-ptq", f"int{bits}-ptq_minmax") for bits in LOW),
+            ("int4-ptq", "int4-ptq_percentile"),
             *((f"int{bits}-ptq_bias", f"int{bits}-ptq") for bits in LOW),
             *((f"int{bits}-ptq_adaptive", f"int{bits}-ptq_bias") for bits in LOW),
             ("int4-ptq_tensor", "int4-ptq"),
@@ -307,6 +308,7 @@ FAMILIES += (
         (
             *((f"{RING}-n{n}_{wave}", f"{RING}-n{n}") for n in (4, 8) for wave in ("sine", "learned")),
             (f"{RING}-n4_anneal", f"{RING}-n4"),
+            (f"{RING}-n4_narrowing", f"{RING}-n4"),
             (f"{RING}-n4_phase0", f"{RING}-n3"),
         ),
         study="ring",

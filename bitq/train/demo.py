@@ -8,7 +8,6 @@ import torch
 
 from bitq import models
 from bitq.data.loader import evaluation_batches
-from bitq.data.registry import variant
 from bitq.data.store import open_set
 from bitq.deploy.evaluate import inference, predict
 from bitq.deploy.export import export, packed_layers
@@ -16,6 +15,7 @@ from bitq.deploy.load import load
 from bitq.errors import UsageError
 from bitq.quant.convert import convert
 from bitq.quant.registry import METHODS
+from bitq.train.evaluate import data_for
 
 
 def tour(model: str = "resnet20", width: int = 32) -> list[dict[str, Any]]:
@@ -41,12 +41,13 @@ def _shown(method: str, model: str, width: int, image: torch.Tensor) -> dict[str
     }
 
 
-def classify(path: Path, index: int) -> dict[str, Any]:
-    """What a packed file says to one test image of the data that it was trained on."""
+def classify(path: Path, index: int, dataset: str | None = None, variant: str | None = None) -> dict[str, Any]:
+    """What a packed file says to one test image, of the data that it was trained on unless others are named."""
     model, spec = load(path)
-    images = open_set(variant(spec["dataset"], spec["variant"]))
+    found = data_for(path, spec, dataset, variant)
+    images = open_set(found)
     if not 0 <= index < len(images.y_test):
-        raise UsageError(f"there is no test image {index}; {spec['dataset']} has 0 to {len(images.y_test) - 1}.")
+        raise UsageError(f"there is no test image {index}; {found.dataset} has 0 to {len(images.y_test) - 1}.")
     here = slice(index, index + 1)
     sentences = None if images.t_test is None else images.t_test[here]
     (batch,) = evaluation_batches(images.x_test[here], images.y_test[here], spec["normalisation"], 1, "cpu", sentences)

@@ -7,54 +7,69 @@ import torch
 from torch import nn
 
 from bitq.data.loader import evaluation_batches
+from bitq.data.registry import Variant
 from bitq.data.registry import variant as find_variant
 from bitq.data.store import open_set
 from bitq.deploy.audit import audit
 from bitq.deploy.backends import ported
+from bitq.deploy.blueprint import geometry_of, must_fit
 from bitq.deploy.coverage import coverage
 from bitq.deploy.evaluate import Batches, evaluate, full_precision, predict
 from bitq.deploy.export import float_bytes
 from bitq.deploy.load import load
-from bitq.errors import UsageError
+from bitq.errors import DataError, UsageError
 from bitq.train.device import machine
 from bitq.train.prepare import EVALUATION_BATCH
 
 
+def data_for(path: Path, spec: dict[str, Any], dataset: str | None, variant: str | None) -> Variant:
+    """The images to show to a packed network: those it was trained on, or others that it can tell apart."""
+    own, own_variant = spec.get("dataset"), spec.get("variant", "official")
+    dataset = dataset or own
+    if dataset is None or "normalisation" not in spec:
+        raise UsageError(f"{path} does not say what images it was trained on; export it with those in its spec.")
+    variant = variant or (own_variant if dataset == own else "official")
+    found = find_variant(dataset, variant)
+    remedy = f"evaluate it on {own}: --dataset {own} --variant {own_variant}"
+    must_fit(f"{dataset}/{variant} does not suit {path}, which", spec, geometry_of(found), remedy)
+    return found
+
+
 def evaluate_file(
-    path: Path, dataset: str | None, variant: str | None, device: str, backend: str | None = None
+    path: Path,
+    dataset: str | None,
+    variant: str | None,
+    device: str,
+    backend: str | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Accuracy in fp32, bytes, level audit and coverage of a packed file; and what another engine makes of it."""
     model, spec = load(path)
-    dataset = dataset or spec["dataset"]
-    variant = variant or (spec["variant"] if dataset == spec["dataset"] else "official")
-    found = find_variant(dataset, variant)
-    if (found.classes, found.channels) != (spec["classes"], spec["channels"]):
-        raise UsageError(
-            f"{path} tells {spec['classes']} classes of {spec['channels']}-channel images apart, {dataset}/{variant} "
-            f"has {found.classes} of {found.channels}; evaluate it on {spec['dataset']}."
-        )
-    if (found.words, found.vocabulary) != (spec["words"], spec["vocabulary"]):
-        raise UsageError(
-            f"{path} reads {spec['words']} words of {spec['vocabulary']} beside an image, {dataset}/{variant} has "
-            f"{found.words} of {found.vocabulary}; evaluate it on {spec['dataset']}."
-        )
+    found = data_for(path, spec, dataset, variant)
     on = machine(device)
     on.prepare()
     images = open_set(found)
     batches = list(
         evaluation_batches(
-            images.x_test, images.y_test, spec["normalisation"], EVALUATION_BATCH, on.device, images.t_test
+            images.x_test,
+            images.y_test,
+            spec["normalisation"],
+            batch_size or EVALUATION_BATCH,
+            on.device,
+            images.t_test,
         )
     )
     model = model.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     score = evaluate(model, batches)
+    if not score.finite:
+        raise DataError(f"{path} answers with NaN or infinite logits, so it has no accuracy; train or import it again.")
     size, unpacked = path.stat().st_size, float_bytes(model, spec)
     return {
         "file": str(path),
         "run": spec.get("run"),
         "method": spec["method"],
-        "dataset": dataset,
-        "variant": variant,
+        "dataset": found.dataset,
+        "variant": found.name,
         "accuracy": score.percent,
         "correct": score.correct,
         "images": score.total,

@@ -11,21 +11,25 @@ from bitq.data.inputs import Inputs
 from bitq.data.loader import Batches, evaluation_batches
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet, open_set
-from bitq.deploy.export import packed_layers
+from bitq.deploy.blueprint import geometry_of, must_fit
+from bitq.deploy.export import lowbit_layers, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
 from bitq.grid.run import Calibration, Parent, Run
 from bitq.grid.select import find_run
 from bitq.io import sha256_file
 from bitq.ptq.fold import fold
-from bitq.quant.convert import convert, quantized_layers
+from bitq.quant.convert import convert, quantized_layers, settings_of
+from bitq.quant.registry import defaults
 from bitq.quant.static import activation_named
 from bitq.results.folder import MODEL, folder_of
+from bitq.rng import derive
 from bitq.train.device import Machine
 
 TestSet = list[tuple[Inputs, Tensor]]  # what the network takes, normalised, and labels, on the device
 
 AS_TEACHER: dict[str, Any] = {"method": "fp32", "settings": {}, "keep": (), "start": None, "calibration": None}
+MAY_CHANGE = ("snap", "zeroed")  # settings of the evaluation alone: what was trained means the same with and without
 EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
 
 
@@ -55,6 +59,8 @@ def training_batches(images: ImageSet, run: Run, machine: Machine) -> Batches:
 
 def network(run: Run, machine: Machine, results: Path) -> nn.Module:
     """The network before its first step: built, given its parent's weights if it has one, then quantized."""
+    if run.stem != "cifar" and models.adapter(run.model).one_stem:
+        raise UsageError(f"stem={run.stem} was given, but {run.model} has one stem; leave --stem out.")
     model = models.build(
         run.model,
         run.data.classes,
@@ -66,7 +72,8 @@ def network(run: Run, machine: Machine, results: Path) -> nn.Module:
         run.data.words,
         run.data.vocabulary,
     )
-    start, method = first_weights(run, results)
+    start, spec = first_weights(run, results)
+    method = spec.get("method")
     if method == "fp32":
         copy_state(model, start, run)
     calibration = run.calibration or Calibration()
@@ -76,22 +83,48 @@ def network(run: Run, machine: Machine, results: Path) -> nn.Module:
     activation = activation_named(calibration.activations)
     convert(model, run.method, run.settings, kept, run.norm == "layer", activation)
     if method not in (None, "fp32"):
+        refuse_other_treatment(run, spec, model, start)
         copy_state(model, start, run)  # latents and scalars of the very same method
         adopt_codes(model, start)
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def first_weights(run: Run, results: Path) -> tuple[nn.Module, str | None]:
-    """The network that the run starts from and its method; none, if its weights are drawn from the seed."""
+def first_weights(run: Run, results: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that the run starts from and its spec; none, if its weights are drawn from the seed."""
     if run.start is None:
-        return nn.Module(), None
+        return nn.Module(), {}
     start, spec = load(parent_file(run.start, run, results))
     if spec["method"] not in ("fp32", run.method):
         raise UsageError(
-            f"{run.id} starts from {run.start.id}, a {spec['method']} network; "
+            f"{run.id} starts from {run.start.id}, a network of {spec['method']}; "
             f"only weights of {' or '.join(dict.fromkeys(('fp32', run.method)))} can be its start."
         )
-    return start, spec["method"]
+    shape = {"model": run.model, "width": run.width, "stem": run.stem}
+    must_fit(run.start.id, spec, shape | geometry_of(run.data), "start from a file of the same shape")
+    return start, spec
+
+
+def refuse_other_treatment(run: Run, spec: dict[str, Any], model: nn.Module, start: nn.Module) -> None:
+    """The latents of a method mean something else under other settings, and nothing in a layer that it leaves alone."""
+    ours, theirs = lowbit_layers(model), lowbit_layers(start)
+    for name in sorted(ours.keys() ^ theirs.keys()):
+        one, other = ("the run", "its start") if name in ours else ("the start", "the run")
+        raise UsageError(
+            f"{name} is quantized in {one}, but {other} keeps it in full precision; give the layers that the start "
+            f"keeps: --keep {','.join(spec.get('keep', ())) or 'none'}."
+        )
+    for name in ours:
+        wanted, found = (_settings(run.method, settings_of(name, of)) for of in (run.settings, spec["settings"]))
+        for key in [key for key in wanted if key not in MAY_CHANGE and wanted[key] != found[key]]:
+            raise UsageError(
+                f"{name} of the start was trained with {key}={found[key]}, but the run has {key}={wanted[key]}; "
+                f"give --setting {key}={found[key]}, or start from an fp32 network."
+            )
+
+
+def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    every = defaults(method) | given
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in every.items()}
 
 
 def copy_state(model: nn.Module, source: nn.Module, run: Run) -> None:
@@ -118,12 +151,10 @@ def teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
         return None
     parent = run.distillation.teacher
     if parent is None:
-        return network(run.model_copy(update=AS_TEACHER), machine, results)
+        own = {"seed": derive(run.seed, "teacher") % 2**31}  # its initial weights are not those of the student
+        return network(run.model_copy(update=AS_TEACHER | own), machine, results)
     model, spec = load(parent_file(parent, run, results))
-    if spec["classes"] != run.data.classes:
-        raise UsageError(
-            f"{parent.id} tells {spec['classes']} classes apart, {run.id} {run.data.classes}; take another teacher."
-        )
+    must_fit(parent.id, spec, geometry_of(run.data), f"give {run.id} a teacher of its own data")
     model.requires_grad_(False).eval()
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

@@ -17,8 +17,9 @@ def evaluate(
     device: DeviceOption = "auto",
     plots: Annotated[
         Path | None,
-        typer.Option(help="Folder for four plots: accuracies, zeros, training, codes; the history must lie beside."),
+        typer.Option(help="Folder for plots: codes; and accuracies, zeros, training where the history lies beside."),
     ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time [250].")] = None,
     backend: Annotated[
         str | None,
         typer.Option(help="Compare with another engine: torchao (linear layers) or pt2e (static int8 networks)."),
@@ -28,13 +29,14 @@ def evaluate(
     """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
     from bitq.train.evaluate import evaluate_file
 
+    found = evaluate_file(file, dataset, variant, device, backend, batch_size)
     if plots:
         from bitq.report.run_plots import write_plots
 
-        for path in write_plots(file, plots):
-            print(path, file=sys.stderr)
+        histograms = {layer["name"]: layer["histogram"] for layer in found["audit"]["layers"]}
+        written, left_out = write_plots(file, plots, histograms)
+        print(*written, *left_out, sep="\n", file=sys.stderr)
 
-    found = evaluate_file(file, dataset, variant, device, backend)
     text = (
         f"{found['accuracy']:.2f} % of {found['images']} images of {found['dataset']}/{found['variant']}, "
         f"{found['bytes']:,} bytes, {found['compression']:.1f}× smaller than fp32"
@@ -93,16 +95,20 @@ def import_(
 def demo(
     file: Annotated[Path | None, typer.Argument(help="A packed file [a small network of every method].")] = None,
     image: Annotated[int, typer.Option(help="Which test image the file is to classify.")] = 0,
+    dataset: Annotated[str | None, typer.Option(help="Its image set [the one the file was trained on].")] = None,
+    variant: Annotated[str | None, typer.Option(help="And variant [the one the file was trained on].")] = None,
     as_json: Json = False,
 ) -> None:
     """Pack a small network by every method and run it from its file, or classify a test image with a file of yours."""
     from bitq.train.demo import classify, tour
 
     if file is None:
+        if dataset or variant or image:
+            raise UsageError("--image, --dataset and --variant choose what a file classifies; call bitq demo FILE.")
         rows = tour()
         lines = [f"{row['method']:14}{row['levels']:>8}{row['bytes']:>9,} bytes  says {row['says']}" for row in rows]
         emit(rows, as_json, "\n".join(["method          levels", *lines]))
         return
-    found = classify(file, image)
+    found = classify(file, image, dataset, variant)
     text = f"test image {image}: class {found['class']}, the file says {found['says']} ({found['percent']:.1f} % sure)"
     emit(found, as_json, text)

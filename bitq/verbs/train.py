@@ -58,6 +58,10 @@ def train(
     l1: Floats = None,
     normalisation: Annotated[list[str] | None, typer.Option(help="imagenet, half, or the data set's own.")] = None,
     momentum: Floats = None,
+    nesterov: Annotated[
+        list[bool] | None, typer.Option("--nesterov/--no-nesterov", help="Look ahead by the momentum [yes].")
+    ] = None,
+    lr_every: Annotated[list[str] | None, typer.Option(help="epoch or step: how often lr changes.")] = None,
     gamma: Floats = None,
     validation: Annotated[list[float] | None, typer.Option(help="Share of the training images held out.")] = None,
     results: ResultsOption = None,
@@ -119,21 +123,28 @@ def parsed_options(options: dict[str, list[Any]]) -> dict[str, list[Any]]:
     if "milestones" in parsed:
         parsed["milestones"] = [tuple(map(number, item.split(","))) for item in parsed["milestones"]]
     if "setting" in parsed:
-        parsed["settings"] = [dict(map(key_value, parsed.pop("setting")))]
+        parsed["settings"] = [key_values("setting", parsed.pop("setting"))]
     if "calibration" in parsed:
-        parsed["calibration"] = [dict(map(key_value, parsed["calibration"]))]
+        parsed["calibration"] = [key_values("calibration", parsed["calibration"])]
     return parsed
 
 
-def key_value(text: str) -> tuple[str, Any]:
+EXAMPLES = {"setting": "threshold=0.05", "calibration": "fold=true"}
+
+
+def key_values(option: str, texts: list[str]) -> dict[str, Any]:
     """KEY=VALUE, the value a number where it reads as one."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--setting {text!r} was given; write KEY=VALUE, for example --setting threshold=0.05.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key in found:
+            twice = f", and {key} twice" if equals else ""
+            raise UsageError(f"--{option} {text!r} was given{twice}; write KEY=VALUE once, as in {EXAMPLES[option]}.")
+        try:
+            found[key] = json.loads(value, parse_constant=str)  # NaN and Infinity stay words
+        except ValueError:
+            found[key] = value
+    return found
 
 
 def number(text: str) -> int:
