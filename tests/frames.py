@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 MEASURED: Row = {
     "status": "done", "accuracy": 50.0, "best_accuracy": 51.0, "best_epoch": 1, "collapsed": False, "correct": 5000,
-    "images": 10000, "file_bytes": 2_000_000, "float_bytes": 40_000_000, "compression": 20.0,
+    "images": 10000, "file_bytes": 2_000_000, "file_sha256": "f11e", "float_bytes": 40_000_000, "compression": 20.0,
     "bits_per_packed_weight": 1.6, "bits_per_parameter": 1.7, "coverage": 1.0, "zeros": 0.4,
     "packed_weights": 11_164_352, "float_weights": 0, "bytes_codes": 1_900_000, "bytes_values_scales": 1000,
     "bytes_residuals": 0, "bytes_float_parameters": 60_000, "bytes_buffers": 30_000, "bytes_header": 9_000,

@@ -44,7 +44,8 @@ HEADLINES = {
 
 CONTRADICTED_BY_THEIR_OWN_TABLES = {
     "bitnet.fp32.readme", "bitnet.recipe.readme", "bitnet.gap.capacity", "bitnet.conv1.recovery",
-    "bitnet.conv1.most_sensitive_distilled", "bitnet.kd.helps_fp32", "bitnet.ttq.margin", "ring.near_lossless.2bit",
+    "bitnet.conv1.most_sensitive_distilled", "bitnet.kd.helps_fp32", "bitnet.ttq.margin",
+    "bitnet.ttq.recipe_beats_distilled", "ring.near_lossless.2bit",
     "ring.near_lossless.3bit", "precision.qat.int8", "precision.qat.near_full",
 }  # fmt: skip
 
@@ -212,6 +213,16 @@ def test_diverged_runs_are_told_and_can_be_what_a_claim_is_about() -> None:
     stable = {"kind": "difference", "a": "ttq", "b": "fp32", "column": "diverged", "above": 0}
     assert verdict(stable, runs).verdict == "holds"
     assert verdict({"kind": "threshold", "arm": "ttq", "above": 1}, runs).reason.count("no seed has a value")
+    whole = runs_of(bitnet=(60, 61, 62), fp32=(60, 61, 62))
+    found = verdict({"kind": "difference", "a": "bitnet", "b": "fp32", "column": "diverged", "above": 0}, whole)
+    assert (found.verdict, found.evidence[0].note) == ("undecided", "no run diverged in any arm")
+
+
+def test_an_arm_may_ask_for_so_many_classes() -> None:
+    runs = table(row(run("bitnet", seed), accuracy=60, classes=20) for seed in SEEDS)
+    for classes, expected in ((20, "holds"), (100, "missing")):
+        asked = {"kind": "threshold", "arm": {"arm": "bitnet", "classes": classes}, "above": 50}
+        assert verdict(asked, runs).verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -357,6 +368,7 @@ def rows_of(claim: Claim, wish: str) -> Iterator[Row]:
                 criteria = BOOK.arms.get(arm["arm"], {})
                 place = {"dataset": arm["dataset"] or dataset, "model": arm["model"] or model}
                 changes = {**claim.requires.where, **criteria}
+                changes |= {"classes": arm["classes"]} if arm["classes"] else {}
                 changes |= {"study": claim.study or claim.work}
                 changes |= {
                     "settings": canonical_json({"z": 0} | criteria.get("settings", {})),

@@ -1,5 +1,6 @@
 """Tables, figures and numbers: every cell is a query, any subset of runs renders, equal results give equal bytes."""
 
+import io
 import json
 import re
 import shutil
@@ -21,7 +22,8 @@ from jinja2 import UndefinedError
 from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
-from bitq.report import cost, tex
+from bitq.io import write_json
+from bitq.report import contrasts, cost, precision, tex
 from bitq.report.figures import FIGURES, figure_files, write_figures
 from bitq.report.numbers import index, numbers, tex_of, write_numbers
 from bitq.report.query import Query
@@ -219,21 +221,43 @@ def test_the_stem_has_two_sides_when_the_extension_is_there(extended: Sources) -
 
 
 def test_the_tables_of_the_study_leave_further_seeds_to_their_own_family(extended: Sources) -> None:
-    assert "What do ten seeds say?" in text("significance", extended)
-    assert {row[2] for row in cells("kd_statistics", extended)} == {"3"}
+    assert r"\emph{What do ten seeds say?} (n = 10)" in text("controls", extended)
+    assert {row[2] for row in cells("significance", extended)} == {"3"}
 
 
 def test_every_test_is_printed_as_it_was_computed(study: Sources) -> None:
-    printed = [row for row in cells("contrasts", study) if len(row) == 11]
-    computed = [record for family in study.families.values() for record in family["contrasts"]]
-    for row, record in zip(printed, computed, strict=True):
+    computed = [record for name in ("bitnet_vs_fp32", "bitnet_vs_ttq") for record in study.families[name]["contrasts"]]
+    for row, record in zip(cells("significance", study), computed, strict=True):
         assert row[2:4] == [str(record["n"]), tex.signed(record["difference"]).replace("$", "")]
         assert row[5:7] == [tex.p_value(p).replace("$", "") for p in (record["paired"]["p"], record["p_holm"])]
 
 
+def test_every_contrast_has_a_cell_and_a_line_with_all_that_was_computed(study: Sources) -> None:
+    computed = [record for family in study.families.values() for record in family["contrasts"]]
+    printed = [cell for row in cells("contrasts", study) for cell in row[1:-1] if r"\pm" in cell]
+    halves = [(record["interval"][1] - record["interval"][0]) / 2 for record in computed]
+    bold = [rf"\mathbf{{{record['difference']:+.2f}}}" for record in computed if record["p_holm"] < 0.05]
+    assert sorted(cell.partition(r"\pm ")[2] for cell in printed) == sorted(f"{half:.2f}" for half in halves)
+    assert sorted(cell.partition(r"\pm")[0] for cell in printed if "mathbf" in cell) == sorted(bold)
+    assert f"{len(bold)} of {len(computed)} differ from zero" in text("contrasts", study)
+    lines = pd.read_csv(io.BytesIO(contrasts.csv(study)))
+    assert list(lines["difference"]) == pytest.approx([record["difference"] for record in computed], rel=1e-5)
+    assert list(lines["p_welch"]) == pytest.approx([record["welch"]["p"] for record in computed], rel=1e-5)
+
+
 def test_every_claim_has_its_verdict(study: Sources) -> None:
     body = text("claims", study)
-    assert sum(body.count(rf"& {verdict} \\") for verdict in study.verdicts) == len(study.claims["verdicts"])
+    judged = {verdict: count for verdict, count in study.verdicts.items() if verdict != "missing"}
+    assert {verdict: body.count(rf"& {verdict} \\") for verdict in judged} == judged
+    claims = [tex.escape(record["claim"]) for record in study.claims["verdicts"]]
+    assert all(claim in body for claim in claims)
+    assert body.count("Not judged, since no run shown has")
+
+
+def test_what_decided_a_claim_is_printed_with_its_unit(study: Sources) -> None:
+    body = text("claims", study)
+    assert re.search(r"less accurate than its FP32 twin.* & \$-?[\d.]+\$ points \$\[", body)
+    assert "& 153 runs &" in body.replace("$", "").replace("~", " ")
 
 
 # --- any subset -------------------------------------------------------------------------------------------------------
@@ -277,8 +301,27 @@ def test_missing_and_diverged_runs_are_counted_and_footnoted(holed: Sources) -> 
 def test_captions_say_scale_data_and_seeds(study: Sources) -> None:
     for table in with_results(TABLES, study):
         if table.name != "deviations":
-            assert "Scale smoke: procedural@640 images, width 8, 2 epochs." in text(table.name, study), table.name
+            assert (
+                "Scale smoke: procedural@640 textures in place of each data set's images, width 8 of 64, 2 epochs."
+                in text(table.name, study)
+            ), table.name
     assert "n = 3 seeds" in text("accuracy", study)
+
+
+def test_a_measurement_of_another_file_is_left_out(
+    everything: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = everything.of("precision").runs
+    shown = runs[(runs["arm"] == "int8-ptq_minmax") & (runs["seed"] == 123)].iloc[0]
+    row = {"hash": shown["hash"], "arm": shown["arm"], "backend": "torchao", "seed": 123, "weights": 0.1, "ours": 9.0}
+    row |= {"multiplications": 0.1, "accuracy": 9.0, "same_predictions": 1.0, "largest_difference": 0.0}
+    monkeypatch.setattr(precision, "BACKENDS", tmp_path / "backends.json")
+    for digest, there in ((shown["file_sha256"], 1), ("another", 0)):
+        write_json(precision.BACKENDS, [row | {"file_sha256": digest}, {"arm": "int4-ptq_minmax", "scale": "smoke"}])
+        assert len(precision.backends(Query(everything.of("precision")))) == there
+        body = text("precision_backends", everything)
+        assert ("seed 123, n = 1. " in body) == bool(there)
+        assert ("no engine was measured on the files shown" in body) != bool(there)
 
 
 # --- provenance and bytes ---------------------------------------------------------------------------------------------
@@ -328,7 +371,7 @@ def test_equal_results_give_equal_bytes_at_another_time(
         files = [*write_tables(*given, tmp_path / "tables"), *write_figures(*given, tmp_path / "figures")]
         files += write_numbers(*given, tmp_path)
         written.append({file: file.read_bytes() for file in files})
-    assert written[0] == written[1] and len(written[0]) == 2 + sum(
+    assert written[0] == written[1] and len(written[0]) == 3 + sum(
         number * len(with_results(of_build, load(*given))) for number, of_build in ((1, TABLES), (2, FIGURES))
     )
     assert not any(b"/CreationDate" in data or b"/Type3" in data for data in written[0].values())

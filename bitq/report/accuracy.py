@@ -119,8 +119,3 @@ def tests(query: Query, families: Iterable[str]) -> list[tuple[Record, list[Reco
     """Families with their contrasts, and everything that was tested about each; those with none are left out."""
     found = [(query.sources.families.get(family), list(query.family(family))) for family in families]
     return [(family, contrasts) for family, contrasts in found if family and contrasts]
-
-
-def all_tests(query: Query) -> list[tuple[Record, list[Record]]]:
-    """Every family of every study."""
-    return [found for of in query.each() for found in tests(of, of.sources.families)]

@@ -1,10 +1,11 @@
 """Rows, drawings and numbers of the study on adaptive ternary quantization."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bitq.report import draw, names
@@ -61,7 +62,12 @@ def ablations(query: Query) -> list[Row]:
     rows += [
         {"group": group} | _scored(query, FIRST, arm, other) for group, arms in ABLATIONS.items() for arm, other in arms
     ]
-    return [row for row in rows if row["score"]]
+    return [_in_short(row) for row in rows if row["score"]]
+
+
+def _in_short(row: Row) -> Row:
+    """A row of a table in which all arms but few are of ATQ."""
+    return row | {key: row[key] and row[key].removeprefix("ATQ, ") for key in ("label", "other")}
 
 
 def sparsity(query: Query) -> list[Row]:
@@ -83,14 +89,16 @@ def _scored(query: Query, dataset: str, arm: str, other: str | None) -> Row:
     """Accuracy, difference and file of an arm."""
     columns = ("file_bytes", "compression", "zeros", "bits_per_packed_weight", "coverage")
     parts = tuple(f"bytes_{part}" for part in ("codes", "values_scales", "residuals", "float_parameters", "buffers"))
-    of = query.cell(dataset, MODEL, arm)
+    of, score = query.cell(dataset, MODEL, arm), query.score(dataset, MODEL, arm)
+    difference = query.difference(dataset, MODEL, arm, other) if other and other != arm else None
     return {
         "dataset": dataset,
         "arm": arm,
         "label": label(arm),
         "other": other and label(other),
-        "score": query.score(dataset, MODEL, arm),
-        "difference": query.difference(dataset, MODEL, arm, other) if other and other != arm else None,
+        "score": score,
+        "difference": difference,
+        "n": difference["n"] if difference else score and score.n,
     } | {column: mean(of.values(column)) if of else None for column in (*columns, *parts, "bytes_header")}
 
 
@@ -108,27 +116,28 @@ def accuracy_comparison(query: Query, figure: Figure) -> None:
     panels[0].set_ylabel(draw.PERCENT)
 
 
-def sparsity_schedule(query: Query, figure: Figure) -> None:
-    """The share of zeros at the end of each epoch."""
-    _curves(figure, query, "zeros", {arm: label(arm) for arm in (CONSTANT, ATQ, f"{ATQ}-cubic", f"{ATQ}-zeros70")})
-    figure.axes[0].set_ylabel("zero weights, %")
-    figure.axes[0].set_ylim(0, 100)
+def curves(query: Query, figure: Figure) -> None:
+    """The share of zeros, and the test accuracy, at the end of each epoch."""
+    zeros, accuracy = figure.subplots(1, 2)
+    _curves(zeros, query, "zeros", (CONSTANT, ATQ, f"{ATQ}-cubic", f"{ATQ}-zeros70"))
+    zeros.set_ylabel("zero weights, %")
+    _curves(accuracy, query, "test_accuracy", ("fp32", ATQ, "atq", TRAINED_LEGACY))
+    accuracy.set_ylabel(draw.PERCENT)
 
 
-def training_curve(query: Query, figure: Figure) -> None:
-    """Test accuracy after each epoch."""
-    _curves(figure, query, "test_accuracy", {arm: label(arm) for arm in ("fp32", ATQ, "atq", TRAINED_LEGACY)})
-    figure.axes[0].set_ylabel(draw.PERCENT)
-    figure.axes[0].set_ylim(0, 100)
-
-
-def _curves(figure: Figure, query: Query, column: str, arms: Mapping[str, str]) -> None:
-    axes = figure.subplots()
+def _curves(axes: Axes, query: Query, column: str, arms: Sequence[str]) -> None:
     factor = 100 if column == "zeros" else 1
-    means = {name: _mean_curve(query, arm, column) for arm, name in arms.items()}
+    means = {_counted(query, arm): _mean_curve(query, arm, column) for arm in arms}
     draw.curves(axes, {name: [factor * value for value in curve] for name, curve in means.items() if curve})
+    axes.set_ylim(0, 104)
     if any(means.values()):
-        axes.legend(ncols=2)
+        axes.legend(fontsize=6.5, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def _counted(query: Query, arm: str) -> str:
+    """An arm with its number of seeds, since not all have the same."""
+    score = query.score(FIRST, MODEL, arm)
+    return f"{label(arm)} (n = {score.n if score else 0})"
 
 
 def _mean_curve(query: Query, arm: str, column: str) -> list[float]:

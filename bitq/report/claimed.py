@@ -1,31 +1,70 @@
 """Rows of the tables that hold the published works against the runs: claims with verdicts, figures beside ours."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from bitq.report import names
+from bitq.report.contrasts import LABELS
 from bitq.report.query import Query
 from bitq.report.sources import Record
-from bitq.report.tex import Tex, escape, interval, listed, number
+from bitq.report.tex import Tex, as_written, escape, interval, listed, number
 from bitq.stats.cells import matching
-from bitq.stats.claims import OURS
+from bitq.stats.claims import OURS, Claim
 from bitq.stats.claims import claims as read_claims
+from bitq.stats.predicates import Count
 from bitq.stats.published import TRUSTED, Figure, published
 
 Row = dict[str, Any]
 
 
+# Published arm → ours: what computes the same first, then what the name promises.
+ASKED = {ring: (f"{ring}_legacy", f"{ring}_legacy_hard", ring) for ring in ("ring4", "ring8")}
+
+
+class Unit(NamedTuple):
+    """How a quantity is printed."""
+
+    factor: float
+    text: str  # LaTeX
+    digits: int
+
+
+SHARE = Unit(100, r"\,\%", 2)
+COLUMNS = {
+    "accuracy": Unit(1, r"\,\%", 2),
+    "compression": Unit(1, r"$\times$", 2),
+    "file_bytes": Unit(1, " bytes", 0),
+    "float_bytes": Unit(1, " bytes", 0),
+    "bits_per_packed_weight": Unit(1, " bits", 3),
+    "coverage": SHARE,
+    "zeros": SHARE,
+    "diverged": SHARE,
+}
+# What claims about magnitudes ask of a run, in words.
+NEEDS = {
+    ("scale", "full"): "the scale of the publication",
+    ("device", "cuda"): "a GPU",
+    ("variant", "official"): "the official images",
+    ("width", 64): "the published width",
+}
+
+
 def claims(query: Query) -> list[Row]:
-    """Every claim with its verdict, and the numbers that decide it."""
-    conditions = {claim.id: claim.requires.where for claim in read_claims().claims if claim.requires}
-    verdicts = [query.read(record) for record in query.sources.claims["verdicts"]]
+    """The works with their claims: each with the numbers that decide it, those that none decides by what they need."""
+    book = {claim.id: claim for claim in read_claims().claims}
     works = [*published().works, OURS]
+    found: dict[str, list[Record]] = {work: [] for work in works}
+    for record in query.sources.claims["verdicts"]:
+        found[record["work"]].append(query.read(record))
     return [
-        verdict
-        | {"figures": _figures(verdict["published"]), "ours": _ours(verdict, conditions.get(verdict["id"], {}))}
-        | {"title": _title(verdict["work"])}
-        for verdict in sorted(verdicts, key=lambda verdict: works.index(verdict["work"]))
+        {
+            "title": _title(work),
+            "judged": [_judged(record, book[record["id"]]) for record in records if record["verdict"] != "missing"],
+            "open": _open([record for record in records if record["verdict"] == "missing"], book),
+        }
+        for work, records in found.items()
+        if records
     ]
 
 
@@ -34,32 +73,82 @@ def _title(work: str) -> str:
     return known[work].title if work in known else "This work"
 
 
-def _figures(figures: dict[str, Any]) -> str:
+def _judged(record: Record, claim: Claim) -> Row:
+    told = {"figures": _figures(record["published"]), "ours": _ours(record, claim.predicate)}
+    return record | told | {"source": _source(record)}
+
+
+def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
+    """Claims that no run shown can decide, together by what they ask for."""
+    by_need: dict[str, list[Record]] = {}
+    for record in records:
+        by_need.setdefault(_needs(book[record["id"]]), []).append(record | {"source": _source(record)})
+    return [{"needs": needs, "claims": claims} for needs, claims in by_need.items()]
+
+
+def _needs(claim: Claim) -> str:
+    """What a run must be to count for a claim, in words."""
+    if isinstance(claim.predicate, Count):
+        where, classes = claim.predicate.where, set[int]()
+    else:
+        assert claim.requires
+        where, quantities = claim.requires.where, claim.predicate.quantities(claim.requires.datasets[0])
+        classes = {arm.classes for quantity in quantities for arm in quantity.arms if arm.classes}
+    words = [NEEDS.get((name, value), f"{name} {value}") for name, value in where.items()]
+    return listed([*sorted(words), *(f"{number} classes" for number in sorted(classes))]) or "all arms of the claim"
+
+
+def _source(record: Record) -> str:
+    """Where the claim stands; a heading alone is one of the work's README."""
+    return str(record["source"]).removeprefix("README, ").replace("; README, ", "; ")
+
+
+def _figures(figures: dict[str, Any]) -> Tex:
     """Published values as text, each once; a range by its ends."""
-    return ", ".join(dict.fromkeys(_text(value) for value in figures.values()))
+    return Tex(", ".join(dict.fromkeys(_text(value) for value in figures.values())))
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(map(_text, value))
-    return f"{value:g}".replace("-", "−") if isinstance(value, float) else str(value)
+    return as_written(value) if isinstance(value, float) else escape(value)
 
 
-def _ours(verdict: Record, where: dict[str, Any]) -> Tex | str:
+def _ours(verdict: Record, predicate: Any) -> Tex:
     """The first quantity that gave the verdict, and at how many places it was the same."""
     evidence = verdict["evidence"]
     deciding = next((each for each in evidence if each["verdict"] == verdict["verdict"]), None)
-    if deciding is None or deciding["estimate"] is None:
-        return f"only judged with {listed([f'{name} {value}' for name, value in where.items()])}" if where else ""
+    if deciding is None:
+        return Tex("")
     counts = Counter(each["verdict"] for each in evidence)
     places = f" ({counts[verdict['verdict']]}~of~{len(evidence)})" if len(evidence) > 1 else ""
-    return Tex(_measured(deciding) + _at(deciding) + places)
+    measured = (
+        number(None) if deciding["estimate"] is None else _measured(deciding, unit(predicate, deciding["column"]))
+    )
+    return Tex(measured + _at(deciding) + places)
 
 
-def _measured(evidence: Record) -> str:
-    digits = 0 if evidence["column"] in ("runs", "seeds") else 2
-    bounds = f" {interval(evidence['interval'], sign=False)}" if evidence["interval"] else ""
-    return number(evidence["estimate"], digits) + bounds
+def unit(predicate: Any, column: str) -> Unit:
+    """In what the quantity of a predicate is measured."""
+    if predicate.kind == "count":
+        return Unit(1, rf"~{predicate.of}", 0)
+    if predicate.kind == "recovery":
+        return Unit(100, r"\,\%", 1)
+    if predicate.kind == "ratio" or getattr(predicate, "to", None):
+        return Unit(1, r"$\times$", 4 if column.endswith("bytes") else 2)
+    if column == "accuracy" and predicate.kind != "threshold":
+        return Unit(1, " points", 2)
+    return COLUMNS[column]
+
+
+def _measured(evidence: Record, unit: Unit) -> str:
+    """The estimate with its unit, and the interval unless all values are equal; no estimate where it has no bound."""
+    if not evidence["interval"] and evidence["level"] and evidence["n"] > 1:
+        return "unbounded"  # the share of a gap that may be zero
+    low, high = (unit.factor * bound for bound in evidence["interval"] or (0.0, 0.0))
+    differ = f"{low:.{unit.digits}f}" != f"{high:.{unit.digits}f}"
+    bounds = f" {interval((low, high), unit.digits, sign=False)}" if differ else ""
+    return number(unit.factor * evidence["estimate"], unit.digits) + unit.text + bounds
 
 
 def _at(evidence: Record) -> str:
@@ -78,18 +167,20 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
     order = {name: place for place, name in enumerate([*names.MODELS, *names.DATASETS])}
     for dataset, model, arm in sorted(figures, key=lambda key: (order[key[1]], order[key[0]])):
         best, *others = figures[dataset, model, arm]
-        place = (dataset, model, _of_grid(query, dataset, model, arm))
-        cell = query.sources.cells.get(place)
-        yield {
-            "study": work,
-            "dataset": dataset,
-            "model": model,
-            "arm": arm,
-            "published": query.read(best.model_dump()),
-            "others": _others(best, others),
-            "best_epoch": cell and cell["best_mean"],
-            "ours": query.score(*place),
-        }
+        of_grid = [_of_grid(query, dataset, model, each) for each in ASKED.get(arm, (arm,))]
+        published_there = {"published": query.read(best.model_dump()), "others": _others(best, others)}
+        for place, ours in enumerate(of_grid):
+            told = {"published": None, "others": ""} if place else published_there
+            yield (
+                {"study": work, "dataset": dataset, "model": model} | told | _measured_here(query, dataset, model, ours)
+            )
+
+
+def _measured_here(query: Query, dataset: str, model: str, arm: str) -> Row:
+    """An arm of ours, in the way of the original and in ours."""
+    cell = query.sources.cells.get((dataset, model, arm))
+    label = LABELS.get(query.sources.study, names.arm)(arm)
+    return {"label": label, "best_epoch": cell and cell["best_mean"], "ours": query.score(dataset, model, arm)}
 
 
 def _of_grid(query: Query, dataset: str, model: str, arm: str) -> str:

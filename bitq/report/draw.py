@@ -25,11 +25,13 @@ PERCENT = "test accuracy, %"
 
 
 def curves(axes: Axes, series: Mapping[str, Sequence[float]], marks: Sequence[Mark] = MARKS) -> None:
-    """One line a series over the epochs, numbered from 1."""
-    for (label, values), mark in zip(series.items(), marks, strict=False):
-        epochs = range(1, len(values) + 1)
+    """One line a series over the epochs, numbered from 1; its marks leave those of the earlier ones visible."""
+    for place, ((label, values), mark) in enumerate(zip(series.items(), marks, strict=False)):
         few = len(values) <= 30
-        axes.plot(epochs, values, color=mark.color, ls=mark.line, marker=mark.marker if few else "", ms=3, label=label)
+        axes.plot(
+            range(1, len(values) + 1), values, color=mark.color, ls=mark.line, label=label,
+            marker=mark.marker if few else "", ms=max(3, 7 - 1.5 * place), mfc="none",
+        )  # fmt: skip
     if max(map(len, series.values()), default=0) == 1:
         axes.set_xlim(0, 2)
     axes.set_xlabel("epoch")

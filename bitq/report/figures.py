@@ -29,28 +29,29 @@ class Figure:
     study: str = STUDY
 
 
-POINTS = "Whiskers are 95\\,\\% $t$ intervals over seeds."
+POINTS = "Whiskers are 95\\,\\% $t$ intervals over seeds"
+BEYOND = "; an arrow says that one reaches beyond 0 or 100\\,\\%."
 
 FIGURES = (
     Figure(
         "accuracy",
         plots.accuracy,
         2.3,
-        f"Accuracy of the packed file, last epoch. Small points are seeds, large ones their means. {POINTS}",
+        f"Accuracy of the packed file, last epoch. Small points are seeds, large ones their means. {POINTS}{BEYOND}",
     ),
     Figure(
         "gap_scaling",
         plots.gap_scaling,
         2.4,
         "Gap between full precision and the ternary networks, over the number of classes (logarithmic; sets of equal "
-        f"number stand side by side). {POINTS} Differences are paired by seed.",
+        f"number stand side by side). {POINTS}. Differences are paired by seed.",
     ),
     Figure(
         "gap_heatmap",
         plots.gap_heatmap,
         3.5,  # it fits its height to its rows
-        "Every arm minus the FP32 network of its data set and network, in points, paired by seed; darker is worse. "
-        "Empty cells are not part of the grid or were not run.",
+        "Every arm of the published grid minus the FP32 network of its data set and network, in points, paired by "
+        "seed; red is worse, blue is better. Empty cells are not part of the grid or were not run.",
     ),
     Figure(
         "layer_recovery",
@@ -58,27 +59,28 @@ FIGURES = (
         2.5,
         "Points won by leaving one group of layers of ResNet-18 in full precision, without and with distillation. The "
         "horizontal lines are the gaps to FP32, that is a recovery of 100\\,\\%; the share that each group recovers "
-        f"stands below its name in percent, without and, under it, with distillation. {POINTS}",
+        "stands below its name in percent, without and, under it, with distillation (-- where the gap may be zero). "
+        f"{POINTS}.",
     ),
     Figure(
         "kd_by_layer",
         plots.kd_by_layer,
         2.3,
         "Effect of distillation on ResNet-18 students by what they leave in full precision: distilled minus "
-        f"undistilled, paired by seed. {POINTS}",
+        f"undistilled, paired by seed. {POINTS}.",
     ),
     Figure(
         "recipe_progression",
         plots.recipe_progression,
         2.4,
         "From full precision to the fully ternary network and back: BitNet, then its first convolution in FP32, then "
-        f"distillation. Small points are seeds. {POINTS}",
+        f"distillation. Small points are seeds. {POINTS}{BEYOND}",
     ),
     Figure(
         "accuracy_vs_bytes",
         plots.accuracy_vs_bytes,
         2.7,
-        "Accuracy against bytes on disk of the same file (logarithmic). Full marks are ResNet-18, open marks "
+        "Accuracy against KiB on disk of the same file (logarithmic). Open marks are ResNet-18, full marks "
         "ResNet-50; means over seeds.",
     ),
     Figure(
@@ -93,10 +95,11 @@ FIGURES = (
     Figure(
         "ring_hardening",
         ring.hardening,
-        2.5,
+        3.0,
         "Left: the published network soft, snapped to its ring without and with new batch statistics, beside networks "
         "trained with hard levels. Right: ResNet-20 over the number of levels that are really in the file. Accuracy of "
-        "that file; small points are seeds, marks their means.",
+        "that file; small points are seeds, marks their means, which a line joins where they are of one network or one "
+        "method. The horizontal line is FP32.",
         "ring",
     ),
     Figure(
@@ -108,18 +111,11 @@ FIGURES = (
         "atq",
     ),
     Figure(
-        "atq_schedule",
-        atq.sparsity_schedule,
-        2.2,
-        "Zeros among the ternary weights at the end of each epoch, Fashion-MNIST, mean over seeds. Schedules end at "
-        "seven tenths of the training; the last epoch has what ships.",
-        "atq",
-    ),
-    Figure(
-        "atq_training",
-        atq.training_curve,
-        2.3,
-        "Test accuracy after each epoch on Fashion-MNIST, mean over seeds.",
+        "atq_curves",
+        atq.curves,
+        2.4,
+        "Fashion-MNIST, after each epoch, mean over the seeds of an arm. Left: zeros among the ternary weights; "
+        "schedules end at seven tenths of the training, and the last epoch has what ships. Right: test accuracy.",
         "atq",
     ),
     Figure(
@@ -135,7 +131,7 @@ FIGURES = (
         precision.accuracy_against_bits,
         2.6,
         "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized; "
-        "means over seeds. The horizontal line is the network trained in fp32.",
+        "marks are means, small points seeds. The horizontal line is the FP32 network.",
         "precision",
     ),
     Figure(

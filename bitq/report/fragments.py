@@ -14,10 +14,11 @@ from bitq.grid.study import scale as read_scale
 from bitq.io import sha256_file, write_atomic
 from bitq.paths import config_dir
 from bitq.report import names
-from bitq.report.paper import INPUT, Config
+from bitq.report.paper import CONTRASTS, INPUT, Config
 from bitq.report.query import Query
-from bitq.report.sources import SIZES, STUDY, Sources, load
+from bitq.report.sources import SIZES, Sources, load
 from bitq.report.tex import Tex, render
+from bitq.stats.families import group_of
 
 Row = dict[str, Any]
 # A label, and the provenance that follows before the next label.
@@ -27,7 +28,7 @@ PROVENANCE = re.compile(
     re.S,
 )
 MAKERS = {"tab": "bitq tables", "fig": "bitq figures"}
-DERIVED = ("runs.parquet", "curves.parquet", "layers.parquet", "stats.json", "claims.json")
+DERIVED = ("runs.parquet", "curves.parquet", "layers.parquet", "stats.json", "claims.json", f"paper/tables/{CONTRASTS}")
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "statsmodels", "matplotlib", "jinja2")
 
 
@@ -49,7 +50,7 @@ def write_fragments(build_dir: Path, folder: Path, chosen: Config) -> list[Path]
     parts: dict[str, Callable[[], Row]] = {
         "title": dict,
         "notice": lambda: {"rows": images(sources)},
-        "scales": lambda: {"rows": scales()},
+        "scales": lambda: {"rows": scales(shown)},
         "studies": lambda: {"studies": [checked_section(folder, study) for study in shown]},
         # Last, since it lists what the others read.
         "reproducibility": lambda: behind(build_dir, folder, sources),
@@ -78,22 +79,40 @@ def checked_section(folder: Path, study: str) -> str:
 
 
 def images(sources: Sources) -> list[Row]:
-    """What each data set of the study is at the scale shown."""
-    columns = ["dataset", "variant", "classes", "image_size", "data_digest"]
-    found = sources.runs[columns].drop_duplicates()
-    return [row for dataset in names.DATASETS for row in found[found["dataset"] == dataset].to_dict("records")]
+    """What the data sets are at the scale at which they are shown, those of one kind together."""
+    columns = ["variant", "classes", "image_size"]
+    runs = pd.concat([sources.of(study).runs[["dataset", *columns]] for study in sources.groups])
+    kinds = runs.groupby(columns, sort=False)["dataset"].unique()
+    return [
+        dict(zip(columns, kind, strict=True)) | {"datasets": [names.dataset(name) for name in datasets]}
+        for kind, datasets in kinds.items()
+    ]
 
 
-def scales() -> list[Row]:
-    """All scales, from large to small."""
-    return [_scale(name) for name in reversed(SIZES)]
+def scales(studies: list[str]) -> list[Row]:
+    """All scales, from large to small, with what they set in each study."""
+    return [
+        {
+            "scale": name,
+            "summary": read_scale(name).summary,
+            "studies": [_scale(study, name) for study in studies if study == group_of(study)],
+        }
+        for name in reversed(SIZES)
+    ]
 
 
-def _scale(name: str) -> Row:
-    runs, found = expand(STUDY, name), read_scale(name)
-    sizes = {"scale": name, "width": runs[0].width, "epochs": runs[0].recipe.epochs, "batch": runs[0].recipe.batch}
-    variants = dict.fromkeys(run.data.variant for run in runs)
-    return sizes | {"summary": found.summary, "variants": list(variants), "every": runs[0].recipe.lr_every}
+def _scale(study: str, name: str) -> Row:
+    """What the runs of a study have at a scale; networks that are only converted have no epochs."""
+    runs = expand(study, name)
+    trained = [run for run in runs if run.recipe.epochs]
+    return {
+        "study": study,
+        "variants": sorted({run.data.variant for run in runs}),
+        "widths": sorted({run.width for run in runs}),
+        "epochs": sorted({run.recipe.epochs for run in trained}),
+        "batches": sorted({run.recipe.batch for run in trained}),
+        "rates": sorted({run.recipe.lr_every for run in trained}),
+    }
 
 
 def artefacts(folder: Path) -> Iterator[Artefact]:

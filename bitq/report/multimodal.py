@@ -9,7 +9,7 @@ from bitq.report import draw
 from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.tex import signed
-from bitq.report.values import Number, measure, span
+from bitq.report.values import Number, count, measure, span
 from bitq.stats.cells import Cell
 from bitq.stats.contrast import contrast
 from bitq.stats.inference import mean
@@ -96,3 +96,10 @@ def numbers(query: Query) -> Iterator[Number]:
             key = f"multimodal.over.{control}.{arm}"
             yield measure(key, found.get("difference"), signed(found.get("difference")))
             yield span(f"{key}.ci", found.get("interval"), sign=True)
+    kept, packed = (_bytes(query, arm) for arm in ("atq-keep_embedding", "atq"))
+    yield count("multimodal.bytes.embedding", None if kept is None or packed is None else kept - packed)
+
+
+def _bytes(query: Query, arm: str) -> float | None:
+    of = query.cell(DATASET, BOTH, arm)
+    return mean(of.values("file_bytes")) if of else None

@@ -1,6 +1,6 @@
 """How data sets, networks and arms are called in print, and in which order they stand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from itertools import takewhile
 from typing import Any
@@ -107,6 +107,10 @@ PARTS = {
     "r8_recalibrated": "8 points, recalibrated",
     "w2": "2 bits",
     "w3": "3 bits",
+    "w4": "4 bits",
+    "w8": "8 bits",
+    "w4a8": "W4A8",
+    "w8a8": "W8A8",
     "trained_bf16": "trained in bf16",
     "trained_fp16": "trained in fp16",
     "trained_on": "trained on",
@@ -120,11 +124,13 @@ PARTS = {
     "ptq_percentile": "percentile",
     "ptq_tensor": "per tensor",
     "ptq_bias": "corrected biases",
-    "ptq_adaptive": "adaptive rounding",
+    "ptq_adaptive": "rounded for the outputs",
     "ptq_a8_static": "static int8 activations",
     "ptq_a8_dynamic": "dynamic int8 activations",
-    "ptq_a8_adaptive": "static int8 activations, adaptive rounding",
+    "ptq_a8_adaptive": "static int8 activations, rounded for the outputs",
 }
+# Verdicts are printed as they are, but for one: no runs, no judgement.
+VERDICTS = {"missing": "not judged"}
 LAYERS = ("conv1", "layer1", "layer4", "fc")
 
 
@@ -138,14 +144,23 @@ def model(name: str) -> str:
     return MODELS.get(name, name)
 
 
+def verdict(name: str) -> str:
+    """A verdict in print."""
+    return VERDICTS.get(name, name)
+
+
 def where(record: Mapping[str, Any]) -> str:
     """Network and data set in few letters.
 
     >>> where({"model": "resnet18", "dataset": "cifar10"})
     'R18 CIFAR-10'
     """
-    full = f"{model(record['model'])} {dataset(record['dataset'])}"
-    return reduce(lambda text, name: text.replace(name, SHORT[name]), SHORT, full)
+    return short(f"{model(record['model'])} {dataset(record['dataset'])}")
+
+
+def short(text: str) -> str:
+    """A text with the names of networks and data sets in few letters."""
+    return reduce(lambda text, name: text.replace(name, SHORT[name]), SHORT, text)
 
 
 def arm(name: str) -> str:
@@ -164,13 +179,13 @@ def part(name: str) -> str:
     return PARTS.get(name, f"FP32 {kept.replace('+', ', ')}" if kept != name else name)
 
 
-def versus(a: str, b: str) -> str:
+def versus(a: str, b: str, label: Callable[[str], str] = arm) -> str:
     """A contrast in print: the first arm minus the second, kept layers by their own name, what is long and shared once.
 
     >>> versus("bitnet-keep_conv1-kd", "bitnet"), versus("bitnet-norm-kd-no_mixup", "bitnet-norm-kd")
     ('conv1, KD − BitNet', 'BitNet, inner normalisation, KD: no mixup − plain')
     """
-    first, second = (arm(name).removeprefix("BitNet, FP32 ").split(", ") for name in (a, b))
+    first, second = (label(name).removeprefix("BitNet, FP32 ").split(", ") for name in (a, b))
     shared = len(list(takewhile(lambda words: words[0] == words[1], zip(first, second, strict=False))))
     if shared < 2:
         return f"{', '.join(first)} − {', '.join(second)}"

@@ -35,11 +35,12 @@ class Notes:
 
     def difference(self, contrast: Record | None) -> Tex:
         """Mean difference of a contrast, marked if pairs of it are incomplete."""
-        if contrast is None:
-            return Tex(NONE)
+        return Tex(NONE) if contrast is None else Tex(signed(contrast["difference"]) + self.pairs(contrast))
+
+    def pairs(self, contrast: Record) -> Tex:
+        """The mark of a contrast whose pairs are incomplete."""
         diverged = {*contrast["diverged_a"], *contrast["diverged_b"]}
-        text = _incomplete(contrast["n"], diverged, unpaired=contrast["unpaired"] - len(diverged))
-        return Tex(signed(contrast["difference"]) + self.mark(text))
+        return self.mark(_incomplete(contrast["n"], diverged, unpaired=contrast["unpaired"] - len(diverged)))
 
 
 def _incomplete(n: int, diverged: Collection[int], missing: Collection[int] = (), unpaired: int = 0) -> str:

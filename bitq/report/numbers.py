@@ -27,12 +27,12 @@ from bitq.grid.expand import expand
 from bitq.grid.run import Run
 from bitq.grid.study import studies
 from bitq.io import write_atomic
-from bitq.report import atq, multimodal, precision, ring
+from bitq.report import atq, multimodal, names, precision, ring
 from bitq.report.cost import cost_of, counted, parameters
 from bitq.report.names import BITNET_MODELS
 from bitq.report.query import Query
 from bitq.report.sources import SIZES, STUDY, Arm, Record, Sources, load
-from bitq.report.tex import at, escape, number, p_value, percent, signed
+from bitq.report.tex import as_written, at, escape, number, p_value, percent, signed
 from bitq.report.values import Number, count, inline, measure, span, words
 from bitq.stats.cells import Cell
 from bitq.stats.families import FAMILIES, GAPS, Family, group_of
@@ -255,7 +255,7 @@ def _of_claims(sources: Sources) -> Iterator[Number]:
     for verdict, total in sources.verdicts.items():
         yield count(f"claims {verdict}", total)
     for record in sources.claims["verdicts"]:
-        yield words(f"verdict.{record['id']}", record["verdict"])
+        yield words(f"verdict.{record['id']}", names.verdict(record["verdict"]))
 
 
 def _published(figure: Figure) -> Number:
@@ -265,6 +265,6 @@ def _published(figure: Figure) -> Number:
         return Number(key, between.join(inline(f"${bound:g}$") for bound in figure.range), figure.range)
     if isinstance(value, float):
         # Accuracies and differences with two digits, anything else as it was written down.
-        text = number(value) if figure.unit in ("%", "points") else f"${value:g}$"
+        text = number(value) if figure.unit in ("%", "points") else as_written(value)
         return measure(key, value, text, figure.unit in PERCENT_UNITS)
     return Number(key, escape(value))

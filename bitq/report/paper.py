@@ -15,7 +15,8 @@ from bitq.paths import config_dir
 from bitq.report.typeset import typeset
 
 SOURCES = ("*.tex", "*.sty", "*.bib", "latexmkrc", "sections/*.tex")
-GENERATED = ("numbers.tex", "tables/*.tex", "figures/*.tex", "figures/*.pdf")
+GENERATED = ("numbers.tex", "tables/*.tex", "tables/*.csv", "figures/*.tex", "figures/*.pdf")
+CONTRASTS = "contrasts.csv"  # among the tables: what the appendix has no room for
 INPUT = re.compile(r"\\input\{([^}]+)\}")
 GRAPHICS = re.compile(r"\\includegraphics(?:\[[^]]*\])?\{([^}#]+)\}")
 BIBLIOGRAPHY = re.compile(r"\\bibliographystyle\{[^}]+\}\s*\\bibliography\{[^}]+\}")
@@ -28,6 +29,7 @@ class Config(Frozen):
     title: str
     subtitles: dict[str, str]  # by scale
     notices: dict[str, str]  # by scale
+    images: dict[str, str]  # by scale: what the networks were trained on, as sentences say it
     source_date_epoch: int
 
 
@@ -77,7 +79,8 @@ def submission(build_dir: Path) -> Path:
     figures = [f"{name.removesuffix('.pdf')}.pdf" for name in dict.fromkeys(GRAPHICS.findall(text))]
     contents = {name: (folder / name).read_bytes() for name in ("bitq.sty", *figures)}
     path = build_dir / "paper" / "bitq-submission.tar.gz"
-    write_atomic(path, archive(contents | {"main.tex": text.encode()}, config().source_date_epoch))
+    contents |= {"main.tex": text.encode(), CONTRASTS: (folder / "tables" / CONTRASTS).read_bytes()}
+    write_atomic(path, archive(contents, config().source_date_epoch))
     return path
 
 

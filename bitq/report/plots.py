@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETDOWN, CARETUP
 
 from bitq.report import names
 from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
@@ -19,6 +21,7 @@ from bitq.stats.inference import mean
 
 R18, R50 = BITNET_MODELS
 ACCURACY = "test accuracy, %"
+SHOWN = (-3, 105)  # with room for marks at either end
 
 
 def accuracy(query: Query, figure: Figure) -> None:
@@ -28,7 +31,7 @@ def accuracy(query: Query, figure: Figure) -> None:
         for (group, model), (step, arm) in product(enumerate(BITNET_MODELS), enumerate(arms)):
             _seeds(axes, group + 0.22 * (step - 1), query.score(dataset, model, arm), ARMS[arm])
         _groups(axes, [names.model(model) for model in BITNET_MODELS])
-        axes.set_ylim(0, 100)
+        axes.set_ylim(*SHOWN)
     _finish(figure, ACCURACY, [(names.arm(arm), ARMS[arm], True) for arm in arms])
 
 
@@ -37,14 +40,14 @@ def recipe_progression(query: Query, figure: Figure) -> None:
     arms = ("fp32", "bitnet", "bitnet-keep_conv1", "bitnet-keep_conv1-kd")
     lines = {R18: Mark(ARMS["bitnet"].color, "o"), R50: Mark(ARMS["ttq"].color, "s", "--")}
     for axes, dataset in _by_dataset(figure):
-        for (model, mark), shift in zip(lines.items(), (-0.09, 0.09), strict=True):
+        for (model, mark), shift in zip(lines.items(), (-0.12, 0.12), strict=True):
             scores = {step: query.score(dataset, model, arm) for step, arm in enumerate(arms)}
             means = {step + shift: score.mean for step, score in scores.items() if score and score.mean is not None}
             axes.plot(list(means), list(means.values()), color=mark.color, ls=mark.line, lw=0.8)
             for step, score in scores.items():
-                _seeds(axes, step + shift, score, mark, filled=model == R18)
+                _seeds(axes, step + shift, score, mark, filled=model == R18, aside=shift)
         _groups(axes, ["FP32", "BitNet", "+ conv1", "+ KD"])
-        axes.set_ylim(0, 100)
+        axes.set_ylim(*SHOWN)
     _finish(figure, ACCURACY, [(names.model(model), mark, model == R18) for model, mark in lines.items()])
 
 
@@ -56,7 +59,12 @@ def gap_scaling(query: Query, figure: Figure) -> None:
         (-0.045, -0.015, 0.015, 0.045), product(BITNET_MODELS, ("bitnet", "ttq")), strict=True
     ):
         gaps = {x: query.difference(dataset, model, "fp32", arm) for dataset, x in places.items()}
-        _series(axes, [(x * (1 + shift), gap) for x, gap in gaps.items()], ARMS[arm], filled=model == R18)
+        moved = [(x * (1 + shift), gap) for x, gap in gaps.items()]
+        _series(axes, moved, ARMS[arm], filled=model == R18)
+        for place, dataset in enumerate(places):
+            fewer = [other for other in list(places)[:place] if _classes(query, other) < _classes(query, dataset)]
+            if fewer:
+                _line(axes, [moved[list(places).index(fewer[-1])], moved[place]], ARMS[arm])
     axes.set_xscale("log")
     axes.set_xticks(list(places.values()), [f"{names.dataset(name)}\n{_classes(query, name)}" for name in places])
     axes.set_xticks([], minor=True)
@@ -92,23 +100,26 @@ def layer_recovery(query: Query, figure: Figure) -> None:
         for (suffix, mark), shift in zip(sides.items(), (-0.13, 0.13), strict=True):
             low, high = f"bitnet{suffix}", f"fp32{suffix}"
             gains = [query.difference(dataset, R18, f"bitnet-keep_{layer}{suffix}", low) for layer in LAYERS]
-            _series(axes, [(x + shift, gain) for x, gain in enumerate(gains)], mark, line=False, filled=not suffix)
+            _series(axes, [(x + shift, gain) for x, gain in enumerate(gains)], mark, filled=not suffix)
             gap = query.difference(dataset, R18, high, low)
             if gap and gap["difference"] is not None:
                 axes.axhline(gap["difference"], color=mark.color, ls=mark.line, lw=0.8)
         _zero(axes)
         _groups(axes, ["\n".join([layer, *_shares(query, dataset, layer)]) for layer in LAYERS])
+    figure.supxlabel(
+        "below each layer: the share of the gap that it recovers in %, without and with distillation", fontsize=8
+    )
     labels = [("without distillation", PLAIN, True), ("with distillation", DISTILLED, False)]
     _finish(figure, "gain over all layers ternary, points", labels)
 
 
 def _shares(query: Query, dataset: str, layer: str) -> list[str]:
-    """The recovered shares in percent, without and with distillation."""
+    """The recovered shares in percent, without and with distillation; none of a gap that may be zero."""
     found = [
         query.recovery(dataset, R18, f"bitnet-keep_{layer}{suffix}", f"bitnet{suffix}", f"fp32{suffix}")
         for suffix in ("", "-kd")
     ]
-    shares = [each["share"] if each else None for each in found]
+    shares = [each["share"] if each and each["interval"] else None for each in found]
     return [number(None if share is None else 100 * share, 0) for share in shares]
 
 
@@ -119,7 +130,7 @@ def kd_by_layer(query: Query, figure: Figure) -> None:
     for shift, dataset in zip((-0.2, 0.0, 0.2), BITNET_DATASETS, strict=True):
         effects = [query.difference(dataset, R18, f"{student}-kd", student) for student in students]
         mark = DATASET_MARKS[dataset]
-        _series(axes, [(x + shift, effect) for x, effect in enumerate(effects)], mark, line=False)
+        _series(axes, [(x + shift, effect) for x, effect in enumerate(effects)], mark)
     _zero(axes)
     _groups(axes, [names.arm(student).replace("BitNet, ", "BitNet,\n") for student in students])
     legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in BITNET_DATASETS]
@@ -134,8 +145,9 @@ def gap_heatmap(query: Query, figure: Figure) -> None:
     gaps = [[query.difference(dataset, model, arm, "fp32") for model, dataset in columns] for arm in arms]
     values = np.array([[_value(gap) for gap in row] for row in gaps]).reshape(len(arms), len(columns))
     if np.isfinite(values).any():
-        image = axes.imshow(values, cmap="cividis", aspect="auto")
-        _write(axes, values)
+        most = float(np.nanmax(np.abs(values))) or 1.0
+        image = axes.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+        _write(axes, values, most)
         figure.colorbar(image, ax=axes, label="arm minus FP32, points", pad=0.02)
     figure.set_figheight(1.0 + 0.19 * len(arms))
     places = [names.where({"model": model, "dataset": dataset}) for model, dataset in columns]
@@ -147,21 +159,23 @@ def gap_heatmap(query: Query, figure: Figure) -> None:
 
 
 def _arms(query: Query) -> list[str]:
-    """The arms that were run, distilled ones below."""
-    there = sorted({arm for _, _, arm in query.sources.arms}, key=lambda arm: (len(arm.split("-")), arm))
-    return sorted(there, key=lambda arm: "kd" in arm.split("-"))
+    """The arms of the published grid that were run, in the order of the tables, distilled ones below."""
+    runs = query.sources.runs
+    there = set(runs.loc[runs["study"] == query.sources.study, "arm"])
+    ordered = ["fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS), "ttq"]
+    return [arm for kd in ("", "-kd") for each in ordered if (arm := each + kd) in there]
 
 
 def _value(gap: Record | None) -> float:
     return float("nan") if gap is None or gap["difference"] is None else float(gap["difference"])
 
 
-def _write(axes: Axes, values: "np.typing.NDArray[np.float64]") -> None:
+def _write(axes: Axes, values: "np.typing.NDArray[np.float64]", most: float) -> None:
     """The number in every cell, black on light and white on dark."""
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            color = "black" if value > middle else "white"
+            red, green, blue, _ = colormaps["RdBu"]((value + most) / (2 * most))
+            color = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
             axes.text(column, row, f"${value:+.1f}$", ha="center", va="center", color=color, fontsize=7)
 
 
@@ -172,11 +186,15 @@ def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
             of = query.cell(dataset, model, arm)
             size, height = (mean(of.values("file_bytes")), mean(of.values())) if of else (None, None)
             if size is not None and height is not None:
-                axes.plot([size], [height], mark.marker, color=mark.color, mfc=_fill(mark, model == R18))
-        axes.set_xscale("log")
-        axes.set_ylim(0, 100)
-        axes.set_xlabel("bytes on disk")
-    _finish(figure, ACCURACY, [(names.arm(arm), mark, True) for arm, mark in ARMS.items()])
+                fill = "none" if model == R18 else mark.color
+                axes.plot([size / 1024], [height], mark.marker, color=mark.color, mfc=fill, ms=4)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.tick_params(axis="x", labelsize=6.5)
+        axes.set_ylim(*SHOWN)
+        axes.set_xlabel("KiB on disk")
+    networks = [(names.model(model), Mark("0.4", "o"), model == R50) for model in BITNET_MODELS]
+    _finish(figure, ACCURACY, [*((names.arm(arm), mark, True) for arm, mark in ARMS.items()), *networks])
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -190,25 +208,34 @@ def _by_dataset(figure: Figure) -> Iterable[tuple[Axes, str]]:
         yield axes, dataset
 
 
-def _seeds(axes: Axes, x: float, score: Score | None, mark: Mark, filled: bool = True) -> None:
-    """Mean, interval and seeds of one arm."""
+def _seeds(axes: Axes, x: float, score: Score | None, mark: Mark, filled: bool = True, aside: float = -0.07) -> None:
+    """Mean, interval and, beside them, seeds of one arm; an interval ends where no accuracy can be, with an arrow."""
     if score is None or score.mean is None:
         return
     seeds = list(score.by_seed.values())
-    axes.plot([x - 0.07] * len(seeds), seeds, ".", color=mark.color, ms=3.5, mew=0, zorder=3)
-    _whisker(axes, x, score.mean, score.interval, mark, filled)
+    axes.plot([x + aside] * len(seeds), seeds, ".", color=mark.color, ms=3.5, mew=0, zorder=3)
+    low, high = score.interval or (score.mean, score.mean)
+    _whisker(axes, x, score.mean, (max(low, 0), min(high, 100)) if score.interval else None, mark, filled)
+    for beyond, end, arrow in ((low < 0, 0, CARETDOWN), (high > 100, 100, CARETUP)):
+        if beyond:
+            axes.plot([x], [end], marker=arrow, color=mark.color, ms=3.5, clip_on=False, zorder=4)
 
 
-def _series(
-    axes: Axes, points: Sequence[tuple[float, Record | None]], mark: Mark, line: bool = True, filled: bool = True
-) -> None:
-    """Differences with their intervals, joined by a line."""
-    known = [(x, found) for x, found in points if found and found["difference"] is not None]
-    if line:
-        means = [found["difference"] for _, found in known]
-        axes.plot([x for x, _ in known], means, color=mark.color, ls=mark.line, lw=0.8)
-    for x, found in known:
+def _series(axes: Axes, points: Sequence[tuple[float, Record | None]], mark: Mark, filled: bool = True) -> None:
+    """Differences with their intervals."""
+    for x, found in _known(points):
         _whisker(axes, x, found["difference"], found["interval"], mark, filled)
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, Record | None]], mark: Mark) -> None:
+    """Differences joined."""
+    known = _known(points)
+    means = [found["difference"] for _, found in known]
+    axes.plot([x for x, _ in known], means, color=mark.color, ls=mark.line, lw=0.8)
+
+
+def _known(points: Sequence[tuple[float, Record | None]]) -> list[tuple[float, Record]]:
+    return [(x, found) for x, found in points if found and found["difference"] is not None]
 
 
 def _whisker(axes: Axes, x: float, middle: float, bounds: Sequence[float] | None, mark: Mark, filled: bool) -> None:

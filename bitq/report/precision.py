@@ -11,7 +11,7 @@ from bitq.io import read_json
 from bitq.report import draw
 from bitq.report.query import Query
 from bitq.report.style import BLACK
-from bitq.report.tex import number, scientific
+from bitq.report.tex import number, scientific, small_percent
 from bitq.report.values import Number, count, measure
 from bitq.stats.cells import Cell
 from bitq.stats.inference import mean
@@ -147,9 +147,13 @@ def components(query: Query) -> list[Row]:
 
 
 def backends(query: Query) -> list[Row]:
-    """The same files under torchao, as far as they were measured at the scale that the paper shows."""
+    """The same files under torchao; what was measured on a file that is not the one shown is left out."""
     labels = {arm: label for arms in (*BITS.values(), LINEAR) for arm, label in arms.items()}
-    found = [row for row in read_json(BACKENDS) if row["scale"] == query.sources.scale] if BACKENDS.exists() else []
+    runs = query.sources.runs
+    shipped = dict(zip(runs["hash"], runs["file_sha256"], strict=True))
+    measured = read_json(BACKENDS) if BACKENDS.exists() else []
+    found = [row for row in measured if row.get("hash") in shipped and row["file_sha256"] == shipped[row["hash"]]]
+    query.hashes.update(row["hash"] for row in found)
     return [query.read(row) | {"label": labels[row["arm"]]} for row in found]
 
 
@@ -193,27 +197,32 @@ def accuracy_against_bits(query: Query, figure: Figure) -> None:
     """Accuracy over the bits of a weight, and over the bytes of the file."""
     panels = figure.subplots(1, 2, sharey=True)
     for (label, arms), mark in zip(CURVES.items(), draw.MARKS[1:], strict=False):
-        points = [
-            (_bits(query, arm), _bytes(query, arm), score.mean) for arm in arms if (score := query.score(*PLACE, arm))
-        ]
-        shown = [point for point in points if None not in point]
-        for axes, column in zip(panels, (0, 1), strict=True):
-            axes.plot(
-                [point[column] for point in shown], [point[2] for point in shown],
-                color=mark.color, ls=mark.line, marker=mark.marker, ms=4, label=label,
-            )  # fmt: skip
+        scores = {arm: score for arm in arms if (score := query.score(*PLACE, arm)) and score.mean is not None}
+        for axes, place in zip(panels, (_bits, _bytes), strict=True):
+            at = {arm: x for arm in scores if (x := place(query, arm)) is not None}
+            means = [scores[arm].mean for arm in at]
+            axes.plot(list(at.values()), means, color=mark.color, ls=mark.line, marker=mark.marker, ms=4, label=label)
+            for arm, x in at.items():
+                seeds = list(scores[arm].by_seed.values())
+                axes.plot([x] * len(seeds), seeds, ".", color=mark.color, ms=2.5, mew=0)
     full = query.score(*PLACE, "fp32")
     for axes, label in zip(panels, ("bits a weight, scales included", "KiB on disk"), strict=True):
         if full and full.mean is not None:
             axes.axhline(full.mean, color=BLACK, lw=0.8)
-            axes.annotate("FP32", (1, full.mean), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            axes.annotate(
+                "FP32", (0, full.mean), (3, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                backgroundcolor="white", bbox={"pad": 0.5, "fc": "white", "ec": "none"},
+            )  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.margins(x=0.08)
         axes.set_xlabel(label)
     panels[0].set_xticks([2, 3, 4, 5, 6, 8, 16], ["2", "3", "4", "5", "6", "8", "16"])
     panels[0].minorticks_off()
+    panels[0].set_xlim(1.8, 18)
     panels[0].set_ylabel(draw.PERCENT)
-    panels[1].legend()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
 
 
 def _bits(query: Query, arm: str) -> float | None:
@@ -239,8 +248,8 @@ def numbers(query: Query) -> Iterator[Number]:
             yield _share_of_all(f"{key}.precision.{arm}", share)
     for row in casts(query):
         for what in ("overflowed", "underflowed", "subnormal"):
-            share = row[what]
-            yield _share_of_all(f"{what}.precision.{row['arm']}", share, digits=4)
+            key, share = f"{what}.precision.{row['arm']}", row[what]
+            yield measure(key, None if share is None else 100 * share, small_percent(share), percent=True)
     for row in training(query):
         yield count(f"seconds.precision.{row['arm']}", row["seconds"])
     lost = next((row["lost"] for row in training(query) if row["arm"] == "fp32-trained_fp16"), None)
@@ -255,6 +264,6 @@ def numbers(query: Query) -> Iterator[Number]:
     yield measure("difference.precision.torchao", worst, scientific(worst))
 
 
-def _share_of_all(key: str, share: float | None, digits: int = 1) -> Number:
+def _share_of_all(key: str, share: float | None) -> Number:
     hundredths = None if share is None else 100 * share
-    return measure(key, hundredths, number(hundredths, digits), percent=True)
+    return measure(key, hundredths, number(hundredths, 1), percent=True)

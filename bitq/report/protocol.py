@@ -7,7 +7,7 @@ from bitq.grid.expand import expand
 from bitq.grid.run import Run
 from bitq.grid.study import study as read_study
 from bitq.report import names
-from bitq.report.query import Query
+from bitq.report.query import PUBLISHED_WIDTH, Query
 from bitq.report.tex import listed
 
 Row = dict[str, Any]
@@ -27,7 +27,7 @@ def _schedule(run: Run) -> str:
 
 def _regularisation(run: Run) -> str:
     recipe = run.recipe
-    return f"α = {recipe.mixup:g}; {recipe.label_smoothing:g}" if recipe.mixup or recipe.label_smoothing else "none"
+    return f"{recipe.mixup:g}; {recipe.label_smoothing:g}" if recipe.mixup or recipe.label_smoothing else "none"
 
 
 def _distillation(run: Run) -> str | None:
@@ -35,14 +35,14 @@ def _distillation(run: Run) -> str | None:
         return None
     how = run.distillation
     teacher = how.teacher.id.split("/", 3)[3] if how.teacher else "a network trained beside it"
-    return f"T = {how.temperature:g}, α = {how.alpha:g}, teacher {teacher}"
+    return f"τ = {how.temperature:g}, μ = {how.alpha:g}, teacher {teacher}"
 
 
 PARAMETERS: dict[str, Callable[[Run], object]] = {
     "Images": lambda run: run.data.variant,
     "Classes": lambda run: run.data.classes,
     "Image size": lambda run: f"{run.data.image_size} × {run.data.image_size}",
-    "Width of the first stage": lambda run: run.width,
+    f"Width ({PUBLISHED_WIDTH}: as published)": lambda run: run.width,
     "Epochs": lambda run: run.recipe.epochs,
     "Batch": lambda run: run.recipe.batch,
     "Optimizer": _optimizer,
@@ -52,7 +52,9 @@ PARAMETERS: dict[str, Callable[[Run], object]] = {
     "Weight decay": lambda run: f"{run.recipe.weight_decay:g}",
     "Mixup, label smoothing": _regularisation,
     "Augmentation": lambda run: f"{run.recipe.augment}, padding {run.recipe.pad}",
-    "Normalisation of images": lambda run: run.recipe.normalisation,
+    "Normalisation of images": lambda run: (
+        "ImageNet" if run.recipe.normalisation == "imagenet" else names.dataset(run.recipe.normalisation)
+    ),
     "Arithmetic of training": lambda run: run.precision,
     "Distillation": _distillation,
     "Seeds": lambda run: run.seed,
@@ -79,10 +81,21 @@ def _blocks(query: Query) -> Iterator[Row]:
 
 
 def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> str | None:
-    """The values that occur among the runs of a data set; the study holds one for all its arms."""
-    found = [value(run) for run in runs if run.data.dataset == dataset]
-    known = {each for each in found if each is not None}
-    return ", ".join(map(str, sorted(known, key=lambda each: (isinstance(each, str), each)))) or None
+    """The values that occur among the runs of a data set, the usual one first, others with their arms."""
+    arms: dict[object, set[str]] = {}
+    for run in runs:
+        if run.data.dataset == dataset and (found := value(run)) is not None:
+            arms.setdefault(found, set()).add(run.arm)
+    if sum(map(len, arms.values())) > len(set().union(*arms.values())):  # an arm has several, as of seeds
+        return ", ".join(map(str, arms))
+    usual, *others = sorted(arms, key=lambda each: -len(arms[each])) or [None]
+    texts = [f"{other} ({_named(arms[other])})" for other in others]
+    return None if usual is None else "; ".join([str(usual), *texts])
+
+
+def _named(arms: set[str]) -> str:
+    """Two arms by their names, more by their number."""
+    return listed(sorted(map(names.arm, arms))) if len(arms) < 3 else f"{len(arms)} arms"
 
 
 def run_counts(query: Query) -> list[Row]:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from bitq.grid.run import Run
 from bitq.io import canonical_json, sha256
 from bitq.report import names
 from bitq.report.sources import Record, Sources
 from bitq.report.tex import counted, listed
 from bitq.stats.cells import Cell
 from bitq.stats.contrast import contrast
+
+PUBLISHED_WIDTH: int = Run.model_fields["width"].default
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,9 @@ class Query:
         return " ".join(sentences) or self.where()
 
     def counts(self) -> str:
-        """How many runs stand behind it, and what is missing, in one sentence."""
+        """How many runs stand behind it, and what is missing, in one sentence; none where nothing was run for it."""
+        if not self.hashes:
+            return ""
         diverged, census = int((self._rows()["status"] == "diverged").sum()), self.sources.census
         sentence = f"{counted(len(self.hashes), 'run')}, {diverged or 'none'} diverged"
         if census.missing:
@@ -135,7 +140,11 @@ class Query:
 
     def seeds(self) -> str:
         """The number of seeds of the arms, or its range."""
-        return _span(pd.Series(sorted(self.n)))
+        return span(pd.Series(sorted(self.n)))
+
+    def seeds_behind(self) -> str:
+        """The same as a sentence; none where no arm was asked for."""
+        return f"n = {self.seeds()} seeds." if self.n else ""
 
     def hardware(self) -> str:
         """On which devices and machines the runs behind it were trained."""
@@ -146,7 +155,7 @@ class Query:
 
     def verdicts(self) -> str:
         """How many claims got which verdict."""
-        return listed([f"{count} {verdict}" for verdict, count in self.sources.verdicts.items()])
+        return listed([f"{count} {names.verdict(verdict)}" for verdict, count in self.sources.verdicts.items()])
 
     def _noted(self, record: Record) -> Record:
         runs = self.sources.runs
@@ -170,22 +179,24 @@ class Query:
 def _where(scale: str, runs: pd.DataFrame) -> str:
     if runs.empty:
         return ""
-    return f"Scale {scale}: {_images(runs)}, width {_span(runs['width'])}, {_epochs(runs)}."
+    return f"Scale {scale}: {_images(runs)}, width {span(runs['width'])} of {PUBLISHED_WIDTH}, {_epochs(runs)}."
 
 
 def _images(runs: pd.DataFrame) -> str:
     variants = runs.groupby("dataset", sort=False)["variant"].first()
     usual = variants.mode().iloc[0]
     others = [f"{names.dataset(str(name))} as {variant}" for name, variant in variants.items() if variant != usual]
-    return f"{usual} images{f' ({listed(others)})' if others else ''}"
+    kind = "textures in place of each data set's images" if usual.startswith("procedural") else "images"
+    return f"{usual} {kind}{f' ({listed(others)})' if others else ''}"
 
 
 def _epochs(runs: pd.DataFrame) -> str:
-    span = _span(runs["epochs"])
-    return f"{span} epoch{'' if span == '1' else 's'}"
+    epochs = span(runs["epochs"])
+    return f"{epochs} epoch{'' if epochs == '1' else 's'}"
 
 
-def _span(values: "pd.Series[int]") -> str:
+def span(values: "pd.Series[int]") -> str:
+    """A number that all share, or the smallest and the largest."""
     if values.empty:
         return "0"
     low, high = values.min(), values.max()

@@ -19,9 +19,9 @@ DATASET, MODELS, FIRST = "cifar10", ("resnet20", "resnet32", "resnet44"), "resne
 # Group in print → arms.
 HEADLINE = {
     "": ("fp32",),
-    "Sold as two bits": tuple(f"{RING_LEGACY}-r4{how}" for how in ("", "_snapped", "_recalibrated")),
+    "Published as two bits": tuple(f"{RING_LEGACY}-r4{how}" for how in ("", "_snapped", "_recalibrated")),
     "Two bits": (f"{RING}-n4", f"{RING}-n4_line", "lsq-keep_last-w2", "dorefa-keep_last-w2"),
-    "Sold as three bits": tuple(f"{RING_LEGACY}-r8{how}" for how in ("", "_snapped", "_recalibrated")),
+    "Published as three bits": tuple(f"{RING_LEGACY}-r8{how}" for how in ("", "_snapped", "_recalibrated")),
     "Three bits": (f"{RING}-n8", f"{RING}-n8_line", "lsq-keep_last-w3", "dorefa-keep_last-w3"),
     "Ternary": (f"{RING}-n3", "twn-keep_last", "ttq-keep_last"),
 }
@@ -54,6 +54,7 @@ STAGES = {
     "hard,\nline": f"{RING}-n{{}}_line",
     "hard,\nring": f"{RING}-n{{}}",
 }
+PUBLISHED = 3  # of these stages, as many are of one network
 SERIES = {
     ("resnet20", 4): Mark(BLUE, "o"),
     ("resnet20", 8): Mark(VERMILLION, "s", "--"),
@@ -145,7 +146,10 @@ def hardening(query: Query, figure: Figure) -> None:
     stages, levels = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     for (model, size), mark in SERIES.items():
         arms = [arm.format(size) for arm in STAGES.values()]
-        _means(stages, query, model, range(len(arms)), arms, mark, f"{names.model(model)}, {size}")
+        name = f"{names.model(model)}, {size} levels"
+        _means(stages, query, model, range(PUBLISHED), arms[:PUBLISHED], mark, name)
+        for place, arm in list(enumerate(arms))[PUBLISHED:]:  # other networks
+            _means(stages, query, model, [place], [arm], mark, None)
     stages.set_xticks(range(len(STAGES)), list(STAGES))
     stages.set_ylabel(draw.PERCENT)
     stages.set_ylim(0, 104)
@@ -161,18 +165,18 @@ def hardening(query: Query, figure: Figure) -> None:
         _means(levels, query, FIRST, [found for found, _ in counted], [arm for _, arm in counted], mark, name)
     full = query.score(DATASET, FIRST, "fp32")
     if full and full.mean is not None:
-        levels.axhline(full.mean, color=BLACK, lw=0.7)
+        levels.axhline(full.mean, color=BLACK, lw=0.7, label="FP32")
     levels.set_xscale("log", base=2)
     levels.set_xticks([2, 3, 4, 8, 16], ["2", "3", "4", "8", "16"])
     levels.minorticks_off()
     levels.set_xlabel("levels in the file")
     for axes in (stages, levels):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=6.5)
+            axes.legend(fontsize=6.5, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def _means(
-    axes: Axes, query: Query, model: str, places: Sequence[int], arms: Sequence[str], mark: Mark, name: str
+    axes: Axes, query: Query, model: str, places: Sequence[int], arms: Sequence[str], mark: Mark, name: str | None
 ) -> None:
     """The arms' means joined by a line, their seeds as small points."""
     found = [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH = 6.06  # inches: the paper's text width of 154 mm
+WIDTH = 6.5  # inches: the paper's text width of 165 mm
 
 RC: Any = {
     "font.family": "serif",

@@ -19,6 +19,7 @@ SPECIAL = {
     **{character: "\\" + character for character in "&%$#_{}"},
     **{"≥": r"$\ge$", "≤": r"$\le$", "×": r"$\times$", "±": r"$\pm$", "−": "$-$", "→": r"$\to$", "≠": r"$\ne$"},
     **{"α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "σ": r"$\sigma$"},
+    **{"τ": r"$\tau$", "μ": r"$\mu$"},
     **{"–": "--", "—": "---", "…": r"\dots{}", "“": "``", "”": "''", "’": "'", "‘": "`", "²": "$^2$", "·": r"$\cdot$"},
     "\u00a0": "~",
 }
@@ -44,6 +45,16 @@ def breakable(text: str) -> Tex:
     return Tex(escape(text).replace(r"\_", r"\_\allowbreak ").replace("/", r"/\allowbreak "))
 
 
+def marked(text: str) -> Tex:
+    r"""Text with code in backticks.
+
+    >>> marked("by `bitq import` only")
+    'by \\code{bitq import} only'
+    """
+    parts = [escape(part) for part in text.split("`")]
+    return Tex("".join(rf"\code{{{part}}}" if place % 2 else part for place, part in enumerate(parts)))
+
+
 def number(value: float | None, digits: int = 2, sign: bool = False) -> Tex:
     """A number with a true minus.
 
@@ -57,6 +68,16 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> Tex:
 
 def _unsigned_zero(text: str) -> str:
     return text.lstrip("+-") if re.fullmatch(r"[+-]0(\.0*)?", text) else text
+
+
+def as_written(value: float) -> Tex:
+    r"""A number with the digits that it was written with.
+
+    >>> as_written(19.62), as_written(-1.5e-07)
+    ('$19.62$', '$-1.5\\cdot10^{-7}$')
+    """
+    digits, _, power = f"{value:g}".partition("e")
+    return Tex(rf"${digits}\cdot10^{{{int(power)}}}$" if power else f"${digits}$")
 
 
 def signed(value: float | None, digits: int = 2) -> Tex:
@@ -83,6 +104,20 @@ def interval(bounds: Sequence[float] | None, digits: int = 2, sign: bool = True)
     return Tex(f"$[{low},\\,{high}]$")
 
 
+def halved(middle: float | None, bounds: Sequence[float] | None, bold: bool, digits: int = 2) -> Tex:
+    r"""A difference with half of its interval; bold for one that stands out.
+
+    >>> halved(1.5, (0.5, 2.5), True), halved(-1.5, None, False)
+    ('$\\mathbf{+1.50}\\pm 1.00$', '$-1.50$')
+    """
+    shown = signed(middle, digits)
+    if bounds is None:
+        return shown
+    half = f"{(bounds[1] - bounds[0]) / 2:.{digits}f}"
+    text = shown.strip("$")
+    return Tex(rf"$\mathbf{{{text}}}\pm {half}$" if bold else rf"${text}\pm {half}$")
+
+
 def p_value(p: float | None) -> Tex:
     """Three decimals, and never zero.
 
@@ -102,6 +137,16 @@ def whole(value: float | None) -> Tex:
 def percent(share: float | None) -> Tex:
     """A share of one in percent."""
     return number(None if share is None else 100 * share, 1)
+
+
+def small_percent(share: float | None) -> Tex:
+    r"""A share of one in percent, which a power of ten tells from none where digits would not.
+
+    >>> small_percent(0.0), small_percent(2.7e-05), small_percent(0.125)
+    ('$0$', '$3\\cdot10^{-3}$', '$12.50$')
+    """
+    hundredths = None if share is None else 100 * share
+    return scientific(hundredths) if hundredths is not None and hundredths < 0.1 else number(hundredths)
 
 
 def times(factor: float | None) -> Tex:
@@ -163,9 +208,11 @@ FORMATS = (
     signed,
     mean_sd,
     interval,
+    halved,
     p_value,
     whole,
     percent,
+    small_percent,
     times,
     scientific,
     millions,
@@ -173,6 +220,7 @@ FORMATS = (
     listed,
     at,
     breakable,
+    marked,
 )
 NAMES = (names.dataset, names.model, names.arm, names.where)
 FILTERS: dict[str, Callable[..., Any]] = {function.__name__: function for function in (*FORMATS, *NAMES)}

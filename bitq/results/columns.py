@@ -76,6 +76,7 @@ RUNS = (
     Column("correct", int, "results.packed.correct", nullable=True),
     Column("images", int, "results.packed.images", nullable=True),
     Column("file_bytes", int, "results.packed.file_bytes", nullable=True),
+    Column("file_sha256", str, "results.packed.sha256", nullable=True),
     Column("float_bytes", int, "results.packed.float_bytes", nullable=True),
     Column("compression", float, "results.packed.compression", nullable=True),
     Column("bits_per_packed_weight", float, "results.packed.audit.bits_per_packed_weight", nullable=True),

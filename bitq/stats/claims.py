@@ -60,7 +60,8 @@ class Book(Frozen):
 
     def criteria(self, arm: ArmAt, place: Mapping[str, Any]) -> dict[str, Any]:
         """How to find the runs of an arm at a place."""
-        elsewhere = {key: value for key, value in (("dataset", arm.dataset), ("model", arm.model)) if value}
+        said = (("dataset", arm.dataset), ("model", arm.model), ("classes", arm.classes))
+        elsewhere = {key: value for key, value in said if value}
         return {**place, **elsewhere, **self.arms.get(arm.arm, {"arm": arm.arm})}
 
 

@@ -95,6 +95,8 @@ def _sample(quantity: Quantity, cells: Mapping[ArmAt, Cell]) -> Sample:
 def _decide(quantity: Quantity, sample: Sample) -> tuple[Decision, str]:
     if not sample.seeds:
         return "undecided", "no seed has a value in every arm"
+    if quantity.column == "diverged" and not any(values.any() for values in sample.arms.values()):
+        return "undecided", "no run diverged in any arm"  # what never happened tells no arm from another
     if quantity.over:
         gap = _positive(sample.denominator, quantity, inclusive=False)
         if gap != "holds":

@@ -19,10 +19,12 @@ class ArmAt(Frozen):
     arm: str
     dataset: str | None = None
     model: str | None = None
+    classes: int | None = None  # which the variant of the data set that was trained on must have
 
     def __str__(self) -> str:
         """As evidence shows it."""
-        return "@".join(filter(None, (self.arm, self.dataset, self.model)))
+        classes = f"{self.classes} classes" if self.classes else None
+        return "@".join(filter(None, (self.arm, self.dataset, self.model, classes)))
 
 
 def _by_name(value: Any) -> Any:

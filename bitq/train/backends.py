@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bitq.grid.select import find_run
-from bitq.io import write_json
+from bitq.io import sha256_file, write_json
 from bitq.report.precision import BACKENDS, ENGINES
 from bitq.results.folder import MODEL, folder_of
 from bitq.train.evaluate import evaluate_file
@@ -21,7 +21,9 @@ def measured(results: Path, scale: str, seed: int) -> list[dict[str, Any]]:
             found = evaluate_file(path, None, None, "cpu", backend)
             other = found["backend"]
             keys = ("weights", "multiplications", "accuracy", "same_predictions", "largest_difference")
-            row = {"arm": arm, "backend": backend, "scale": scale, "seed": seed, "ours": found["accuracy"]}
+            # By these the paper knows whether the file is the one that it shows.
+            of = {"hash": run.hash, "file_sha256": sha256_file(path), "arm": arm, "seed": seed}
+            row = of | {"backend": backend, "ours": found["accuracy"]}
             rows.append(row | {key: other[key] for key in keys})
     return rows
 
