@@ -49,6 +49,7 @@ def audit_of(run: Run) -> Audit:
             codes_used=3,
             values_per_scale=3,
             histogram=(1, 2, 3),
+            signs=(-1, 0, 1),
             weights=576 + 16 * len(name),
             bits_per_weight=1.6,
             zeros=draw(),

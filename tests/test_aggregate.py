@@ -159,7 +159,7 @@ def test_layers_hold_the_audit_of_every_packed_file(root: Path, out: Path) -> No
         packed = audits[id]
         assert packed
         for row, layer in zip(layers, packed.audit.layers, strict=True):
-            said = {"name": row.pop("layer"), "histogram": tuple(row.pop("histogram"))} | row
+            said = {"name": row.pop("layer"), **{key: tuple(row.pop(key)) for key in ("histogram", "signs")}} | row
             assert said == layer.model_dump() | {"id": id, "hash": row["hash"]}
 
 

@@ -422,7 +422,9 @@ def test_a_file_is_plotted_as_far_as_its_records_tell(tmp_path: Path) -> None:
     run = small_run("atq", settings={"schedule": "linear"}, epochs=1, warmup_epochs=0)
     session(tmp_path).train([run])
     folder = folder_of(run, tmp_path / "results")
-    histograms = {layer.name: layer.histogram for layer in audit(folder / MODEL).layers}
+    histograms = {
+        layer.name: list(zip(layer.signs, layer.histogram, strict=True)) for layer in audit(folder / MODEL).layers
+    }
     written, left_out = write_plots(folder / MODEL, tmp_path / "plots", histograms)
     names = {"accuracy_comparison", "sparsity_schedule", "training_curve", "ternary_distribution"}
     assert {path.stem for path in written} == names and all(path.read_bytes()[:4] == b"%PDF" for path in written)

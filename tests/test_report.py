@@ -69,7 +69,10 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
 def layers_of(runs: pd.DataFrame) -> pd.DataFrame:
     """Two layers of every run, the same for all."""
     layer = {"levels": 3, "codes_used": 3, "values_per_scale": 3, "residual": 1, "weights": 6, "zeros": 0.4}
-    rows = [{"layer": name, "histogram": [1, 2, 3], "bits_per_weight": 1.6} | layer for name in ("conv1", "fc")]
+    rows = [
+        {"layer": name, "histogram": [1, 2, 3], "signs": [-1, 0, 1], "bits_per_weight": 1.6} | layer
+        for name in ("conv1", "fc")
+    ]
     return runs[["id", "hash"]].merge(pd.DataFrame(rows), how="cross")
 
 

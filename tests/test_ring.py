@@ -163,6 +163,12 @@ def test_the_published_arithmetic_is_that_of_its_formula(size: int, wave: str) -
     torch.testing.assert_close(torch.autograd.grad(blended.sum(), position)[0], gradient)
 
 
+def test_a_snapped_ring_goes_on_from_its_codes() -> None:
+    legacy = RingLegacy(torch.zeros(1), 8, snap=True).eval()
+    codes = legacy.codes(torch.rand(4, 50, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(legacy(legacy.adopt(codes)), codes.decode())
+
+
 def test_the_published_ring_is_clamped_decays_and_has_half_the_levels_that_it_claims() -> None:
     legacy = RingLegacy(torch.zeros(1), 8, snap=True)
     latent = torch.tensor([-0.5, 0.5, 1.5])

@@ -89,6 +89,8 @@ def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:
     ternary = folder_of(ternary_run, tmp_path / "results") / MODEL
     with pytest.raises(UsageError, match="only weights of fp32 or twn can be its start"):
         prepare.network(small_run("twn", start=str(ternary)), CPU, tmp_path)
+    with pytest.raises(UsageError, match="only weights of ring_legacy can be its start"):
+        prepare.network(small_run("ring_legacy", start=str(file)), CPU, tmp_path)
 
 
 def test_a_start_or_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def _layer(name: str, layer: QuantLayer, tensors: dict[str, Tensor]) -> LayerAud
         codes_used=sum(count > 0 for count in histogram),
         values_per_scale=most,
         histogram=histogram,
+        signs=tuple(codes.values.sign().int().tolist()),
         residual=len(codes.residual.position) if codes.residual else 0,
         weights=count,
         bits_per_weight=8 * stored / count,

@@ -63,6 +63,7 @@ class Quantizer(nn.Module):
     levels: int | None = None  # number of distinct values before scaling; None: a float method, shipped as float
     decay_scalars = False  # does the optimizer's weight decay reach the quantizer's own parameters?
     decay_latent = True  # … and the layer's weight?
+    follows_weights = True  # does the first latent depend on the initial weight beyond chance?
     progress = 1.0
     # Settings that do something only with certain values of another: {setting: {other: values}}; no values at all stand
     # for any but the default.

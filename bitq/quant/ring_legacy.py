@@ -35,6 +35,7 @@ class RingLegacy(Quantizer):
 
     levels = None
     decay_scalars = True
+    follows_weights = False
 
     def __init__(self, weight: Tensor, ring_size: int = 8, wave: str = "triangle", snap: bool = False) -> None:
         super().__init__(weight)

@@ -155,10 +155,15 @@ def ternary_distribution(query: Query, figure: Figure) -> None:
     draw.code_legend(figure)
 
 
-def _histograms(query: Query, arm: str) -> dict[str, list[float]]:
-    layers = query.layers(FIRST, MODEL, arm)
-    found = {name: rows["histogram"].map(list).tolist() for name, rows in layers.groupby("layer")}
-    return {name: [float(sum(codes)) for codes in zip(*found[name], strict=True)] for name in LAYERS if name in found}
+def _histograms(query: Query, arm: str) -> dict[str, draw.Histogram]:
+    """Of each layer, over the seeds."""
+    found = {name: rows for name, rows in query.layers(FIRST, MODEL, arm).groupby("layer")}
+    return {name: _added(found[name]) for name in LAYERS if name in found}
+
+
+def _added(rows: pd.DataFrame) -> draw.Histogram:
+    counts = [float(sum(of_code)) for of_code in zip(*rows["histogram"], strict=True)]
+    return list(zip(rows["signs"].iloc[0], counts, strict=True))
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

@@ -52,15 +52,18 @@ def dots(axes: Axes, scores: Mapping[str, Sequence[float]], marks: Sequence[Mark
     axes.set_ylim(0, 104)
 
 
-def codes(axes: Axes, layers: Mapping[str, Sequence[float]]) -> None:
+Histogram = Sequence[tuple[int, float]]  # sign of each code's value, weights that have it
+
+
+def codes(axes: Axes, layers: Mapping[str, Histogram]) -> None:
     """One bar a layer: which share of its weights has which code, of the smallest value first."""
-    for place, counts in enumerate(layers.values()):
-        left, total = 0.0, sum(counts) or 1
-        for code, count in enumerate(counts):
+    for place, histogram in enumerate(layers.values()):
+        left, total = 0.0, sum(count for _, count in histogram) or 1
+        for sign, count in histogram:
             share = 100 * count / total
-            axes.barh(place, share, left=left, height=0.7, color=shade(code, len(counts)), edgecolor="white", lw=0.5)
+            axes.barh(place, share, left=left, height=0.7, color=SHADES[1 + sign], edgecolor="white", lw=0.5)
             if share >= 8:
-                text = "black" if shade(code, len(counts)) == SHADES[1] else "white"
+                text = "white" if sign else "black"
                 axes.text(left + share / 2, place, f"{share:.1f}", ha="center", va="center", color=text, fontsize=7)
             left += share
     axes.set_yticks(range(len(layers)), list(layers))
@@ -74,8 +77,3 @@ def code_legend(figure: Figure) -> None:
     """What the colours of `codes` mean, above all panels."""
     handles = [Patch(color=color, label=label) for color, label in zip(SHADES, SIGNS, strict=True)]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
-
-
-def shade(code: int, levels: int) -> str:
-    """The colour of a code by its sign."""
-    return SHADES[1 + int(np.sign(2 * code - (levels - 1)))]

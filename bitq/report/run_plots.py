@@ -1,6 +1,6 @@
 """Four plots of one trained network, from its packed file and the records that lie beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +21,13 @@ NEEDED = ("history.json", "results.json", "config.json", "env.json")
 
 
 Plot = Callable[[Figure], None]
+Histograms = Mapping[str, draw.Histogram]
 
 
-def write_plots(file: Path, out: Path, histograms: Mapping[str, Sequence[int]]) -> tuple[list[Path], list[str]]:
+def write_plots(file: Path, out: Path, histograms: Histograms) -> tuple[list[Path], list[str]]:
     """Write what can be drawn of a file into `out`; the paths, and a sentence for each plot that cannot be drawn.
 
-    `histograms` are the counts of the codes in the file, layer by layer; a float network has none.
+    `histograms` are the signs of the codes' values and how many weights have each, by layer; a float network has none.
     """
     written, left_out = [], []
     for name, plot in plots_of(file, histograms).items():
@@ -41,7 +42,7 @@ def write_plots(file: Path, out: Path, histograms: Mapping[str, Sequence[int]]) 
     return written, left_out
 
 
-def plots_of(file: Path, histograms: Mapping[str, Sequence[int]]) -> dict[str, Plot | str]:
+def plots_of(file: Path, histograms: Histograms) -> dict[str, Plot | str]:
     """How to draw each plot, or why it cannot be."""
     missing = [name for name in NEEDED if file.name != MODEL or not (file.parent / name).exists()]
     run = None if missing else read(file.parent)
@@ -102,7 +103,7 @@ def zeros(run: Finished, figure: Figure) -> None:
     axes.set_title(_title(run))
 
 
-def codes(histograms: Mapping[str, Sequence[int]], title: str, figure: Figure) -> None:
+def codes(histograms: Histograms, title: str, figure: Figure) -> None:
     """Which share of the weights of each layer has which code in the file."""
     figure.set_figheight(1.0 + 0.3 * len(histograms))
     axes = figure.subplots()

@@ -135,6 +135,7 @@ LAYERS = (
     Column("codes_used", int, "codes_used"),
     Column("values_per_scale", int, "values_per_scale"),
     Column("histogram", tuple, "histogram"),  # weights of each code, of the smallest value first
+    Column("signs", tuple, "signs"),  # of their values
     Column("residual", int, "residual"),
     Column("weights", int, "weights"),
     Column("bits_per_weight", float, "bits_per_weight"),

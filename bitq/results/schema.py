@@ -30,6 +30,7 @@ class LayerAudit(Frozen):
     codes_used: int  # distinct codes that occur
     values_per_scale: int  # most distinct decoded values under one scale, the residual aside
     histogram: tuple[int, ...]  # weights of each code
+    signs: tuple[int, ...]  # of each code's value: -1, 0 or 1
     residual: int = 0  # weights that get more than their code
     weights: int
     bits_per_weight: float  # codes, values and scales as stored

@@ -20,7 +20,7 @@ from bitq.grid.select import find_run
 from bitq.io import sha256_file
 from bitq.ptq.fold import fold
 from bitq.quant.convert import convert, quantized_layers, settings_of
-from bitq.quant.registry import defaults
+from bitq.quant.registry import METHODS, defaults
 from bitq.quant.static import activation_named
 from bitq.results.folder import MODEL, folder_of
 from bitq.rng import derive
@@ -94,10 +94,11 @@ def first_weights(run: Run, results: Path) -> tuple[nn.Module, dict[str, Any]]:
     if run.start is None:
         return nn.Module(), {}
     start, spec = load(parent_file(run.start, run, results))
-    if spec["method"] not in ("fp32", run.method):
+    fitting = (*(("fp32",) if METHODS[run.method].weight.follows_weights else ()), run.method)
+    if spec["method"] not in fitting:
         raise UsageError(
             f"{run.id} starts from {run.start.id}, a network of {spec['method']}; "
-            f"only weights of {' or '.join(dict.fromkeys(('fp32', run.method)))} can be its start."
+            f"only weights of {' or '.join(dict.fromkeys(fitting))} can be its start."
         )
     shape = {"model": run.model, "width": run.width, "stem": run.stem}
     must_fit(run.start.id, spec, shape | geometry_of(run.data), "start from a file of the same shape")

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,8 @@ def evaluate(
     if plots:
         from bitq.report.run_plots import write_plots
 
-        histograms = {layer["name"]: layer["histogram"] for layer in found["audit"]["layers"]}
+        layers = found["audit"]["layers"]
+        histograms = {one["name"]: list(zip(one["signs"], one["histogram"], strict=True)) for one in layers}
         written, left_out = write_plots(file, plots, histograms)
         print(*written, *left_out, sep="\n", file=sys.stderr)
 
@@ -41,6 +42,7 @@ def evaluate(
         f"{found['accuracy']:.2f} % of {found['images']} images of {found['dataset']}/{found['variant']}, "
         f"{found['bytes']:,} bytes, {found['compression']:.1f}× smaller than fp32"
     )
+    text += coverage_line(found["audit"], found["coverage"])
     if other := found["backend"]:
         text += (
             f"\n{other['name']}: {other['accuracy']:.2f} %, {100 * other['same_predictions']:.2f} % of the answers "
@@ -48,6 +50,20 @@ def evaluate(
             f"the weights and {100 * other['multiplications']:.1f} % of the multiplications from integers"
         )
     emit(found, as_json, text)
+
+
+def coverage_line(audit: dict[str, Any], coverage: dict[str, Any]) -> str:
+    """Levels, and what of the network ships as codes; layers in full precision by name."""
+    if not audit["layers"]:
+        return "\nno layer ships as codes"
+    levels = sorted({layer["levels"] for layer in audit["layers"]})
+    multiplied = 100 * coverage["packed_multiplications"] / coverage["multiplications"]
+    floats = ", ".join(layer["name"] for layer in coverage["left_float"]) or "none"
+    return (
+        f"\n{' and '.join(map(str, levels))} levels in {len(audit['layers'])} layers, "
+        f"{100 * audit['coverage']:.1f} % of the weights and {multiplied:.1f} % of the multiplications; "
+        f"in full precision: {floats}"
+    )
 
 
 def export(
