@@ -1,5 +1,6 @@
 """torch's convolution, but for two cases that its backend gets wrong (oneDNN under torch 2.15, x86)."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -9,8 +10,9 @@ class Conv2d(nn.Conv2d):
     Over an image of one pixel, a kernel is the one tap that meets it. All others have a gradient of zero, where the
     backend, in bf16 with stride 2, leaves whatever lay in memory: weights of 1e28 in places that no output depends on.
 
-    A 1×1 kernel with a stride sees every second pixel only. Given all of them, the backend's gradient in fp32 writes
-    beyond its memory (seen with 64×64 pixels, channels last).
+    A 1×1 kernel with a stride sees every second pixel only. Given all of them, the backend's gradient for the weight,
+    in fp32, writes beyond its memory (seen with 64×64 pixels, channels last). Without a gradient nothing is changed,
+    the last bit of the sums included.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -18,7 +20,8 @@ class Conv2d(nn.Conv2d):
             row, column = (size // 2 for size in self.kernel_size)
             weight = weight[:, :, row : row + 1, column : column + 1]
             return nn.functional.conv2d(input, weight, bias, groups=self.groups)
-        if self.stride != (1, 1) and self.kernel_size == (1, 1) and self.padding == (0, 0):
+        learns = torch.is_grad_enabled() and weight.requires_grad
+        if learns and self.stride != (1, 1) and self.kernel_size == (1, 1) and self.padding == (0, 0):
             rows, columns = self.stride
             return nn.functional.conv2d(input[:, :, ::rows, ::columns], weight, bias, groups=self.groups)
         y: Tensor = super()._conv_forward(input, weight, bias)
