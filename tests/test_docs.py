@@ -1,12 +1,21 @@
 """What the documents show is what is there."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import pytest
+import typer
+
+from bitq.cli import app
+from bitq.grid.select import find_run
 from bitq.quant.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "add-a-method.md").read_text()
+ORIGINALS = (ROOT / "docs" / "from-the-originals.md").read_text()
+COMMANDS = re.findall(r"`bitq ((?:train|evaluate|import|export|demo)[^`]*)`", ORIGINALS)
 
 
 def test_the_guide_shows_the_file_as_it_stands() -> None:
@@ -16,3 +25,12 @@ def test_the_guide_shows_the_file_as_it_stands() -> None:
 def test_the_guide_names_methods_and_tests_that_exist() -> None:
     assert {name for name in re.findall(r"\| `(\w+)`:", GUIDE)} <= METHODS.keys()
     assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+\.py", GUIDE))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_in_place_of_the_originals_exist(line: str) -> None:
+    verb, *arguments = shlex.split(line)
+    group: Any = typer.main.get_command(app)
+    given = group.commands[verb].make_context(verb, arguments).params  # unknown options end with exit code 2
+    for name in given.get("runs") or ():
+        assert find_run(name, "full").id == name
