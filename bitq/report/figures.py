@@ -127,6 +127,14 @@ FIGURES = (
         "atq",
     ),
     Figure(
+        "precision_loss_scale",
+        precision.loss_scaling,
+        2.0,
+        "Trained in fp16: the loss scale, which halves when a gradient is not finite, and the steps that were left out "
+        "for it, in percent of the epoch. A line for each seed.",
+        "precision",
+    ),
+    Figure(
         "precision_bits",
         precision.accuracy_against_bits,
         2.6,

@@ -193,6 +193,20 @@ def epochs_to_match(query: Query, arm: str) -> int | None:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
+def loss_scaling(query: Query, figure: Figure) -> None:
+    """How the loss scale of training in fp16 went, and how many steps it cost, a line for each seed."""
+    curves = query.curves(*PLACE, "fp32-trained_fp16")
+    panels = figure.subplots(1, 2)
+    for axes, column, unit in zip(panels, ("loss_scale", "skipped_share"), (1, 100), strict=True):
+        by_seed = {f"seed {seed}": [unit * value for value in rows[column]] for seed, rows in curves.groupby("seed")}
+        draw.curves(axes, by_seed)
+    panels[0].set_yscale("log", base=2)
+    panels[0].set_ylabel("loss scale at the end of the epoch")
+    panels[1].set_ylim(0, None)
+    panels[1].set_ylabel("steps left out, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+
+
 def accuracy_against_bits(query: Query, figure: Figure) -> None:
     """Accuracy over the bits of a weight, and over the bytes of the file."""
     panels = figure.subplots(1, 2, sharey=True)
