@@ -143,7 +143,7 @@ def test_a_calibration_uses_the_range_that_it_asks_for() -> None:
     scales = set()
     for name in ranges.RANGES:
         plan = Calibration(fold=True, activations="static", activation_range=name)  # type: ignore[arg-type]
-        scales.add(quantized("int8", plan).classifier[3].activation.scale.item())  # type: ignore[index, union-attr]
+        scales.add(quantized("int8", plan).features[0].activation.scale.item())  # type: ignore[index, union-attr]
     assert len(scales) == len(ranges.RANGES)
 
 
