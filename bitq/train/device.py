@@ -7,14 +7,13 @@ import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from bitq.errors import UsageError
 
 Mode = Literal["exact", "fast"]
-FP32_KERNELS: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,10 @@ class Machine:
         torch.use_deterministic_algorithms(exact)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not exact
-        for kernel in FP32_KERNELS:
-            kernel.fp32_precision = "ieee"  # left alone, cuDNN takes TF32, with ten bits of mantissa, for fp32
+        # Left alone, cuDNN takes TF32, with ten bits of mantissa, for fp32. Said in torch's older words: its compiler
+        # still asks in those, and fails where the newer ones were used.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Machine:
