@@ -67,10 +67,11 @@ def versions() -> dict[str, str]:
 
 @cache
 def code_sha256() -> str:
-    """Digest of the code that can change a result: everything left of results/."""
+    """Digest of the code that can change a result: everything but the rooms right of results/, and their verbs."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for room in ("grid", "quant", "models", "data", "train", "deploy"):
-        for path in sorted((package / room).rglob("*.py")):
-            digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in ("results", "stats", "report", "verbs"):
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -238,9 +238,9 @@ def _sums(loss: Loss, logits: Tensor, batch: Batch) -> Tensor:
 
 def close_epoch(training: Training, test: list[tuple[Inputs, Tensor]]) -> None:
     """Turn the sums into a point of the curves, or find that the run has diverged."""
-    sums = training.sums.tolist()
+    sums, steps = training.sums.tolist(), training.batches.steps
     point = {
-        "lr": training.optimizer.param_groups[0]["lr"],
+        "lr": lr_at(training.run.recipe, training.epoch, steps - 1, steps),
         "train_loss": sums[LOSS] / sums[IMAGES],
         "train_accuracy": 100 * sums[CORRECT] / sums[IMAGES],
     }
@@ -249,7 +249,7 @@ def close_epoch(training: Training, test: list[tuple[Inputs, Tensor]]) -> None:
     if training.online:
         point["teacher_loss"] = sums[TEACHER] / sums[IMAGES]
     if training.run.precision == "fp16":
-        point |= {"loss_scale": training.scaler.get_scale(), "skipped_share": training.skipped / training.batches.steps}
+        point |= {"loss_scale": training.scaler.get_scale(), "skipped_share": training.skipped / steps}
     training.progress_to(training.epoch + 1)
     with autocast(training.run, training.machine):
         point["test_loss"], point["test_accuracy"] = measure(training.model, test)

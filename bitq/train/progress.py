@@ -18,12 +18,12 @@ class Progress:
         self.accuracy = ""
 
     def step(self, epoch: int, step: int, images: int) -> None:
-        """Count a batch; redraw at most five times a second."""
+        """Count a batch, the `step`-th of its epoch; redraw at most five times a second."""
         self.images += images
         now = time.monotonic()
         if self.live and now - self.last > 0.2:
             self.last = now
-            self._write(f"\r{self._line(epoch + (step + 1) / self.steps)}\x1b[K")
+            self._write(f"\r{self._line(epoch + step / self.steps)}\x1b[K")
 
     def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
         """Tell the end of an epoch."""
