@@ -1,11 +1,12 @@
 """The command line: which verbs there are, and how a failure ends."""
 
+import io
 import sys
 import traceback
 
 import typer
 
-from bitq.errors import BitqError, Bug
+from bitq.errors import BitqError, Bug, StorageError
 from bitq.verbs import data, grid, packed, report, results, train
 
 
@@ -38,6 +39,9 @@ app.add_typer(images, name="data")
 
 def main() -> None:
     """Entry point: one sentence and an exit code for what a user can act on."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except BitqError as error:
@@ -46,6 +50,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        print(f"bitq: {error.filename or 'input or output'}: {error.strerror or error}.", file=sys.stderr)
+        sys.exit(StorageError.exit_code)
     except Exception as error:
         traceback.print_exc()
         print(f"bitq: {type(error).__name__} is a bug of bitq, see above; please report it with that.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where things lie. Each place can be moved by one environment variable."""
+"""Where things lie. Each of the folders can be moved by one environment variable."""
 
 import os
 from pathlib import Path

@@ -4,14 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from bitq.errors import BitqError, Bug, DataError, UsageError
-from bitq.grid.paper import paper_scales
+from bitq.grid.paper import config
 from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.report import paper, typeset
@@ -79,8 +78,7 @@ def test_every_entry_of_the_bibliography_is_cited_and_every_citation_has_one() -
 
 
 def test_the_configuration_has_words_for_every_scale() -> None:
-    found = paper.config()
-    assert found.studies == paper_scales()
+    found = config()
     assert set(found.subtitles) == set(found.notices) == {"smoke", "mini", "full"}
 
 
@@ -229,9 +227,7 @@ def test_equal_results_give_equal_bytes_anywhere(whole: Path, tmp_path: Path, mo
     for name, zone in (("one", "Pacific/Kiritimati"), ("Ein Ordner, später", "America/Anchorage")):
         monkeypatch.setenv("TZ", zone)
         monkeypatch.chdir(whole if name == "one" else "/")
-        start = time.monotonic()
         pdfs.append(paper.build(ROOT, copied(whole, tmp_path / name)).read_bytes())
-        assert time.monotonic() - start < 30
         archives.append(paper.submission(tmp_path / name).read_bytes())
     assert pdfs[0] == pdfs[1]
     assert archives[0] == archives[1]
@@ -268,9 +264,17 @@ def test_another_study_appears_with_its_results(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_tex
-def test_another_scale_needs_no_change_of_code(tmp_path: Path) -> None:
-    paper.build(ROOT, pipeline(tmp_path, grid("full", ["bitnet"])))
-    assert "those of the published protocol" in (tmp_path / "paper" / "tex" / "notice.tex").read_text()
+def test_a_scale_of_ones_own_needs_no_change_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.setenv("BITQ_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "config" / "scales" / "medium.yaml").write_text(
+        "scale: medium\nsummary: half of everything\nwidth: 32\n"
+    )
+    chosen = tmp_path / "config" / "paper.yaml"
+    text = chosen.read_text(encoding="utf-8").replace(": smoke", ": medium").replace("  smoke: ", "  medium: ")
+    chosen.write_text(text.replace("check the machinery", "are halfway"), encoding="utf-8")
+    paper.build(ROOT, pipeline(tmp_path, grid("medium", ["bitnet"])))
+    assert "are halfway" in (tmp_path / "paper" / "tex" / "notice.tex").read_text()
 
 
 @pytest.mark.slow

@@ -52,7 +52,9 @@ def test_no_file_names_a_machine_or_a_package_index() -> None:
 
 
 def test_nothing_that_ships_can_unpickle() -> None:
-    used = {path.name: used_names(path.read_text()) & UNSAFE for path in (ROOT / "bitq").rglob("*.py")}
+    files = sorted((ROOT / "bitq").rglob("*.py"))
+    used = {str(path.relative_to(ROOT)): used_names(path.read_text(encoding="utf-8")) & UNSAFE for path in files}
+    assert len(used) == len(files)
     assert {name: names for name, names in used.items() if names} == {}
 
 
@@ -61,10 +63,26 @@ def test_an_unpickler_would_be_found(text: str) -> None:
     assert used_names(text) & UNSAFE
 
 
-@pytest.mark.parametrize("module", ["grid", "results", "cli"])
-def test_light_modules_stay_light(module: str) -> None:
-    code = f"import bitq.{module}, sys; print(*{{'torch', 'pandas', 'matplotlib', 'scipy'}} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split() == []
+def loaded_by(modules: list[str]) -> set[str]:
+    """The heavy packages that importing these brings along."""
+    code = f"import sys, {', '.join(modules)}; print(*{{'torch', 'pandas', 'matplotlib', 'scipy'}} & set(sys.modules))"
+    return set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
+
+
+def modules_of(*rooms: str) -> list[str]:
+    files = [path for room in rooms for path in sorted((ROOT / "bitq" / room).glob("*.py"))]
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
+
+
+@pytest.mark.parametrize("modules", [["bitq.cli"], modules_of("grid")])
+def test_what_every_command_loads_stays_light(modules: list[str]) -> None:
+    assert loaded_by(modules) == set()
+
+
+def test_nothing_right_of_the_results_loads_torch() -> None:
+    modules = modules_of("results", "stats", "report")
+    assert len(modules) > 40
+    assert "torch" not in loaded_by(modules)
 
 
 def test_every_lock_gives_every_package_a_hash_and_the_same_version() -> None:

@@ -5,7 +5,6 @@ import http.client
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -16,14 +15,11 @@ from bitq.data.registry import Archive, Download, Variant, default_data_dir, dow
 from bitq.data.store import status, summary, write_set
 from bitq.errors import DataError, StorageError
 
-Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if the server says
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 20  # bytes
 
 
-def fetch(
-    dataset: str, data_dir: Path | None = None, mirror: str | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+def fetch(dataset: str, data_dir: Path | None = None, mirror: str | None = None) -> dict[str, Any]:
     """Download and decode an official set, unless it is there already.
 
     `mirror` replaces the published address: a URL or folder that holds the archives under their names.
@@ -31,7 +27,7 @@ def fetch(
     source = download(dataset)
     if mirror:
         source = source.model_copy(update={"mirrors": (as_url(mirror),)})
-    return fetch_variant(variant(dataset), source, data_dir or default_data_dir(), progress)
+    return fetch_variant(variant(dataset), source, data_dir or default_data_dir())
 
 
 def as_url(place: str) -> str:
@@ -40,35 +36,33 @@ def as_url(place: str) -> str:
     return url.rstrip("/") + "/"
 
 
-def fetch_variant(whole: Variant, source: Download, data_dir: Path, progress: Progress | None = None) -> dict[str, Any]:
+def fetch_variant(whole: Variant, source: Download, data_dir: Path) -> dict[str, Any]:
     """The same for any record and source."""
     if status(whole, data_dir) != "present":
         with ExitStack() as stack:
             # Unnamed temporary files: a crash leaves nothing behind.
             files = {a.name: stack.enter_context(tempfile.TemporaryFile()) for a in source.archives}
             for archive in source.archives:
-                _download(archive, source.mirrors, files[archive.name], whole, progress)
+                _download(archive, source.mirrors, files[archive.name], whole)
             arrays, names = READERS[source.layout](files, whole)
         write_set(whole, arrays, names, data_dir)
     return summary(whole, data_dir)
 
 
-def _download(
-    archive: Archive, mirrors: tuple[str, ...], file: IO[bytes], whole: Variant, progress: Progress | None
-) -> None:
+def _download(archive: Archive, mirrors: tuple[str, ...], file: IO[bytes], whole: Variant) -> None:
     """Fill `file` from the first mirror that delivers the archive undamaged."""
     *others, last = mirrors
     for mirror in others:
         try:
-            return _receive(mirror, archive, file, whole, progress)
+            return _receive(mirror, archive, file, whole)
         except (DataError, StorageError):
             continue
-    _receive(last, archive, file, whole, progress)
+    _receive(last, archive, file, whole)
 
 
-def _receive(mirror: str, archive: Archive, file: IO[bytes], whole: Variant, progress: Progress | None) -> None:
+def _receive(mirror: str, archive: Archive, file: IO[bytes], whole: Variant) -> None:
     try:
-        _copy(mirror + archive.name, archive, file, progress)
+        _copy(mirror + archive.name, archive, file)
     except (OSError, http.client.HTTPException) as error:
         host = urlsplit(mirror).netloc or mirror
         raise StorageError(
@@ -82,7 +76,7 @@ def _reason(error: Exception) -> object:
     return getattr(error, "reason", None) or error
 
 
-def _copy(url: str, archive: Archive, file: IO[bytes], progress: Progress | None) -> None:
+def _copy(url: str, archive: Archive, file: IO[bytes]) -> None:
     algorithm, expected = ("sha256", archive.sha256) if archive.sha256 else ("md5", archive.md5)
     digest, received, limit = hashlib.new(algorithm, usedforsecurity=False), 0, archive.max_mib << 20
     file.seek(0)
@@ -97,8 +91,6 @@ def _copy(url: str, archive: Archive, file: IO[bytes], progress: Progress | None
                 )
             digest.update(chunk)
             file.write(chunk)
-            if progress:
-                progress(archive.name, received, int(total) if total else None)
     if total and received < int(total):
         raise ConnectionError(f"only {received} of {total} bytes came")
     if digest.hexdigest() != expected:

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def remedy(whole: Variant) -> str:
     """The command that brings a set (back)."""
     if whole.name == OFFICIAL and not paired_with(whole.dataset):
         return f"bitq data fetch {whole.dataset}"
-    provenance = "" if not whole.provenance else f" --provenance '{whole.provenance}'"
+    provenance = "" if not whole.provenance else f" --provenance {shlex.quote(whole.provenance)}"
     name = "" if whole.name == OFFICIAL else f" --variant {whole.name}"
     return f"bitq data import {whole.dataset} FILE{name}{provenance}"
 

@@ -1,22 +1,32 @@
 """Which runs the paper shows: config/paper.yaml maps each of its studies to a scale."""
 
-import yaml
+from typing import Annotated
 
-from bitq.errors import UsageError
+from pydantic import Field
+
 from bitq.grid.expand import expand
-from bitq.grid.run import Run
+from bitq.grid.run import Frozen, Run
+from bitq.grid.study import read_yaml
 from bitq.paths import config_dir
 
 
-def paper_scales() -> dict[str, str]:
-    """The scale of each study that the paper shows."""
-    path = config_dir() / "paper.yaml"
-    studies = yaml.safe_load(path.read_text(encoding="utf-8")).get("studies")
-    if not isinstance(studies, dict) or not studies:
-        raise UsageError(f"{path} has no `studies:`; write for example studies: {{bitnet: smoke}}.")
-    return {str(name): str(scale) for name, scale in studies.items()}
+class Config(Frozen):
+    """config/paper.yaml: which runs the paper shows, what it is called, what its first page says of its numbers."""
+
+    studies: Annotated[dict[str, str], Field(min_length=1)]  # study: scale
+    title: str
+    subtitles: dict[str, str]  # by scale
+    notices: dict[str, str]  # by scale
+    images: dict[str, str]  # by scale: what the networks were trained on, as sentences say it
+    source_date_epoch: int
+
+
+def config() -> Config:
+    """Read config/paper.yaml."""
+    found: Config = read_yaml(Config, config_dir() / "paper.yaml")
+    return found
 
 
 def paper_runs() -> tuple[Run, ...]:
     """All runs that the paper rests on."""
-    return tuple(run for name, scale in paper_scales().items() for run in expand(name, scale))
+    return tuple(run for name, scale in config().studies.items() for run in expand(name, scale))

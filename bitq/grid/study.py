@@ -1,6 +1,7 @@
 """Studies and scales as YAML: what a research question consists of, and how large to ask it."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,10 @@ from pydantic import Field, ValidationError
 
 from bitq.errors import DataError, UsageError, one_of
 from bitq.grid.run import Frozen, Norm, Precision, Stem
+from bitq.io import open_for_reading
 from bitq.paths import config_dir
+
+LARGEST_FIRST = ("full", "mini", "smoke")  # scales
 
 Overrides = dict[str, Any]  # a part of a recipe, checked when the run is built
 
@@ -107,6 +111,15 @@ def scales() -> tuple[str, ...]:
     return _names("scales")
 
 
+def by_size(names: Iterable[str]) -> list[str]:
+    """Scales from large to small, those that are not ours last.
+
+    >>> by_size(["medium", "smoke", "full"])
+    ['full', 'smoke', 'medium']
+    """
+    return sorted(names, key=lambda name: (LARGEST_FIRST.index(name) if name in LARGEST_FIRST else 99, name))
+
+
 def study(name: str) -> Study:
     """Read one study."""
     return _read(Study, "study", "studies", name)
@@ -132,7 +145,8 @@ def _read(record: type[Record], kind: str, folder: str, name: str) -> Record:
 def read_yaml(record: type[Record], path: Path) -> Record:
     """A YAML file as a record; what does not fit is one sentence with the key."""
     try:
-        return record.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))
+        with open_for_reading(path) as file:
+            return record.model_validate(yaml.load(file, Loader=_Loader))
     except yaml.YAMLError as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     except ValidationError as error:

@@ -10,17 +10,21 @@ import pandas as pd
 
 from bitq.errors import DataError
 from bitq.grid.expand import expand
+from bitq.grid.paper import Config
+from bitq.grid.study import by_size
 from bitq.grid.study import scale as read_scale
+from bitq.grid.study import scales as all_scales
 from bitq.io import sha256_file, write_atomic
 from bitq.paths import config_dir
 from bitq.report import names
-from bitq.report.paper import CONTRASTS, INPUT, Config
 from bitq.report.query import Query
-from bitq.report.sources import SIZES, Sources, load
+from bitq.report.sources import Sources, load
 from bitq.report.tex import Tex, render
 from bitq.stats.families import group_of
 
 Row = dict[str, Any]
+CONTRASTS = "contrasts.csv"  # among the tables: what the appendix has no room for
+INPUT = re.compile(r"\\input\{([^}]+)\}")
 # A label, and the provenance that follows before the next label.
 PROVENANCE = re.compile(
     r"\\label\{(?P<label>(?:tab|fig):[^}]+)\}(?:(?!\\label\{).)*?"
@@ -97,7 +101,7 @@ def scales(studies: list[str]) -> list[Row]:
             "summary": read_scale(name).summary,
             "studies": [_scale(study, name) for study in studies if study == group_of(study)],
         }
-        for name in reversed(SIZES)
+        for name in by_size(all_scales())
     ]
 
 

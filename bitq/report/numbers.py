@@ -25,13 +25,13 @@ from typing import Any
 
 from bitq.grid.expand import expand
 from bitq.grid.run import Run
-from bitq.grid.study import studies
+from bitq.grid.study import by_size, studies
 from bitq.io import write_atomic
 from bitq.report import atq, multimodal, names, precision, ring
 from bitq.report.cost import cost_of, counted, parameters
 from bitq.report.names import BITNET_MODELS
 from bitq.report.query import Query
-from bitq.report.sources import SIZES, STUDY, Arm, Record, Sources, load
+from bitq.report.sources import STUDY, Arm, Record, Sources, load
 from bitq.report.tex import as_written, at, escape, number, p_value, percent, signed
 from bitq.report.values import Number, count, inline, measure, span, words
 from bitq.stats.cells import Cell
@@ -103,7 +103,7 @@ def _of_runs(sources: Sources) -> Iterator[Number]:
     yield from _of_rows(runs, "")
     for study in studies():
         scales = census.scales.get(study, ())
-        planned = expand(study, max(scales, key=SIZES.index, default=sources.scale))
+        planned = expand(study, by_size(scales)[0] if scales else sources.scale)
         yield count(f"expected runs of {study}", len(planned))
         yield count(f"distilled runs of {study}", sum(run.distillation is not None for run in planned))
         yield words(f"scale of {study}", *scales)

@@ -8,35 +8,15 @@ import tarfile
 from pathlib import Path
 
 from bitq.errors import DataError
-from bitq.grid.run import Frozen
-from bitq.grid.study import read_yaml
+from bitq.grid.paper import Config, config
 from bitq.io import write_atomic
-from bitq.paths import config_dir
+from bitq.report.fragments import CONTRASTS, INPUT, write_fragments
 from bitq.report.typeset import typeset
 
 SOURCES = ("*.tex", "*.sty", "*.bib", "latexmkrc", "sections/*.tex")
 GENERATED = ("numbers.tex", "tables/*.tex", "tables/*.csv", "figures/*.tex", "figures/*.pdf")
-CONTRASTS = "contrasts.csv"  # among the tables: what the appendix has no room for
-INPUT = re.compile(r"\\input\{([^}]+)\}")
 GRAPHICS = re.compile(r"\\includegraphics(?:\[[^]]*\])?\{([^}#]+)\}")
 BIBLIOGRAPHY = re.compile(r"\\bibliographystyle\{[^}]+\}\s*\\bibliography\{[^}]+\}")
-
-
-class Config(Frozen):
-    """config/paper.yaml: which runs the paper shows, what it is called, what its first page says of its numbers."""
-
-    studies: dict[str, str]  # study: scale
-    title: str
-    subtitles: dict[str, str]  # by scale
-    notices: dict[str, str]  # by scale
-    images: dict[str, str]  # by scale: what the networks were trained on, as sentences say it
-    source_date_epoch: int
-
-
-def config() -> Config:
-    """Read config/paper.yaml."""
-    found: Config = read_yaml(Config, config_dir() / "paper.yaml")
-    return found
 
 
 def build(root: Path, build_dir: Path) -> Path:
@@ -50,8 +30,6 @@ def build(root: Path, build_dir: Path) -> Path:
 
 def stage(root: Path, build_dir: Path, chosen: Config) -> Path:
     """A fresh folder with all that LaTeX reads, so that no path outside it and no leftover can have a say."""
-    from bitq.report.fragments import write_fragments
-
     folder, generated = build_dir / "paper" / "tex", build_dir / "paper"
     shutil.rmtree(folder, ignore_errors=True)
     copied = [*_copy(root / "paper", SOURCES, folder), *_copy(generated, GENERATED, folder)]

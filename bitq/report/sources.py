@@ -11,6 +11,7 @@ import pandas as pd
 
 from bitq.grid.run import Run
 from bitq.grid.select import grid
+from bitq.grid.study import by_size
 from bitq.io import read_json
 from bitq.report import names
 from bitq.results.columns import CURVES, LAYERS, Census, Column, read_census, schema
@@ -23,7 +24,6 @@ Contrasted = tuple[str, str, str, str, str]  # family, data set, model, first ar
 
 STUDY = "bitnet"  # the first one, whose scale is that of the paper's title and first page
 VERDICTS = ("holds", "fails", "undecided", "missing")
-SIZES = ("smoke", "mini", "full")  # scales from small to large
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Sources:
     @cached_property
     def scale(self) -> str:
         """The scale of the study; the largest one, should there be several."""
-        return max(self.census.scales.get(self.study, SIZES[:1]), key=SIZES.index)
+        return by_size(self.census.scales.get(self.study, ("smoke",)))[0]
 
     @cached_property
     def runs(self) -> pd.DataFrame:

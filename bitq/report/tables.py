@@ -8,8 +8,8 @@ from typing import Any
 
 from bitq.io import write_atomic
 from bitq.report import accuracy, atq, claimed, contrasts, cost, multimodal, names, precision, protocol, ring
+from bitq.report.fragments import CONTRASTS
 from bitq.report.notes import Notes
-from bitq.report.paper import CONTRASTS
 from bitq.report.query import Query
 from bitq.report.sources import STUDY, Sources, load
 from bitq.report.tex import render

@@ -46,10 +46,10 @@ class Stored:
     files: Files
 
 
-def aggregate(root: Path, runs: Sequence[Run], out: Path) -> Census:
+def aggregate(root: Path, runs: Sequence[Run], out: Path, verified: str | None = None) -> Census:
     """Write what is there of `runs` to `out` as {runs,curves,layers}.parquet, the first two as CSV too.
 
-    Only what `verify` found whole makes sense here: a census whose root is not the verdict's is of other results.
+    Only what `verify` found whole makes sense here: nothing is written of results with another root than `verified`.
     """
     if not runs:
         raise UsageError("no run was selected, so there is nothing to aggregate; name a study and a scale that it has.")
@@ -58,6 +58,8 @@ def aggregate(root: Path, runs: Sequence[Run], out: Path) -> Census:
     parts = list(results_of([partial(collect, root, ordered[start : start + PART]) for start in starts]))
     present = sum(part.runs.num_rows for part in parts)
     census = census_of(runs, present, root_digest({path: file for part in parts for path, file in part.files.items()}))
+    if verified not in (None, census.root):
+        raise DataError(f"the results in {root} have changed since they were verified; call bitq verify again.")
     write(out / "runs.parquet", [part.runs for part in parts], census)
     write(out / "curves.parquet", [part.curves.arrow() for part in parts], census)
     write(out / "layers.parquet", [part.layers for part in parts], census)

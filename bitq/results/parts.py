@@ -19,9 +19,11 @@ def results_of(parts: Sequence[Callable[[], Result]]) -> Iterator[Result]:
         yield from (part() for part in parts)
         return
     _inherited[:] = parts
-    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-        yield from pool.map(_call, range(len(parts)))
-    _inherited.clear()
+    try:
+        with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+            yield from pool.map(_call, range(len(parts)))
+    finally:
+        _inherited.clear()
 
 
 def _call(number: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bitq.grid.run import Frozen
+from bitq.grid.study import by_size
 from bitq.io import write_json
 from bitq.stats.cells import Cell, find, read_table
 from bitq.stats.claims import Book, Claim, Requires, claims
@@ -16,8 +17,6 @@ from bitq.stats.families import group_of
 from bitq.stats.own import Own, own_figures
 from bitq.stats.predicates import ArmAt, Count, Quantity, Statistical
 from bitq.stats.published import Published, published
-
-LARGEST_FIRST = ("full", "mini", "smoke")
 
 
 class Verdict(Frozen):
@@ -39,7 +38,7 @@ class Verdict(Frozen):
 def judge(book: Book, frame: pd.DataFrame, across: Collection[str] = ()) -> list[Verdict]:
     """A verdict for every claim, at the largest scale that has its arms. `across` names hardware that may be mixed."""
     figures = published()
-    scales = sorted(frame["scale"].unique(), key=_size) or [""]
+    scales = by_size(frame["scale"].unique()) or [""]
     by_scale = {scale: frame[frame["scale"] == scale] for scale in scales}
     return [_verdict(book, claim, by_scale, figures, across) for claim in book.claims]
 
@@ -49,10 +48,6 @@ def write_claims(parquet: Path, out: Path, across: Collection[str] = ()) -> list
     found = judge(claims(), read_table(parquet), across)
     write_json(out, {"schema_version": 1, "verdicts": [verdict.model_dump(mode="json") for verdict in found]})
     return found
-
-
-def _size(scale: str) -> tuple[int, str]:
-    return (LARGEST_FIRST.index(scale) if scale in LARGEST_FIRST else len(LARGEST_FIRST)), scale
 
 
 def _verdict(

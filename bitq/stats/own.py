@@ -58,7 +58,8 @@ def _estimate(quantity: Quantity, dataset: str, model: str, means: Means) -> flo
     def mean(arm: ArmAt) -> float:
         where = (arm.model or model, arm.arm, quantity.column)
         # Sizes are published for a network, whatever it was trained on.
-        return means.get((arm.dataset or dataset, *where)) or means["", *where]
+        own = (arm.dataset or dataset, *where)
+        return means[own if own in means else ("", *where)]
 
     def total(terms: tuple[Term, ...]) -> float:
         return sum(weight * mean(arm) for arm, weight in terms)

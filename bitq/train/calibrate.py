@@ -189,7 +189,7 @@ def _peak_memory(run: Run) -> int:
     libraries = 800 * 2**20  # resident after importing torch and its kernels
     found = variant(run.data.dataset, run.data.variant)
     images = (found.train + found.test) * run.data.image_size**2 * run.data.channels
-    kept = _cost(run).activations * run.recipe.batch * (2 if run.precision == "bf16" else 4)
+    kept = _cost(run).activations * run.recipe.batch * (4 if run.precision == "fp32" else 2)
     # Twice what is kept: the gradients on their way back, and the codes of quantized activations.
     return libraries + 16 * _params(run) + 5 * images + 2 * kept
 

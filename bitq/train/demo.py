@@ -17,18 +17,20 @@ from bitq.quant.convert import convert
 from bitq.quant.registry import METHODS
 from bitq.train.evaluate import data_for
 
+MODEL, WIDTH = "resnet20", 32
 
-def tour(model: str = "resnet20", width: int = 32) -> list[dict[str, Any]]:
+
+def tour() -> list[dict[str, Any]]:
     """One untrained network by every method: levels and bytes of its file, and what it says to a random image."""
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return [_shown(method, model, width, image) for method in METHODS]
+    return [_shown(method, image) for method in METHODS]
 
 
-def _shown(method: str, model: str, width: int, image: torch.Tensor) -> dict[str, Any]:
-    network = convert(models.build(model, 10, width), method).eval()
+def _shown(method: str, image: torch.Tensor) -> dict[str, Any]:
+    network = convert(models.build(MODEL, 10, WIDTH), method).eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        written = export(network, {"model": model, "classes": 10, "width": width, "method": method}, path)
+        written = export(network, {"model": MODEL, "classes": 10, "width": WIDTH, "method": method}, path)
         shipped, _ = load(path)
     with inference(shipped):
         says = int(shipped(image).argmax())

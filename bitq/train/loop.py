@@ -22,7 +22,7 @@ from bitq.train import checkpoint
 from bitq.train.checkpoint import Checkpoint
 from bitq.train.device import Machine
 from bitq.train.objective import Loss, cross_entropy, l1_at, loss_of, sum_of_sizes
-from bitq.train.optimizer import build_optimizer, check_strides, optimizer_state, restore_optimizer, set_lr
+from bitq.train.optimizer import build_optimizer, optimizer_state, restore_optimizer, set_lr
 from bitq.train.progress import Progress
 from bitq.train.schedule import lr_at
 from bitq.train.signals import StopRequest
@@ -172,7 +172,6 @@ def train_step(training: Training, model: nn.Module, batch: Batch) -> Tensor:
     if training.run.recipe.clip_norm:
         training.scaler.unscale_(training.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), training.run.recipe.clip_norm)
-    check_strides(training.optimizer) if training.step == 0 else None
     _update(training)
     return sums
 

@@ -71,16 +71,14 @@ def restore_optimizer(optimizer: Optimizer, names: Mapping[Tensor, str], saved: 
     for full_name, value in saved.items():
         name, _, key = full_name.rpartition("/")
         p = parameters[name]
-        own = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=_step_device(p))
+        # The fused kernels keep AdamW's step count, which has another shape, on the device of its parameter.
+        own = torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)
         optimizer.state[p][key] = own.copy_(value)
-
-
-def _step_device(p: Tensor) -> torch.device:
-    return p.device  # the fused kernels keep AdamW's step count beside its parameter
+    check_strides(optimizer)
 
 
 def check_strides(optimizer: Optimizer) -> None:
-    """The fused kernels assume this; see restore_optimizer."""
+    """Has every state the strides of its parameter?"""
     for p, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == p.shape and _strides(value) != _strides(p):

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bitq.errors import DataError
 from bitq.verbs.common import Json, ResultsOption, ScaleOption, emit
 
 if TYPE_CHECKING:
@@ -58,9 +57,8 @@ def aggregate(
     from bitq.paths import results_dir
     from bitq.results.aggregate import aggregate as collect
 
-    census = collect(results or results_dir(), selected(paper, study, scale), out)
-    if verdict and read_json(verdict)["root"] != census.root:
-        raise DataError(f"the results have changed since {verdict} was written; call bitq verify again.")
+    expected = read_json(verdict)["root"] if verdict else None
+    census = collect(results or results_dir(), selected(paper, study, scale), out, expected)
     emit(None, False, f"{census.present} of {census.expected} runs in {out}/runs.parquet")
 
 
