@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         batches = prepare.training_batches(images, run, on)
         training = Training(run, prepare.network(run, on, Path()), batches, on, Path(folder))
-        train_step(training, training.model.train(), next(training.batches.epoch(0)))
+        train_step(training, next(training.batches.epoch(0)))
         seconds = []
         for _ in range(5):
             start = time.perf_counter()

@@ -28,10 +28,10 @@ def main() -> None:
     start = time.process_time()
     batches = list(training.batches.epoch(1))
     loading = (time.process_time() - start) / STEPS
-    train_step(training, training.model.train(), batches[0])
+    train_step(training, batches[0])
     start = time.process_time()
     for batch in batches:
-        train_step(training, training.model, batch)
+        train_step(training, batch)
     computing = (time.process_time() - start) / STEPS
     share = loading / (loading + computing)
     print(f"input {1e3 * loading:.2f} ms of a step of {1e3 * (loading + computing):.1f} ms: {share:.1%}  (goal 5 %)")

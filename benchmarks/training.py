@@ -52,7 +52,7 @@ def ours(method: str) -> float:
     images, on = ImageSet(x, y, x[:1], y[:1], None, variant("cifar10")), machine("cpu")
     training = Training(run, prepare.network(run, on, Path()), prepare.training_batches(images, run, on), on, Path())
     batches = training.batches.epoch(0)
-    return rate(lambda: train_step(training, training.model.train(), next(batches)))
+    return rate(lambda: train_step(training, next(batches)))
 
 
 class LegacyConv(nn.Conv2d):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from bitq import models
-from bitq.deploy.audit import audit
+from bitq.deploy.audit import audit_file
 from bitq.deploy.export import export
 from bitq.deploy.load import load
 from bitq.errors import UsageError
@@ -364,7 +364,7 @@ def test_whole_weights_ship_as_they_are(tmp_path: Path) -> None:
     run = small_run("atq_legacy")
     model = prepare.network(run, machine("cpu"), tmp_path)
     export(model, prepare.spec_of(run), tmp_path / "m")
-    report = audit(tmp_path / "m")
+    report = audit_file(tmp_path / "m")
     assert all(layer.residual == int(0.05 * layer.weights) for layer in report.layers)
     assert (
         report.bits_per_packed_weight and report.bits_per_packed_weight > 1.6 + 0.05 * 40
@@ -423,7 +423,7 @@ def test_a_file_is_plotted_as_far_as_its_records_tell(tmp_path: Path) -> None:
     session(tmp_path).train([run])
     folder = folder_of(run, tmp_path / "results")
     histograms = {
-        layer.name: list(zip(layer.signs, layer.histogram, strict=True)) for layer in audit(folder / MODEL).layers
+        layer.name: list(zip(layer.signs, layer.histogram, strict=True)) for layer in audit_file(folder / MODEL).layers
     }
     written, left_out = write_plots(folder / MODEL, tmp_path / "plots", histograms)
     names = {"accuracy_comparison", "sparsity_schedule", "training_curve", "ternary_distribution"}

@@ -23,8 +23,8 @@ from bitq.grid.run import Recipe
 from bitq.grid.select import grid
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, folder_of
-from bitq.train.calibrate import Planner
 from bitq.train.device import machine
+from bitq.train.probe import Planner
 from bitq.verbs import train
 from tests.support import in_child, session, small_run
 

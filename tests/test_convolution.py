@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bitq.models import build
+from bitq.models.convolution import Conv2d
 from bitq.quant.convert import convert
-from bitq.quant.convolution import Conv2d
 
 
 def weight_gradient(convolution: type[nn.Conv2d], dtype: torch.dtype) -> Tensor:
@@ -42,7 +42,7 @@ def test_it_computes_what_torch_computes() -> None:
 
 STRIDED = """
 import torch
-from bitq.quant.convolution import Conv2d
+from bitq.models.convolution import Conv2d
 for _ in range(30):
     layer = Conv2d(4, 8, 1, stride=2, bias=False)
     layer(torch.randn(8, 4, 64, 64).to(memory_format=torch.channels_last)).sum().backward()

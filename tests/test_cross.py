@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitq.deploy.audit import audit
+from bitq.deploy.audit import audit_file
 from bitq.deploy.export import export
 from bitq.deploy.verify import verify
 from bitq.models.layers import weight_layers
@@ -50,7 +50,7 @@ def cross(method: str, network: str) -> None:
         path = Path(folder, "model.safetensors")
         export(model, {"model": network, "classes": 3, "method": method, **geometry}, path)
         verify(model, path, images(2, shape), torch.bfloat16)
-        report = audit(path)
+        report = audit_file(path)
     ships_codes = {name for name, layer in quantized_layers(model).items() if layer.quantizer.levels}
     assert {layer.name for layer in report.layers} == ships_codes
     assert not ships_codes or ships_codes == weight_layers(model).keys()  # no layer is passed over in silence

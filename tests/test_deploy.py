@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
-from bitq.deploy.audit import audit, without_residual
+from bitq.deploy.audit import audit, audit_file, without_residual
 from bitq.deploy.evaluate import evaluate, full_precision
 from bitq.deploy.export import export, float_bytes, packed_layers
 from bitq.deploy.load import load
@@ -81,7 +81,7 @@ def test_every_network_is_exported_and_read_back(tmp_path: Path, name: str) -> N
     model, spec = make(model=name, width=8, keep=())
     exported = export(model, spec, tmp_path / "m")
     verify(model, tmp_path / "m", images(2), torch.bfloat16)
-    report = audit(tmp_path / "m")
+    report = audit_file(tmp_path / "m")
     assert report.coverage == 1 and exported.parts["codes"] < 4 * report.packed_weights / 15  # 1.6 bits for 32
 
 
@@ -92,7 +92,7 @@ def test_every_packing_holds_the_same_network(tmp_path: Path, packing: str) -> N
     verify(model, tmp_path / "m", images())
     bits = 1.6 if packing == "base3" else int(packing[1:])
     # The three values and the scale are 128 bits more per layer.
-    for layer in audit(tmp_path / "m").layers:
+    for layer in audit_file(tmp_path / "m").layers:
         assert bits <= layer.bits_per_weight < bits + (128 + 8) / layer.weights
 
 
@@ -247,8 +247,8 @@ def test_a_difference_of_one_bit_is_seen_in_fp32(tmp_path: Path) -> None:
 def test_the_audit_counts_what_is_there(tmp_path: Path, method: str) -> None:
     model, spec = make(method)
     exported = export(model, spec, tmp_path / "m")
-    report = audit(tmp_path / "m")
-    assert audit(model).layers == report.layers and audit(load(tmp_path / "m")[0], exported.file_bytes) == report
+    report = audit_file(tmp_path / "m")
+    assert audit(load(tmp_path / "m")[0], exported.file_bytes) == audit(model, exported.file_bytes) == report
     for layer in report.layers:
         quantized = packed_layers(model)[layer.name]
         weight = quantized.quantizer.eval()(quantized.weight).detach()
@@ -269,7 +269,7 @@ def test_the_audit_counts_what_is_there(tmp_path: Path, method: str) -> None:
 
 def test_a_float_network_has_no_bit_width(tmp_path: Path) -> None:
     export(*make("fp32", keep=()), tmp_path / "m")
-    report = audit(tmp_path / "m")
+    report = audit_file(tmp_path / "m")
     assert report.layers == () and report.coverage == 0 and report.bits_per_packed_weight is None
     assert report.bits_per_parameter > 32
 
@@ -335,7 +335,7 @@ def test_one_scale_per_channel_is_packed_and_counted(tmp_path: Path, monkeypatch
     model, spec = make("channelwise")
     export(model, spec, tmp_path / "m")
     verify(model, tmp_path / "m", images(), torch.bfloat16)
-    layer = audit(tmp_path / "m").layers[0]
+    layer = audit_file(tmp_path / "m").layers[0]
     assert layer.values_per_scale == 4 and layer.bits_per_weight == 8 * (111 + 16 + 28) / 441
 
 
@@ -345,7 +345,7 @@ def test_float_methods_ship_as_floats(tmp_path: Path, monkeypatch: pytest.Monkey
     nn.init.constant_(model.get_parameter("fc.quantizer.slope"), 2.0)
     export(model, spec, tmp_path / "m")
     verify(model, tmp_path / "m", images())
-    assert audit(tmp_path / "m").layers == () and isinstance(
+    assert audit_file(tmp_path / "m").layers == () and isinstance(
         quantized_layers(load(tmp_path / "m")[0])["fc"].quantizer, FloatMethod
     )
 
@@ -369,7 +369,7 @@ def test_quantizers_that_cheat_are_found(cheat: type[Quantizer], message: str) -
     finally:
         del METHODS["cheat"]
     with pytest.raises(Bug, match=message):
-        audit(model)
+        audit(model, 1)
 
 
 def test_a_soft_network_does_not_pass_as_its_packed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

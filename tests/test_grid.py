@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from bitq.errors import UsageError
 from bitq.grid.adhoc import sweep
-from bitq.grid.batches import batches
 from bitq.grid.commands import command
 from bitq.grid.describe import row
 from bitq.grid.expand import expand
 from bitq.grid.run import Recipe
 from bitq.grid.select import Selection, find_run, grid
 from bitq.grid.study import scale, scales, study
+from bitq.results.jobs import jobs_of
 
 SCALES = ("full", "mini", "smoke")
 
@@ -132,7 +132,7 @@ def test_each_run_has_its_own_command() -> None:
 @pytest.mark.parametrize("at", SCALES)
 def test_jobs_cover_the_grid_once_and_wait_for_teachers(at: str) -> None:
     runs = grid(at)
-    jobs = batches(runs)
+    jobs = jobs_of(runs)
     job_of = {name: job["name"] for job in jobs for name in job["runs"]}
     assert sum(len(job["runs"]) for job in jobs) == len(runs) == len(job_of)
     assert max(len(job["runs"]) for job in jobs) <= scale(at).batch_runs

@@ -18,7 +18,7 @@ from bitq.data.pairs import class_names, draw_sentences, draw_sentiments, pair
 from bitq.data.registry import Variant, download, registered, variant
 from bitq.data.sentences import encode, read_sentences, vocabulary_of
 from bitq.data.store import ImageSet, open_set, status, write_set
-from bitq.deploy.audit import audit
+from bitq.deploy.audit import audit_file
 from bitq.deploy.export import export
 from bitq.deploy.load import load
 from bitq.deploy.verify import verify
@@ -180,7 +180,7 @@ def test_every_method_trains_packs_and_reads_back_both_inputs(method: str, tmp_p
             layer.quantizer.project_(layer.weight)
     export(model, {"model": "gated_fusion", "method": method, **GEOMETRY}, tmp_path / "m.safetensors")
     verify(model, tmp_path / "m.safetensors", inputs(), torch.bfloat16)
-    packed = {layer.name for layer in audit(tmp_path / "m.safetensors").layers}
+    packed = {layer.name for layer in audit_file(tmp_path / "m.safetensors").layers}
     assert not packed or packed == models.weight_layers(model).keys()  # the word vectors among them
 
 
@@ -191,7 +191,7 @@ def test_word_vectors_left_in_full_precision_are_counted_as_such(tmp_path: Path)
         {"model": "gated_fusion", "method": "twn", "keep": ["text.embedding"], **GEOMETRY},
         tmp_path / "m.safetensors",
     )
-    found = audit(tmp_path / "m.safetensors")
+    found = audit_file(tmp_path / "m.safetensors")
     assert found.float_weights == 64 * 8 and 0 < found.coverage < 1
 
 

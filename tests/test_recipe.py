@@ -35,7 +35,7 @@ def one_step(folder: Path, **options: Any) -> tuple[dict[str, Tensor], dict[str,
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     for group in training.optimizer.param_groups:
         group["lr"] = 1.0
-    train_step(training, training.model.train(), next(training.batches.epoch(0)))
+    train_step(training, next(training.batches.epoch(0)))
     return before, {name: p.detach() for name, p in training.model.named_parameters()}
 
 
@@ -65,7 +65,7 @@ def test_the_penalty_is_the_sum_of_all_sizes(tmp_path: Path) -> None:
     for training in (plain, penalised):
         training.epoch, training.model = 2, training.model.eval()
     sizes = sum(p.detach().abs().sum() for name, p in plain.model.named_parameters() if name.endswith("weight"))
-    extra = forward(penalised, penalised.model, batch)[0].total - forward(plain, plain.model, batch)[0].total
+    extra = forward(penalised, batch)[0].total - forward(plain, batch)[0].total
     assert extra.detach().item() == pytest.approx(0.25 * float(sizes), rel=1e-3)
 
 
@@ -86,7 +86,7 @@ def test_a_first_step_that_loss_scaling_skips_leaves_no_trace(tmp_path: Path) ->
     training = training_of(small_run("fp32", precision="fp16"), tmp_path)
     training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = [p.detach().clone() for p in training.model.parameters()]
-    train_step(training, training.model.train(), next(training.batches.epoch(0)))
+    train_step(training, next(training.batches.epoch(0)))
     assert training.skipped == 1
     assert all(torch.equal(one, other) for one, other in zip(before, training.model.parameters(), strict=True))
     state = training.optimizer.state.values()
@@ -99,7 +99,7 @@ def test_a_frozen_teacher_answers_as_its_file_does(tmp_path: Path) -> None:
     training = training_of(run, tmp_path)
     assert training.teacher is not None
     before = {name: value.clone() for name, value in training.teacher.state_dict().items()}
-    train_step(training, training.model.train(), next(training.batches.epoch(0)))
+    train_step(training, next(training.batches.epoch(0)))
     assert not training.teacher.training
     assert all(torch.equal(value, before[name]) for name, value in training.teacher.state_dict().items())
 

@@ -34,6 +34,7 @@ from bitq.results.columns import CURVES, Census
 from bitq.stats.claims import claims
 from bitq.stats.judge import judge, write_claims
 from bitq.stats.summary import stats, write_stats
+from bitq.verbs.remeasure import counted
 from tests import frames
 from tests.synthetic import pretend_all
 
@@ -435,9 +436,9 @@ def test_a_template_that_names_what_does_not_exist_is_an_error() -> None:
 
 def test_counted_costs_are_those_of_the_grid() -> None:
     runs = {cost.key_of(run): run for scale in ("smoke", "mini", "full") for run in grid(scale)}
-    assert runs.keys() == cost.costs().keys(), "write them anew with: python -m bitq.report.cost"
+    assert runs.keys() == cost.costs().keys(), "write them anew with: python -m bitq.verbs.remeasure costs"
     small = next(run for run in runs.values() if run.scale == "smoke" and run.model == R18)
-    assert cost.count([small])[cost.key_of(small)] == cost.cost_of(small)
+    assert counted([small])[cost.key_of(small)] == cost.cost_of(small)
     (published,) = grid("full", BITNET, Selection(["1"], ["cifar10"], [R18], seeds=[42]))
     assert cost.cost_of(published) == {"macs": 555_422_720, "parameters": 11_173_962}
 

@@ -184,7 +184,7 @@ def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
             "bitnet", model="convnext", width=8, accumulate=parts, precision="fp32", optimizer="adamw", lr=1e-3
         )
         training = one_training(run, tmp_path)
-        train_step(training, training.model.train(), next(training.batches.epoch(0)))
+        train_step(training, next(training.batches.epoch(0)))
         weights.append(torch.cat([p.detach().flatten() for p in training.model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=3e-4)
 
@@ -208,13 +208,13 @@ def test_weight_decay_skips_the_scalars_of_quantizers_but_not_those_of_the_origi
 def test_the_optimizers_state_lies_like_its_parameters(tmp_path: Path) -> None:
     training = one_training(small_run("bitnet"), tmp_path)
     batches = list(training.batches.epoch(0))
-    train_step(training, training.model.train(), batches[0])
+    train_step(training, batches[0])
     training.save()
     again = one_training(small_run("bitnet"), tmp_path)
     again.resume()
     for t in (training, again):
         t.step = 0
-        train_step(t, t.model.train(), batches[1])
+        train_step(t, batches[1])
     for one, other in zip(training.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other) and one.stride() == other.stride()
 

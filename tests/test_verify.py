@@ -316,14 +316,15 @@ def test_the_root_digest_is_what_sha256sum_gives(root: Path) -> None:
 
 def test_the_verdict_file_changes_only_with_its_content(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "build" / "verdict.json"
-    assert save(verify(root, RUNS), path)
+    save(verify(root, RUNS), path)
     os.utime(path, (1, 1))
     pretend(ELSEWHERE, root)
-    assert not save(verify(root, RUNS), path)
+    save(verify(root, RUNS), path)
     assert path.stat().st_mtime == 1
     assert Verdict.model_validate_json(path.read_bytes()) == verify(root, RUNS).model_copy(update={"outside": ()})
     (folder_of(A, root) / "env.json").unlink()
-    assert save(verify(root, RUNS), path)
+    save(verify(root, RUNS), path)
+    assert path.stat().st_mtime > 1
 
 
 def test_a_manifest_is_not_written_over_damage(root: Path) -> None:

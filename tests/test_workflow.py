@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bitq.grid.batches import batches, flops
 from bitq.grid.expand import expand
 from bitq.grid.select import Selection, grid
 from bitq.results.folder import MODEL, folder_of
+from bitq.results.jobs import flops, jobs_of
 from tests.synthetic import pretend_all
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +74,16 @@ def plan(folder: Path, *words: str, **env: str) -> dict[str, int]:
     return planned(snakemake(folder, "--dry-run", *words, **env))
 
 
+PAPER = """\
+studies: {tiny: smoke}
+title: T
+subtitles: {smoke: S}
+notices: {smoke: N}
+images: {smoke: I}
+source_date_epoch: 0
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A grid of four runs, two of which learn from a third, in a folder whose name is not plain."""
@@ -81,7 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in {
         "studies/tiny.yaml": STUDY,
         "scales/smoke.yaml": SCALE,
-        "paper.yaml": "studies: {tiny: smoke}\n",
+        "paper.yaml": PAPER,
     }.items():
         (folder / "config" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "config" / name).write_text(text)
@@ -107,7 +117,7 @@ def test_a_job_lacks_what_its_results_lack(project: Path) -> None:
     root = project / "results"
 
     def lacking() -> list[tuple[list[str], bool]]:
-        return [(job["todo"], job["models"]) for job in batches(runs, root)]
+        return [(job["todo"], job["models"]) for job in jobs_of(runs, root)]
 
     pretend_all(runs, root)
     assert lacking() == [([], False), ([], False)]
@@ -122,12 +132,12 @@ def test_what_is_not_this_runs_result_has_to_be_trained(project: Path, damage: s
     runs = expand("tiny", "smoke")
     pretend_all(runs, project / "results")
     (folder_of(runs[1], project / "results") / "results.json").write_text(damage)
-    assert [job["todo"] for job in batches(runs, project / "results")] == [[runs[1].id], []]
+    assert [job["todo"] for job in jobs_of(runs, project / "results")] == [[runs[1].id], []]
 
 
 def test_a_selection_brings_the_teachers_that_it_needs() -> None:
     students = Selection(phases=["2"], seeds=[123]).of(expand("bitnet", "full"))
-    jobs = batches(students)
+    jobs = jobs_of(students)
     assert [job["runs"][0] for job in jobs if not job["needs"]] == [
         f"bitnet/{dataset}/resnet18/fp32/s42" for dataset in ("tiny_imagenet", "cifar10", "cifar100")
     ]
@@ -137,12 +147,12 @@ def test_a_selection_brings_the_teachers_that_it_needs() -> None:
 def test_a_job_has_another_name_as_soon_as_one_of_its_runs_is_another() -> None:
     runs = expand("bitnet", "full")[:2]
     other = runs[1].model_copy(update={"seed": 7})
-    names, others = ([job["name"] for job in batches(pair)] for pair in (runs, (runs[0], other)))
+    names, others = ([job["name"] for job in jobs_of(pair)] for pair in (runs, (runs[0], other)))
     assert names[0] == others[0] and names[1] != others[1]
 
 
 def test_jobs_that_others_wait_for_and_long_ones_come_first() -> None:
-    jobs = {job["name"]: job for job in batches(grid("full"))}
+    jobs = {job["name"]: job for job in jobs_of(grid("full"))}
     assert all(jobs[need]["priority"] > job["priority"] for job in jobs.values() for need in job["needs"])
     alone = [job for job in jobs.values() if job["study"] == "bitnet" and job["phases"] == ["3"]]
     cost = {run.id: flops(run) for run in expand("bitnet", "full")}
@@ -151,14 +161,14 @@ def test_jobs_that_others_wait_for_and_long_ones_come_first() -> None:
 
 @pytest.mark.parametrize("at", ["full", "mini"])
 def test_a_phase_that_fills_a_job_shares_none(at: str) -> None:
-    assert all(len(job["phases"]) == 1 for job in batches(expand("bitnet", at)))
+    assert all(len(job["phases"]) == 1 for job in jobs_of(expand("bitnet", at)))
 
 
 def test_jobs_of_a_kind_take_equally_long() -> None:
     runs = expand("bitnet", "smoke")
     cost = {run.id: flops(run) for run in runs}
     for waits in (False, True):
-        jobs = [sum(cost[run] for run in job["runs"]) for job in batches(runs) if bool(job["needs"]) == waits]
+        jobs = [sum(cost[run] for run in job["runs"]) for job in jobs_of(runs) if bool(job["needs"]) == waits]
         assert len(jobs) > 1 and max(jobs) < 1.5 * min(jobs)
 
 

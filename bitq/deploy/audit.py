@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitq.deploy import tensorfile
 from bitq.deploy.coverage import float_weights
 from bitq.deploy.evaluate import inference
 from bitq.deploy.export import checked_codes, contents, lowbit_layers, packed_layers, packed_names, parameters
@@ -22,13 +21,11 @@ from bitq.quant.registry import METHODS
 from bitq.results.schema import Audit, LayerAudit
 
 
-def audit(subject: nn.Module | Path, file_bytes: int | None = None) -> Audit:
-    """Audit a model file, or a network whose file has `file_bytes`; without them, as many as its tensors would take."""
-    if isinstance(subject, Path):
-        model, spec = load(subject)
-        refuse_silence(subject, model, spec)
-        return _audit(model, subject.stat().st_size)
-    return _audit(subject, file_bytes or tensorfile.measure(contents(subject), {}))
+def audit_file(path: Path) -> Audit:
+    """Audit what a model file holds; one that quantizes less than it says is refused."""
+    model, spec = load(path)
+    refuse_silence(path, model, spec)
+    return audit(model, path.stat().st_size)
 
 
 def refuse_silence(path: Path, model: nn.Module, spec: Mapping[str, Any]) -> None:
@@ -45,7 +42,8 @@ def refuse_silence(path: Path, model: nn.Module, spec: Mapping[str, Any]) -> Non
         )
 
 
-def _audit(model: nn.Module, size: int) -> Audit:
+def audit(model: nn.Module, file_bytes: int) -> Audit:
+    """Audit a network whose file has so many bytes."""
     tensors = contents(model)
     layers = tuple(_layer(name, layer, tensors) for name, layer in packed_layers(model).items())
     packed = sum(layer.weights for layer in layers)
@@ -57,7 +55,7 @@ def _audit(model: nn.Module, size: int) -> Audit:
         float_weights=in_float,
         coverage=packed / (packed + in_float),
         bits_per_packed_weight=bits / packed if packed else None,
-        bits_per_parameter=8 * size / parameters(model),
+        bits_per_parameter=8 * file_bytes / parameters(model),
     )
 
 

@@ -109,14 +109,12 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
     """
     from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     layers = packed_layers(model)
     refuse_others(model, layers)
     batch = torch.export.Dim("batch", min=1, max=4096)
     exported = torch.export.export(without_quantizers(model), (example,), dynamic_shapes=({0: batch},)).module()
-    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
-    prepared = prepare_pt2e(exported, quantizer)
+    prepared = prepare_pt2e(exported, products_for_x86())
     prepared(example)
     for node in list(prepared.graph.nodes):
         layer = layers.get(layer_of(node))
@@ -128,6 +126,29 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
     converted = convert_pt2e(prepared)
     move_exported_model_to_eval(converted)
     return converted, [layer_of(node) for node in converted.graph.nodes if layer_of(node) and _is_integer(node)]
+
+
+def products_for_x86() -> Any:
+    """Quantize as its x86 quantizer does, but the factors of products alone: that one also rounds what goes into sums
+    and poolings, where nothing that ships says how."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    config = x86.get_default_x86_inductor_quantization_config()
+
+    class Products(Quantizer):  # type: ignore[misc]
+        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+            for node in filter(layer_of, model.graph.nodes):
+                factors = {node.args[0]: config.input_activation, node.args[1]: config.weight}
+                node.meta["quantization_annotation"] = QuantizationAnnotation(
+                    factors, allow_implicit_sharing=False, _annotated=True
+                )
+            return model
+
+        def validate(self, model: torch.fx.GraphModule) -> None:
+            """Nothing else is annotated."""
+
+    return Products()
 
 
 def refuse_others(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:

@@ -23,9 +23,9 @@ from bitq.deploy.stored import Stored
 from bitq.errors import DataError, UsageError
 from bitq.grid.run import Calibration
 from bitq.models.adapter import Geometry
+from bitq.models.fold import fold
 from bitq.models.layers import weight_layers
 from bitq.models.registry import network
-from bitq.ptq.fold import fold
 from bitq.quant.base import Codes
 from bitq.quant.convert import convert
 from bitq.quant.layers import QuantLayer

@@ -7,12 +7,12 @@ from bitq.errors import UsageError, one_of
 from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, Patterns
 from bitq.models.atq_cnn import ATQ_CNN
 from bitq.models.convnext import CONVNEXT
+from bitq.models.convolution import guard
 from bitq.models.mobile import EFFICIENTNET_B0, MOBILENET_V2
 from bitq.models.multimodal import FUSION_IMAGE_ONLY, FUSION_TEXT_ONLY, GATED_FUSION
 from bitq.models.resnet import RESNET18, RESNET50
 from bitq.models.resnet_cifar import RESNET20, RESNET32, RESNET44
 from bitq.models.vgg import VGG11, VGG16
-from bitq.quant.convolution import guard
 from bitq.rng import derive
 
 ADAPTERS: dict[str, Adapter] = {

@@ -29,6 +29,7 @@ class AtqLegacy(Quantizer):
 
     levels = 3
     decay_scalars = True
+    of_evaluation = ("zeroed",)
     positions: Tensor
 
     def __init__(self, weight: Tensor, rho: float = 0.05, sparsity: float = 0.3, zeroed: bool = False) -> None:

@@ -68,6 +68,8 @@ class Quantizer(nn.Module):
     # Settings that do something only with certain values of another: {setting: {other: values}}; no values at all stand
     # for any but the default.
     heeded: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}
+    # Settings of the evaluation alone: what was trained means the same with and without.
+    of_evaluation: tuple[str, ...] = ()
 
     def __init__(self, weight: Tensor) -> None:
         """`weight` is the layer's initial weight: scalars are initialised from it, it is not kept."""
@@ -128,6 +130,11 @@ def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     """
     # (s - sg(s)) is exactly zero for finite s, so no rounding reaches the value.
     return value.detach() + (surrogate - surrogate.detach())
+
+
+def slowed(parameter: Tensor, factor: float) -> Tensor:
+    """The same value, a gradient scaled by `factor`."""
+    return parameter.detach() + (parameter - parameter.detach()) * factor
 
 
 TERNARY = (-1.0, 0.0, 1.0)

@@ -1,10 +1,10 @@
 """Turn a plain network into a quantized one, in place, keeping its initial weights."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from bitq.errors import UsageError
 from bitq.models.layers import WeightLayer, matching_layers
@@ -12,8 +12,6 @@ from bitq.quant.base import Quantizer
 from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import Activation, QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
 from bitq.quant.registry import check_settings, make_quantizer, method, refuse_idle
-
-MakeQuantizer = Callable[[Tensor], Quantizer]
 
 # A convolution has one activation scale per sample, a linear layer one per token.
 CONV_DIMS, LINEAR_DIMS = (1, 2, 3), (-1,)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitq.models.convolution import Conv2d
 from bitq.quant.base import Quantizer
-from bitq.quant.convolution import Conv2d
 
 Activation = Callable[[tuple[int, ...]], nn.Module]
 

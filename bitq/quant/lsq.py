@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.errors import UsageError, one_of
-from bitq.quant.base import Codes, Quantizer, straight_through
+from bitq.quant.base import Codes, Quantizer, slowed, straight_through
 
 INITS, GRANULARITIES = ("lsq", "mse"), ("tensor", "channel")
 
@@ -65,11 +65,6 @@ def usable(step: Tensor) -> Tensor:
     """A step that training has driven to zero or below it would turn the grid over; it stops short of that, and its
     gradient can bring it back."""
     return straight_through(step.clamp(min=1e-8), step)
-
-
-def slowed(parameter: Tensor, factor: float) -> Tensor:
-    """The same value, a gradient scaled by `factor`."""
-    return parameter.detach() + (parameter - parameter.detach()) * factor
 
 
 def published_step(rows: Tensor, bits: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.errors import UsageError, one_of
-from bitq.quant.base import Codes, Quantizer, check_share
+from bitq.quant.base import Codes, Quantizer, check_share, slowed
 from bitq.quant.waves import quarter_step
 
 WAVES, ORDERS, MODES = ("triangle", "sine", "learned"), ("ring", "line"), ("ste", "anneal", "soft_until")
@@ -273,11 +273,6 @@ def nearest_place(target: Tensor, codebook: Tensor) -> Tensor:
 def positive(scale: Tensor) -> Tensor:
     """Fit to be divided by."""
     return scale.abs().clamp(min=1e-8)
-
-
-def slowed(parameter: Tensor, factor: float) -> Tensor:
-    """The same value, a gradient scaled by `factor`."""
-    return parameter.detach() + (parameter - parameter.detach()) * factor
 
 
 def check(levels: int, wave: str, order: str, mode: str, sigma: Sequence[float]) -> None:

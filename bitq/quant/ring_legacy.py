@@ -36,6 +36,7 @@ class RingLegacy(Quantizer):
     levels = None
     decay_scalars = True
     follows_weights = False
+    of_evaluation = ("snap",)
 
     def __init__(self, weight: Tensor, ring_size: int = 8, wave: str = "triangle", snap: bool = False) -> None:
         super().__init__(weight)

@@ -1,15 +1,13 @@
 """Rows of the tables of bytes and speed: sizes on disk, parameters, multiply-accumulates, measured images a second."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bitq.grid.run import Run
-from bitq.grid.select import grid
-from bitq.grid.study import scales
-from bitq.io import read_json, write_json
+from bitq.io import read_json
 from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
 from bitq.report.query import Query
 from bitq.stats.cells import Cell
@@ -18,7 +16,7 @@ from bitq.stats.inference import mean
 Row = dict[str, Any]
 SIZED = ("fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS), "ttq")
 # Multiply-accumulates of one image, and parameters, of each network of the grid. Counting needs torch, so the counts
-# are kept beside this module; python -m bitq.report.cost writes them anew.
+# are kept beside this module; python -m bitq.verbs.remeasure costs writes them anew.
 COSTS = Path(__file__).with_name("costs.json")
 GEOMETRY = ("model", "width", "stem", "dataset", "classes", "image_size")
 
@@ -90,21 +88,6 @@ def counted(run: Run) -> bool:
     return key_of(run) in costs()
 
 
-def count(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
-    """Count the networks of these runs anew; needs torch."""
-    return dict(map(_count, runs))
-
-
-def _count(run: Run) -> tuple[str, dict[str, int]]:
-    from bitq.models.cost import flops
-
-    data = run.data
-    cost = flops(
-        run.model, data.classes, run.width, run.stem, data.channels, data.image_size, data.words, data.vocabulary
-    )
-    return key_of(run), {"macs": cost.forward_macs, "parameters": cost.params}
-
-
 def key_of(run: Run) -> str:
     """Under which name the network of a run is listed."""
     return _key(run.data.model_dump() | run.model_dump(include={"model", "width", "stem"}))
@@ -112,7 +95,3 @@ def key_of(run: Run) -> str:
 
 def _key(geometry: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={geometry[name]}" for name in GEOMETRY)
-
-
-if __name__ == "__main__":
-    write_json(COSTS, count(run for scale in scales() for run in grid(scale)))

@@ -56,7 +56,7 @@ CURVES = {
 }
 PARTS = ("codes", "values_scales", "float_parameters", "buffers", "header")
 # Files under other engines. Running those needs torch, so the measurements are kept beside this module;
-# python -m bitq.train.backends RESULTS SCALE writes them anew.
+# python -m bitq.verbs.remeasure backends RESULTS writes them anew.
 BACKENDS = Path(__file__).with_name("backends.json")
 ENGINES = (
     ("int8-ptq_minmax", "torchao"),

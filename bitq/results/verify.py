@@ -82,13 +82,11 @@ def require(verdict: Verdict) -> None:
     )
 
 
-def save(verdict: Verdict, path: Path) -> bool:
-    """Write the verdict's file if its content changes, since all that is downstream depends on it; did it change?"""
+def save(verdict: Verdict, path: Path) -> None:
+    """Write the verdict's file if its content changes, since all that is downstream depends on it."""
     content = text(verdict.model_copy(update={"outside": ()}))
-    if path.exists() and read_bytes(path) == content:
-        return False
-    write_atomic(path, content)
-    return True
+    if not path.exists() or read_bytes(path) != content:
+        write_atomic(path, content)
 
 
 def describe(verdict: Verdict) -> str:

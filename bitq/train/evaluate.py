@@ -10,7 +10,7 @@ from bitq.data.loader import evaluation_batches
 from bitq.data.registry import Variant
 from bitq.data.registry import variant as find_variant
 from bitq.data.store import open_set
-from bitq.deploy.audit import audit
+from bitq.deploy.audit import audit_file
 from bitq.deploy.backends import ported
 from bitq.deploy.blueprint import geometry_of, must_fit
 from bitq.deploy.coverage import coverage
@@ -76,7 +76,7 @@ def evaluate_file(
         "bytes": size,
         "float_bytes": unpacked,
         "compression": unpacked / size,
-        "audit": audit(path).model_dump(mode="json"),
+        "audit": audit_file(path).model_dump(mode="json"),
         "coverage": coverage(model, batches[0][0]).model_dump(mode="json"),
         "backend": compare(model, backend, batches) if backend else None,
     }

@@ -147,13 +147,14 @@ def train(training: Training, test: list[tuple[Inputs, Tensor]], stop: StopReque
 
 def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> None:
     """The rest of the current epoch."""
-    model, steps = training.model.train(), training.batches.steps
+    steps = training.batches.steps
+    training.model.train()
     for batch in training.batches.epoch(training.epoch, start=training.step):
         set_lr(training.optimizer, lr_at(training.run.recipe, training.epoch, training.step, steps))
         training.progress_to(training.epoch + training.step / steps)
         # Dropout and stochastic depth draw from torch's generator: seeded here, they too repeat after a restart.
         torch.manual_seed(derive(training.run.seed, "noise", training.epoch, training.step))
-        training.sums += train_step(training, model, batch)
+        training.sums += train_step(training, batch)
         training.step += 1
         progress.step(training.epoch, training.step, len(batch.y))
         if stop:
@@ -161,17 +162,17 @@ def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> No
             raise Preempted(f"{training.run.id} was asked to stop and saved its state; start it again to go on.")
 
 
-def train_step(training: Training, model: nn.Module, batch: Batch) -> Tensor:
+def train_step(training: Training, batch: Batch) -> Tensor:
     """One update of the weights; returns the sums over its images."""
     sums = torch.zeros_like(training.sums)
     for part in micro_batches(batch, training.run.recipe.batch // training.run.recipe.accumulate):
-        loss, logits = forward(training, model, part)
+        loss, logits = forward(training, part)
         share = len(part.y) / len(batch.y)
         training.scaler.scale(loss.total if share == 1 else loss.total * share).backward()  # type: ignore[no-untyped-call]
         sums += _sums(loss, logits.detach(), part)
     if training.run.recipe.clip_norm:
         training.scaler.unscale_(training.optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), training.run.recipe.clip_norm)
+        nn.utils.clip_grad_norm_(training.model.parameters(), training.run.recipe.clip_norm)
     _update(training)
     return sums
 
@@ -197,14 +198,14 @@ def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
         yield Batch(cut(batch.x, start, end), batch.y[start:end], batch.y_mix[start:end], batch.lam)
 
 
-def forward(training: Training, model: nn.Module, batch: Batch) -> tuple[Loss, Tensor]:
+def forward(training: Training, batch: Batch) -> tuple[Loss, Tensor]:
     """Loss and logits of a batch, in the run's precision."""
     with autocast(training.run, training.machine):
-        logits = model(batch.x).float()
+        logits = training.model(batch.x).float()
         teacher_logits = _teach(training, batch.x)
     loss = loss_of(hard_loss(training.run, logits, batch), logits, teacher_logits, training.run.distillation)
     if training.run.recipe.l1:
-        loss = loss.plus(l1_at(training.run.recipe, training.epoch) * sum_of_sizes(model))
+        loss = loss.plus(l1_at(training.run.recipe, training.epoch) * sum_of_sizes(training.model))
     if training.online and teacher_logits is not None:
         loss = loss.with_teacher(hard_loss(training.run, teacher_logits, batch))
     return loss, logits

@@ -18,7 +18,7 @@ from bitq.errors import DataError, UsageError
 from bitq.grid.run import Calibration, Parent, Run
 from bitq.grid.select import find_run
 from bitq.io import sha256_file
-from bitq.ptq.fold import fold
+from bitq.models.fold import fold
 from bitq.quant.convert import convert, quantized_layers, settings_of
 from bitq.quant.registry import METHODS, defaults
 from bitq.quant.static import activation_named
@@ -29,7 +29,6 @@ from bitq.train.device import Machine
 TestSet = list[tuple[Inputs, Tensor]]  # what the network takes, normalised, and labels, on the device
 
 AS_TEACHER: dict[str, Any] = {"method": "fp32", "settings": {}, "keep": (), "start": None, "calibration": None}
-MAY_CHANGE = ("snap", "zeroed")  # settings of the evaluation alone: what was trained means the same with and without
 EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
 
 
@@ -114,9 +113,10 @@ def refuse_other_treatment(run: Run, spec: dict[str, Any], model: nn.Module, sta
             f"{name} is quantized in {one}, but {other} keeps it in full precision; give the layers that the start "
             f"keeps: --keep {','.join(spec.get('keep', ())) or 'none'}."
         )
+    may_change = METHODS[run.method].weight.of_evaluation
     for name in ours:
         wanted, found = (_settings(run.method, settings_of(name, of)) for of in (run.settings, spec["settings"]))
-        for key in [key for key in wanted if key not in MAY_CHANGE and wanted[key] != found[key]]:
+        for key in [key for key in wanted if key not in may_change and wanted[key] != found[key]]:
             raise UsageError(
                 f"{name} of the start was trained with {key}={found[key]}, but the run has {key}={wanted[key]}; "
                 f"give --setting {key}={found[key]}, or start from an fp32 network."

@@ -25,11 +25,11 @@ def grid(
     as_json: Json = False,
 ) -> None:
     """List, filter and explain the runs of the studies."""
-    from bitq.grid import batches as jobs
     from bitq.grid.commands import command
     from bitq.grid.describe import explain_run, row, table
     from bitq.grid.select import Selection, find_run
     from bitq.grid.select import grid as select
+    from bitq.results.jobs import jobs_of
 
     if run:
         found = find_run(run, scale)
@@ -38,7 +38,7 @@ def grid(
     chosen = Selection(phase or (), dataset or (), model or (), method or (), seed or ())
     runs = select(scale, study or (), chosen)
     if batches:
-        emit(jobs.batches(runs, results), True)
+        emit(jobs_of(runs, results), True)
     elif commands:
         emit([command(r) for r in runs], as_json, "\n".join(map(command, runs)))
     else:
@@ -54,7 +54,7 @@ def plan(
 ) -> None:
     """Say before anything starts: FLOPs, hours on this machine, disk and memory, per study and scale."""
     from bitq.grid.plan import plan_table
-    from bitq.train.calibrate import plan_studies
+    from bitq.train.probe import plan_studies
 
     rows = plan_studies(scale or [], study or [], jobs, device)
     emit([r.model_dump() for r in rows], as_json, plan_table(rows))

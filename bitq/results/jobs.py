@@ -29,7 +29,7 @@ FLOPS_A_MINUTE = 20e12 * 60  # what a data-centre GPU sustains
 START_MINUTES = 60
 
 
-def batches(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[str, Any]]:
+def jobs_of(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[str, Any]]:
     """The chosen runs, and those that they learn or start from, in jobs of the scale's size; parents come first.
 
     `needs` names the jobs to wait for. With a folder of results, `todo` lists the runs that it still lacks; `models`

@@ -121,8 +121,8 @@ def probe(run: Run, on: Machine) -> Speed:
         start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
         test = prepare.test_batches(images, run, on)
         batches = training.batches.epoch(0)
-        train_step(training, training.model.train(), next(batches))
-        step, _ = timed(lambda: [train_step(training, training.model, one) for one in batches], on)
+        train_step(training, next(batches))
+        step, _ = timed(lambda: [train_step(training, one) for one in batches], on)
         with autocast(run, on):
             measure(training.model, test)
             evaluation, _ = timed(lambda: measure(training.model, test), on)

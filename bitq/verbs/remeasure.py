@@ -1,0 +1,61 @@
+"""What the report keeps of things that only torch can tell: counted and measured anew, and committed.
+
+python -m bitq.verbs.remeasure costs             operations and parameters of every network of the grid
+python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines, at smoke
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bitq import models
+from bitq.grid.run import Run
+from bitq.grid.select import find_run, grid
+from bitq.grid.study import scales
+from bitq.io import sha256_file, write_json
+from bitq.report.cost import COSTS, key_of
+from bitq.report.precision import BACKENDS, ENGINES
+from bitq.results.folder import MODEL, folder_of
+from bitq.train.evaluate import evaluate_file
+
+SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
+
+
+def counted(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
+    """Operations and parameters of the networks of these runs."""
+    return dict(map(_counted, runs))
+
+
+def _counted(run: Run) -> tuple[str, dict[str, int]]:
+    of = run.data
+    cost = models.flops(run.model, of.classes, run.width, run.stem, of.channels, of.image_size, of.words, of.vocabulary)
+    return key_of(run), {"macs": cost.forward_macs, "parameters": cost.params}
+
+
+def measured(results: Path) -> list[dict[str, Any]]:
+    """One row for every arm and engine whose file is there."""
+    rows = []
+    for arm, backend in ENGINES:
+        run = find_run(f"precision/cifar100/vgg11/{arm}/s{SEED}", SCALE)
+        path = folder_of(run, results) / MODEL
+        if path.exists():
+            found = evaluate_file(path, None, None, "cpu", backend)
+            keys = ("weights", "multiplications", "accuracy", "same_predictions", "largest_difference")
+            # By these the paper knows whether the file is the one that it shows.
+            of = {"hash": run.hash, "file_sha256": sha256_file(path), "arm": arm, "seed": SEED}
+            row = of | {"backend": backend, "ours": found["accuracy"]}
+            rows.append(row | {key: found["backend"][key] for key in keys})
+    return rows
+
+
+def main(what: str, *results: str) -> None:
+    """Write one of the two files."""
+    if what == "costs":
+        write_json(COSTS, counted(run for scale in scales() for run in grid(scale)))
+    else:
+        write_json(BACKENDS, measured(Path(*results)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
