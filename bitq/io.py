@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,16 @@ def write_atomic(path: Path, *chunks: Buffer) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def must_be_writable(folder: Path) -> None:
+    """Refuse a folder into which nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(f"nothing can be written to {folder}: {error.strerror}; name another folder.") from error
 
 
 def _write_all(handle: int, chunks: Iterable[Buffer]) -> None:

@@ -209,6 +209,12 @@ def test_an_error_in_one_of_several_processes_is_told(
         aggregate(copy, GRID, tmp_path / "build")
 
 
+def test_nothing_is_written_of_results_that_changed_since_they_were_verified(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="have changed since they were verified"):
+        aggregate(root, GRID, tmp_path / "build", "0" * 64)
+    assert not (tmp_path / "build").exists()
+
+
 def test_the_csv_beside_a_table_says_the_same(out: Path) -> None:
     for name in ("runs", "curves"):
         with open(out / f"{name}.csv", newline="") as file:

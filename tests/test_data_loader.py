@@ -21,7 +21,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 
 def batches(images: ImageSet, seed: int = 1, **recipe: object) -> Batches:
-    return Batches(images, Recipe(**{"batch": 32, "pad": 2, **recipe}), seed, "cpu")
+    return Batches(
+        images,
+        Recipe(**{"batch": 32, **({} if recipe.get("augment") == "none" else {"pad": 2}), **recipe}),
+        seed,
+        "cpu",
+    )
 
 
 def equal(some: Batched, others: Batched) -> bool:

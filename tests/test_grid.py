@@ -1,23 +1,24 @@
 """The grid is data, its counts are promises, and a run is known by everything that decides its numbers."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bitq.errors import UsageError
 from bitq.grid.adhoc import sweep
 from bitq.grid.commands import command
 from bitq.grid.describe import row
 from bitq.grid.expand import expand
-from bitq.grid.run import Recipe
+from bitq.grid.run import Calibration, Parent, Recipe, Run
 from bitq.grid.select import Selection, find_run, grid
-from bitq.grid.study import scale, scales, study
+from bitq.grid.study import Arm, scale, scales, studies, study
+from bitq.paths import config_dir
 from bitq.results.jobs import jobs_of
 
 SCALES = ("full", "mini", "smoke")
@@ -59,7 +60,9 @@ def test_parents_come_before_their_children_and_are_fp32_of_seed_42() -> None:
 
 def test_ttq_as_published_starts_from_the_fp32_weights_of_its_own_seed() -> None:
     runs = [r for r in expand("bitnet-extended", "full") if r.phase == "ttq-published"]
-    assert all(r.keep == ("first", "last") and r.start and r.start.id.endswith(f"/fp32/s{r.seed}") for r in runs)
+    assert runs and all(
+        r.keep == ("first", "last") and r.start and r.start.id.endswith(f"/fp32/s{r.seed}") for r in runs
+    )
 
 
 def test_one_batch_size_per_model_and_dataset() -> None:
@@ -80,12 +83,47 @@ def test_a_scale_changes_recipe_width_and_data_variant_only() -> None:
         assert full.id == smoke.id and full.hash != smoke.hash
 
 
-def test_every_deviation_has_a_reason() -> None:
-    assert all(d.what and d.original and d.here and d.why for d in study("bitnet").deviations)
+@pytest.mark.parametrize("name", sorted(set(studies()) - {"bitnet-extended"}))  # an extension adds runs, no protocol
+def test_every_deviation_has_a_reason(name: str) -> None:
+    found = study(name).deviations
+    assert found and all(d.what and d.original and d.here and d.why for d in found)
 
 
-@given(st.sampled_from(["seed", "lr", "keep", "width", "settings", "variant", "alpha"]))
-def test_two_runs_that_differ_anywhere_differ_in_hash_and_folder(key: str) -> None:
+def test_every_key_of_an_arm_is_explained() -> None:
+    text = (config_dir() / "README.md").read_text(encoding="utf-8")
+    assert [key for key in Arm.model_fields if not re.search(rf"^\| `{key}[:`]", text, re.M)] == []
+
+
+def test_every_file_of_the_configuration_is_explained() -> None:
+    text = (config_dir() / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in config_dir().glob("*.yaml") if f"`{path.name}`" not in text] == []
+
+
+OTHER_RUN = {
+    "study": "mine", "phase": "x", "scale": "mini", "model": "resnet50", "width": 32, "stem": "imagenet",
+    "norm": "layer", "method": "twn", "settings": {"threshold": 0.1}, "keep": ("conv1",), "distillation": None,
+    "start": Parent(id="a/b/c/d/s1", hash="0"), "calibration": Calibration(), "precision": "fp32", "seed": 7,
+    "tag": "x",
+}  # fmt: skip
+OTHER_RECIPE = {
+    "epochs": 3, "batch": 64, "accumulate": 2, "optimizer": "adamw", "lr": 0.05, "momentum": 0.5, "nesterov": False,
+    "weight_decay": 0.1, "schedule": "constant", "milestones": (1.0,), "gamma": 0.5, "warmup_epochs": 1.0,
+    "min_lr": 0.01, "lr_every": "step", "clip_norm": 1.0, "mixup": 0.3, "label_smoothing": 0.2, "l1": 0.1,
+    "augment": "none", "pad": 1, "normalisation": "half", "validation": 0.5,
+}  # fmt: skip
+
+
+def test_two_runs_that_differ_anywhere_differ_in_hash() -> None:
+    run = next(run for run in expand("bitnet", "full") if run.distillation)
+    changes: list[dict[str, Any]] = [{key: value} for key, value in OTHER_RUN.items()]
+    changes += [{"recipe": run.recipe.model_copy(update={key: value})} for key, value in OTHER_RECIPE.items()]
+    changes += [{"data": run.data.model_copy(update={"digest": "0"})}]
+    assert {"data", "recipe", *OTHER_RUN} == set(Run.model_fields) and set(OTHER_RECIPE) == set(Recipe.model_fields)
+    assert len({run.hash, *(run.model_copy(update=change).hash for change in changes)}) == 1 + len(changes)
+
+
+@pytest.mark.parametrize("key", ["seed", "lr", "keep", "width", "settings", "variant", "alpha"])
+def test_two_one_off_runs_that_differ_have_folders_of_their_own(key: str) -> None:
     one = {
         "model": ["resnet18"],
         "dataset": ["cifar10"],
@@ -97,7 +135,20 @@ def test_two_runs_that_differ_anywhere_differ_in_hash_and_folder(key: str) -> No
         "variant": ["cifar10-q5"], "alpha": [0.5],
     }  # fmt: skip
     (a,), (b,) = sweep("smoke", one), sweep("smoke", {**one, key: other[key]})
-    assert a.hash != b.hash and a.path != b.path
+    assert a.path != b.path
+
+
+def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    places = [tmp_path / "a.safetensors", tmp_path / "sub" / "b.safetensors"]
+    runs = []
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"some weights")
+        given = {"model": ["resnet18"], "dataset": ["cifar10"], "method": ["ttq"], "start": [str(place)]}
+        runs += sweep("smoke", given)
+    assert len({(run.hash, run.path) for run in runs}) == 1
+    places[1].write_bytes(b"others")
+    assert sweep("smoke", given)[0].hash != runs[0].hash
 
 
 def test_the_hash_follows_the_parent() -> None:

@@ -15,7 +15,7 @@ from bitq.io import canonical_json
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
 from bitq.quant.convert import convert, quantized_layers, settings_of
-from bitq.quant.registry import METHODS, make_quantizer, refuse_idle
+from bitq.quant.registry import METHODS, make_quantizer, refuse_idle, settings_of_method
 
 SOME = torch.linspace(-1, 1, 6).view(2, 3)
 SHIPPED = [name for name in METHODS if make_quantizer(name, SOME, {}).levels is not None]
@@ -36,6 +36,12 @@ def grown(name: str, weight: Tensor) -> tuple[Quantizer, Tensor]:
         for parameter in quantizer.parameters():
             parameter.mul_(1.1)
         return quantizer.eval(), quantizer.latent(weight)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_setting_has_a_type_and_a_default(name: str) -> None:
+    for setting in settings_of_method(name).values():
+        assert setting.annotation is not setting.empty and setting.default is not setting.empty, setting.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -9,6 +9,7 @@ import torch
 
 from bitq.errors import DataError, UsageError
 from bitq.grid.run import Distillation, Recipe
+from bitq.grid.select import find_run
 from bitq.io import sha256_file
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, finished, folder_of, read
@@ -20,6 +21,7 @@ from bitq.train.objective import cross_entropy, distillation_term, loss_of
 from bitq.train.optimizer import build_optimizer, undecayed
 from bitq.train.schedule import lr_at
 from tests.support import session, small_run
+from tests.synthetic import pretend
 
 CPU = machine("cpu")
 
@@ -132,6 +134,14 @@ def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
     done = read(folder_of(run, tmp_path / "results"))
     assert done.results.status == "diverged" and done.results.diverged and done.results.packed is None
     assert session(tmp_path, strict=True).train([run]) == 71
+
+
+def test_what_starts_from_a_diverged_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = find_run("atq/fashion_mnist/atq_cnn/atq-keep_conv-kd/s42", "smoke")
+    for parent in run.parents:
+        pretend(find_run(parent.id, "smoke"), tmp_path / "results", diverged_in=1)
+    assert session(tmp_path).train([run]) == DataError.exit_code
+    assert "which diverged and ships nothing to go on from" in capsys.readouterr().err
 
 
 def test_finished_runs_are_skipped(tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ def test_each_tampering_is_called_by_its_name(root: Path, name: str) -> None:
 
 
 def test_a_run_that_the_manifest_does_not_list_is_told(root: Path) -> None:
+    (root / NAME).unlink()
     write_manifest(root, RUNS[1:])
     assert kinds(verify(root, RUNS)) == {A.path: "unlisted"}
     assert verify(root, RUNS[1:]).problems[0].kind == "extra"
@@ -325,6 +326,14 @@ def test_the_verdict_file_changes_only_with_its_content(root: Path, tmp_path: Pa
     (folder_of(A, root) / "env.json").unlink()
     save(verify(root, RUNS), path)
     assert path.stat().st_mtime > 1
+
+
+@pytest.mark.parametrize("runs", [RUNS[1:], grid("full", ["ring"])])
+def test_a_manifest_never_forgets_runs(runs: tuple[Run, ...], root: Path) -> None:
+    before = (root / NAME).read_bytes()
+    with pytest.raises(UsageError, match="not selected|nothing to list"):
+        write_manifest(root, runs)
+    assert (root / NAME).read_bytes() == before
 
 
 def test_a_manifest_is_not_written_over_damage(root: Path) -> None:

@@ -74,7 +74,7 @@ def plan(folder: Path, *words: str, **env: str) -> dict[str, int]:
     return planned(snakemake(folder, "--dry-run", *words, **env))
 
 
-PAPER = """\
+PAPER_YAML = """\
 studies: {tiny: smoke}
 title: T
 subtitles: {smoke: S}
@@ -91,7 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in {
         "studies/tiny.yaml": STUDY,
         "scales/smoke.yaml": SCALE,
-        "paper.yaml": PAPER,
+        "paper.yaml": PAPER_YAML,
     }.items():
         (folder / "config" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "config" / name).write_text(text)

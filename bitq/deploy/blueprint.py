@@ -91,9 +91,9 @@ def geometry_of(data: Any) -> dict[str, int]:
 
 def must_fit(what: str, spec: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> None:
     """Refuse a packed network that is of another geometry than what is asked of it."""
-    odd = [size for size, wanted in asked.items() if spec[size] != wanted]
+    odd = [size for size, wanted in asked.items() if spec.get(size) != wanted]
     if odd:
-        found, wanted = (", ".join(f"{size}={of[size]}" for size in odd) for of in (spec, asked))
+        found, wanted = (", ".join(f"{size}={of.get(size)}" for size in odd) for of in (spec, asked))
         raise UsageError(f"{what} holds a network of {found}, but {wanted} was asked for; {remedy}.")
 
 

@@ -48,7 +48,7 @@ def read_pth(path: Path) -> dict[str, Any]:
             "them again with a newer torch."
         ) from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     if not isinstance(contents, dict):
         raise DataError(f"{path} holds a {type(contents).__name__}, not a dict of tensors by name.")
     return contents

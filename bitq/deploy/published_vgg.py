@@ -15,7 +15,9 @@ DATASETS = {10: "cifar10", 100: "cifar100"}  # by the number of classes
 def import_vgg11(source: Path, target: Path) -> Exported:
     """Write the checkpoint as a model file. Its layers have the names of ours: only what fits exactly is taken."""
     state = state_of(read_pth(source), source)
-    classes = len(state[LAST]) if LAST in state else 0
+    if LAST not in state:
+        raise DataError(f"{source} does not hold a VGG-11 for CIFAR: it has no {LAST}.")
+    classes = len(state[LAST])
     if classes not in DATASETS:
         raise DataError(f"{source} does not hold a VGG-11 for CIFAR: {LAST} has {classes} classes, not 10 or 100.")
     network = models.build("vgg11", classes)

@@ -151,4 +151,4 @@ def _digest(content: bytes) -> str:
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path} {why}; delete it and run the command that wrote it again.")
+    return DataError(f"{path} {why}; delete it and run the command that wrote it again, if that was bitq's.")

@@ -22,8 +22,8 @@ ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings", "calibration")
 def sweep(scale_name: str, options: Mapping[str, Sequence[Any]]) -> tuple[Run, ...]:
     """Every combination of the options' values as a run.
 
-    Options are model, dataset, seed, the arm's (method, keep, norm, stem, settings), variant, width, precision,
-    teacher with temperature and alpha, start, and any key of a recipe.
+    Options are model, dataset, seed, the arm's (method, keep, norm, stem, settings, calibration), variant, width,
+    precision, teacher with temperature and alpha, start, and any key of a recipe.
     """
     given = {name: tuple(values) for name, values in options.items() if values}
     for required in ("model", "dataset", "method"):
@@ -57,17 +57,20 @@ def _one(at: Scale, choice: dict[str, Any]) -> Run:
         width=choice.get("width"),
         data_variant=choice.get("variant"),
     )
-    there, images = variant(run.data.dataset, run.data.variant).train, choice.get("calibration", {}).get("images", 0)
-    if images > there:
-        raise UsageError(
-            f"calibration images={images} was given, but there are {there} training images; allowed: 1 to {there}."
-        )
+    there = variant(run.data.dataset, run.data.variant).train
+    asked = {"calibration images": choice.get("calibration", {}).get("images", 0), "batch": choice.get("batch", 0)}
+    for what, images in asked.items():
+        if images > there:
+            raise UsageError(
+                f"{what}={images} was given, but there are {there} training images; allowed: 1 to {there}."
+            )
     return run.model_copy(update={"tag": _tag(run)})
 
 
 def _tag(run: Run) -> str:
     """Eight digits over everything but the seed: two different sweeps never share a folder."""
-    return sha256(canonical_json(run.model_dump(mode="json", exclude={"seed"})))[:8]
+    fields = {key: value for key, value in run.identity.items() if key != "seed"}
+    return sha256(canonical_json(fields))[:8]
 
 
 def _distillation(choice: dict[str, Any], at: Scale) -> Distillation | None:

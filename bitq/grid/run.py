@@ -37,6 +37,17 @@ class Data(Frozen):
         return fields if self.words else {key: fields[key] for key in fields if key not in ("words", "vocabulary")}
 
 
+# Parts of a recipe that do something only with certain values of another: {part: (other, values)}.
+HEEDED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "milestones": ("schedule", ("step",)),
+    "gamma": ("schedule", ("step",)),
+    "min_lr": ("schedule", ("cosine",)),
+    "momentum": ("optimizer", ("sgd",)),
+    "nesterov": ("optimizer", ("sgd",)),
+    "pad": ("augment", ("basic", "rotate", "randaug", "cutout", "full")),
+}
+
+
 class Recipe(Frozen):
     """How to train. Lengths are in epochs, `lr` is for the whole batch."""
 
@@ -73,6 +84,13 @@ class Recipe(Frozen):
             raise ValueError(f"batch {self.batch} must be a multiple of accumulate {self.accumulate}")
         if self.schedule == "step" and not self.milestones:
             raise ValueError("schedule 'step' needs milestones, for example milestones: [100, 150]")
+        if self.milestones and min(self.milestones) <= 0:
+            raise ValueError(f"milestones {list(self.milestones)} must be epochs above 0")
+        for name, (other, values) in HEEDED.items():
+            given, now = getattr(self, name), getattr(self, other)
+            if given != Recipe.model_fields[name].default and now not in values:
+                # Its run would have a twin of another name.
+                raise ValueError(f"{name} {given} changes nothing with {other} {now}; it is for {', '.join(values)}")
         return self
 
 
@@ -81,6 +99,11 @@ class Parent(Frozen):
 
     id: str
     hash: str
+
+    @property
+    def is_file(self) -> bool:
+        """A packed file that somebody named, not a run of the grid."""
+        return self.id.endswith(".safetensors")
 
 
 class Distillation(Frozen):
@@ -116,8 +139,9 @@ class Calibration(Frozen):
 
     @property
     def measures(self) -> str:
-        """What it finds out from the answers of the network, so that those of untrained weights would not do."""
+        """What it takes from the network as it was trained, so that untrained weights would not do."""
         asked = {
+            "fold": self.fold,
             "activations=static": self.activations == "static",
             "rounding=adaptive": self.rounding == "adaptive",
             "bias_correction": self.bias_correction,
@@ -154,8 +178,8 @@ class Run(Frozen):
             raise ValueError("epochs 0 trains nothing; name a start, the run or file to quantize as it is")
         if self.start is None and self.calibration and self.calibration.measures:
             raise ValueError(
-                f"calibration {self.calibration.measures} is measured on a trained network; name a start, the run or "
-                "file to quantize"
+                f"calibration {self.calibration.measures} is for a trained network; name a start, the run or file to "
+                "quantize"
             )
         return self
 
@@ -183,7 +207,17 @@ class Run(Frozen):
     @cached_property
     def hash(self) -> str:
         """sha256 of the resolved configuration, its data digest and the hashes of its parents."""
-        return sha256(canonical_json(self.model_dump(mode="json")))
+        return sha256(canonical_json(self.identity))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides its numbers. Of a file it is the content, wherever that lies and whatever it is called."""
+        fields = self.model_dump(mode="json")
+        teacher = (fields["distillation"] or {}).get("teacher")
+        for parent in filter(None, (fields["start"], teacher)):
+            if Parent(**parent).is_file:
+                del parent["id"]
+        return fields
 
     def __copy__(self) -> "Run":
         # model_copy(update=…) starts from here: a changed copy must not keep the names of the original.

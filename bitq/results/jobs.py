@@ -66,7 +66,7 @@ def with_parents(chosen: tuple[Run, ...]) -> tuple[Run, ...]:
 
     def add(run: Run) -> None:
         for parent in run.parents:
-            if parent.id not in pool and not parent.id.endswith(".safetensors"):
+            if parent.id not in pool and not parent.is_file:
                 pool.update({other.id: other for other in grid(run.scale)})
             if parent.id in pool and parent.id not in found:
                 add(pool[parent.id])

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from bitq.errors import DataError
+from bitq.errors import DataError, UsageError
 from bitq.grid.run import Frozen, Run
 from bitq.grid.study import explain
 from bitq.io import open_for_reading, sha256, write_atomic
@@ -82,11 +82,25 @@ def by_run(files: Files) -> dict[str, Files]:
 
 
 def write_manifest(root: Path, runs: Sequence[Run]) -> Manifest:
-    """List what is there of `runs` in `root`/manifest.json; the same files give the same bytes."""
+    """List what is there of `runs` in `root`/manifest.json; the same files give the same bytes.
+
+    What a manifest lists already of other runs would be forgotten, so that is refused.
+    """
     files: Files = {}
     for run in runs:
         if found := finished(run, root):
             files |= under(run.path, run_files(found))
+    if not files:
+        raise UsageError(
+            f"none of the selected runs is in {root}, so there is nothing to list; name their --scale, or --paper."
+        )
+    listed = read_manifest(root)
+    lost = by_run(listed.files).keys() - {run.path for run in runs} if listed else ()
+    if lost:
+        raise UsageError(
+            f"{root / NAME} also lists {len(lost)} runs that were not selected, {min(lost)} for one; select them too, "
+            "with --paper or more studies, or delete it first."
+        )
     manifest = Manifest(root=root_digest(files), files=files)
     write_atomic(root / NAME, text(manifest))
     return manifest

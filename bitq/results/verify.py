@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from bitq.errors import DataError, UsageError
 from bitq.grid.commands import command
 from bitq.grid.run import Frozen, Run
+from bitq.grid.study import explain
 from bitq.io import write_atomic
 from bitq.results.folder import MODEL, Finished, read, text
 from bitq.results.manifest import (
@@ -87,6 +90,14 @@ def save(verdict: Verdict, path: Path) -> None:
     content = text(verdict.model_copy(update={"outside": ()}))
     if not path.exists() or read_bytes(path) != content:
         write_atomic(path, content)
+
+
+def read_verdict(path: Path) -> Verdict:
+    """What `save` wrote."""
+    try:
+        return Verdict.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise DataError(f"{path} is no verdict: {explain(error)} Write it with: bitq verify --out {path}.") from error
 
 
 def describe(verdict: Verdict) -> str:

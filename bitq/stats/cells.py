@@ -81,6 +81,16 @@ def read_table(parquet: Path) -> pd.DataFrame:
         raise DataError(f"{parquet} cannot be read ({error}); write it with: bitq aggregate.") from error
 
 
+def read_runs(parquet: Path) -> pd.DataFrame:
+    """The table with one row a run."""
+    table = read_table(parquet)
+    if "arm" not in table:
+        raise DataError(
+            f"{parquet} does not hold runs, but {', '.join(table.columns[:3])} …; give the runs.parquet beside it."
+        )
+    return table
+
+
 def paired(cells: Sequence[Cell], column: str = "accuracy") -> tuple[tuple[int, ...], list[Values]]:
     """The seeds for which every cell has a value, and each cell's values in their order."""
     values = [each.by_seed(column) for each in cells]

@@ -9,7 +9,7 @@ import pandas as pd
 from bitq.grid.run import Frozen
 from bitq.grid.study import by_size
 from bitq.io import write_json
-from bitq.stats.cells import Cell, find, read_table
+from bitq.stats.cells import Cell, find, read_runs
 from bitq.stats.claims import Book, Claim, Requires, claims
 from bitq.stats.count import count
 from bitq.stats.decide import Decision, Evidence, all_of, any_of, finite, weigh
@@ -45,7 +45,7 @@ def judge(book: Book, frame: pd.DataFrame, across: Collection[str] = ()) -> list
 
 def write_claims(parquet: Path, out: Path, across: Collection[str] = ()) -> list[Verdict]:
     """Read the table of runs, write the verdicts."""
-    found = judge(claims(), read_table(parquet), across)
+    found = judge(claims(), read_runs(parquet), across)
     write_json(out, {"schema_version": 1, "verdicts": [verdict.model_dump(mode="json") for verdict in found]})
     return found
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bitq.io import write_json
 from bitq.stats import inference
-from bitq.stats.cells import Cell, cell, read_table
+from bitq.stats.cells import Cell, cell, read_runs
 from bitq.stats.contrast import Contrast, contrast, recovery
 from bitq.stats.families import EXTENSION, FAMILIES, GAPS, PARITY, Family, group_of
 from bitq.stats.inference import holm, mean, spread, t_interval
@@ -72,7 +72,7 @@ def stats(frame: pd.DataFrame, across: Collection[str] = ()) -> Record:
 
 def write_stats(parquet: Path, out: Path, across: Collection[str] = ()) -> Record:
     """Read the table of runs, write its statistics."""
-    found = stats(read_table(parquet), across)
+    found = stats(read_runs(parquet), across)
     write_json(out, found)
     return found
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,10 +43,12 @@ def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Mac
     """The machine that the options ask for."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device {device} was given; allowed: auto, cpu, cuda, cuda:N.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device} was given, but no CUDA device is visible; use --device cpu.")
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise UsageError(f"--device {device} was given; allowed: auto, cpu, cuda, cuda:N.")
+    if threads < 1:
+        raise UsageError(f"--threads {threads} was given; allowed: 1 and more.")
     return Machine(torch.device(device), mode, threads)
 
 

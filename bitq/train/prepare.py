@@ -1,5 +1,6 @@
 """What a run starts from: its data, its network with equal initial weights for all arms of a seed, its parents."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,35 @@ def first_weights(run: Run, results: Path) -> tuple[nn.Module, dict[str, Any]]:
     if run.start is None:
         return nn.Module(), {}
     start, spec = load(parent_file(run.start, run, results))
+    refuse_start(run, run.start, spec)
+    return start, spec
+
+
+def refuse_misfit(run: Run) -> None:
+    """Refuse parents of the grid that cannot fit, before hours go into training them."""
+    if run.start and not run.start.is_file:
+        refuse_start(run, run.start, spec_of(find_run(run.start.id, run.scale)))
+    teacher = run.distillation and run.distillation.teacher
+    if teacher and not teacher.is_file:
+        refuse_teacher(run, teacher, spec_of(find_run(teacher.id, run.scale)))
+
+
+def refuse_start(run: Run, start: Parent, spec: Mapping[str, Any]) -> None:
+    """A start of another method or shape."""
     fitting = (*(("fp32",) if METHODS[run.method].weight.follows_weights else ()), run.method)
     if spec["method"] not in fitting:
         raise UsageError(
-            f"{run.id} starts from {run.start.id}, a network of {spec['method']}; "
+            f"{run.id} starts from {start.id}, a network of {spec['method']}; "
             f"only weights of {' or '.join(dict.fromkeys(fitting))} can be its start."
         )
     shape = {"model": run.model, "width": run.width, "stem": run.stem}
-    must_fit(run.start.id, spec, shape | geometry_of(run.data), "start from a file of the same shape")
-    return start, spec
+    must_fit(start.id, spec, shape | geometry_of(run.data), "start from a file of the same shape")
+
+
+def refuse_teacher(run: Run, teacher: Parent, spec: Mapping[str, Any]) -> None:
+    """A teacher of other data."""
+    asked = {"dataset": run.data.dataset} | geometry_of(run.data)
+    must_fit(teacher.id, spec, asked, f"give {run.id} a teacher of its own data")
 
 
 def refuse_other_treatment(run: Run, spec: dict[str, Any], model: nn.Module, start: nn.Module) -> None:
@@ -155,14 +176,14 @@ def teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
         own = {"seed": derive(run.seed, "teacher") % 2**31}  # its initial weights are not those of the student
         return network(run.model_copy(update=AS_TEACHER | own), machine, results)
     model, spec = load(parent_file(parent, run, results))
-    must_fit(parent.id, spec, geometry_of(run.data), f"give {run.id} a teacher of its own data")
+    refuse_teacher(run, parent, spec)
     model.requires_grad_(False).eval()
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def parent_file(parent: Parent, run: Run, results: Path) -> Path:
     """The parent's packed file: a file given by name, or the result of a run."""
-    if parent.id.endswith(".safetensors"):
+    if parent.is_file:
         path = Path(parent.id)
         if sha256_file(path) != parent.hash:
             raise DataError(f"{path} has changed since {run.id} was planned; plan the run again.")

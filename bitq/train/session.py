@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from bitq.errors import BitqError, Bug, Diverged, OutOfMemory, Preempted
+from bitq.errors import BitqError, Bug, DataError, Diverged, OutOfMemory, Preempted
 from bitq.grid.run import Run
 from bitq.grid.select import find_run
+from bitq.io import must_be_writable
 from bitq.results.folder import finished
 from bitq.results.schema import Results
 from bitq.train import checkpoint, prepare
@@ -40,6 +41,7 @@ class Session:
     def train(self, runs: Iterable[Run]) -> int:
         """Train all that is not done yet; one failure does not stop the others. Returns the exit code."""
         worst = 0
+        must_be_writable(self.results)  # told now, not after hours of training
         with stop_on_signals() as stop:
             for run in runs:
                 code = self._train_reporting(run, stop)
@@ -69,9 +71,10 @@ class Session:
         done = finished(run, self.results, need_model)
         if done:
             return done.results
+        prepare.refuse_misfit(run)
         for parent in run.parents:
-            if not parent.id.endswith(".safetensors"):
-                self.ensure(find_run(parent.id, run.scale), stop, need_model=True)
+            if not parent.is_file and self.ensure(find_run(parent.id, run.scale), stop, need_model=True).packed is None:
+                raise DataError(f"{run.id} needs {parent.id}, which diverged and ships nothing to go on from.")
         with exclusive(self._folder(run), run.id):
             done = finished(run, self.results, need_model)  # another process may have finished it meanwhile
             outcome = done.results if done else self._train(run, stop)

@@ -48,7 +48,7 @@ def grid(
 def plan(
     scale: Texts = None,
     study: Texts = None,
-    jobs: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
     device: DeviceOption = "auto",
     as_json: Json = False,
 ) -> None:

@@ -40,8 +40,11 @@ def verify(
     verdict = check(root, runs, allow_missing)
     if out:
         save(verdict, out)
+    if as_json:
+        emit(verdict.model_dump(mode="json"), as_json)
     require(verdict)
-    emit(verdict.model_dump(mode="json"), as_json, describe(verdict))
+    if not as_json:
+        emit(None, as_json, describe(verdict))
 
 
 def aggregate(
@@ -49,16 +52,21 @@ def aggregate(
     study: Study = None,
     scale: ScaleOption = "full",
     results: ResultsOption = None,
-    verdict: Annotated[Path | None, typer.Option(help="The verdict that these results must still have.")] = None,
+    verdict: Annotated[
+        Path | None, typer.Option(help="What verify --out wrote; without it, verify comes first.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("build"),
 ) -> None:
     """Collect all runs, their curves and their packed layers as Parquet, with CSV beside the first two."""
-    from bitq.io import read_json
     from bitq.paths import results_dir
     from bitq.results.aggregate import aggregate as collect
+    from bitq.results.verify import read_verdict, require
+    from bitq.results.verify import verify as check
 
-    expected = read_json(verdict)["root"] if verdict else None
-    census = collect(results or results_dir(), selected(paper, study, scale), out, expected)
+    runs, root = selected(paper, study, scale), results or results_dir()
+    found = read_verdict(verdict) if verdict else check(root, runs, allow_missing=True)
+    require(found)
+    census = collect(root, runs, out, found.root)
     emit(None, False, f"{census.present} of {census.expected} runs in {out}/runs.parquet")
 
 
