@@ -75,6 +75,11 @@ def files_in(place):
     return [path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
+# What a rule reads is written all over the house (the grid, for one, knows the digests of the data), and all rules
+# together take less than half a minute: whichever part of it changes, they run again.
+SOURCE = digest(CONFIG, "bitq")
+
+
 def fingerprint(wildcards):
     """Of all finished runs; of the models, which are too large to be read each time, the sizes only."""
     return contents(results_of(wildcards))

@@ -24,7 +24,7 @@ rule tables:
         mem_mb=2000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report"),
+        source=SOURCE,
     message:
         "Writing the tables"
     shell:
@@ -54,7 +54,7 @@ rule figures:
         mem_mb=2000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report"),
+        source=SOURCE,
     message:
         "Drawing the figures"
     shell:
@@ -78,7 +78,7 @@ rule numbers:
         mem_mb=2000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report", "paper", "README.md"),
+        source=digest("paper", "README.md") + SOURCE,
     message:
         "Writing the numbers that the text quotes"
     shell:
@@ -109,7 +109,7 @@ rule pdf:
         mem_mb=1000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report", "paper"),
+        source=digest("paper") + SOURCE,
     message:
         "Typesetting {output}"
     shell:
@@ -131,7 +131,7 @@ rule tarball:
         mem_mb=1000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats", "bitq/report", "paper"),
+        source=digest("paper") + SOURCE,
     message:
         "Packing the paper as one TeX file with all that it needs"
     shell:

@@ -24,7 +24,7 @@ rule verify:
         results=results_of,
         allow_missing=missing_allowed(),
         content=fingerprint,
-        source=digest(CONFIG, "bitq/grid", "bitq/results"),
+        source=SOURCE,
     message:
         "Checking every run in {params.results}"
     shell:
@@ -55,7 +55,7 @@ rule aggregate:
         selection=selection_of,
         results=results_of,
         content=fingerprint,
-        source=digest(CONFIG, "bitq/grid", "bitq/results"),
+        source=SOURCE,
     message:
         "Collecting all runs of {params.results} in {output.runs}"
     shell:
@@ -79,7 +79,7 @@ rule statistics:
         mem_mb=2000,
         runtime=10,
     params:
-        source=digest(CONFIG, "bitq/grid", "bitq/results", "bitq/stats"),
+        source=SOURCE,
     message:
         "Comparing all arms and judging all claims"
     shell:
