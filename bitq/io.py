@@ -52,6 +52,13 @@ def open_for_reading(path: Path) -> Any:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """A file's content, or one sentence."""
+    with open_for_reading(path) as file:
+        content: bytes = file.read()
+    return content
+
+
 def write_atomic(path: Path, *chunks: Buffer) -> None:
     """Write `chunks` to `path` completely or not at all, and have them on the disk when this returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
@@ -107,8 +114,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file that this project wrote; a torn or foreign one is a data error."""
     try:
-        with open_for_reading(path) as file:
-            return json.loads(file.read(), parse_constant=_refuse_constant)
+        return json.loads(read_bytes(path), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); delete it and run its command again.") from error
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq import models
-from bitq.deploy.export import Exported, export
+from bitq.deploy.export import NOT_SHIPPED, Exported, export
 from bitq.deploy.pth import read_pth, refuse_misfit, state_of
 from bitq.errors import DataError, UsageError
 from bitq.io import sha256_file
@@ -82,7 +82,7 @@ def _network(source: Path, name: str, found: Published, snap: bool) -> tuple[nn.
         convert(network, method, settings, keep=("fc",))
     expected = network.state_dict()
     for key in sorted(expected.keys() ^ found.state.keys()):
-        if not key.endswith("num_batches_tracked"):
+        if not key.endswith(NOT_SHIPPED):
             where = "missing" if key in expected else "unknown to it"
             raise DataError(f"{source} does not hold a {name}: {key} is {where}; give --model as it was trained.")
     for layer in sorted(quantized_layers(network).keys() ^ found.on_rings):

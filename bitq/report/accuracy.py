@@ -62,7 +62,8 @@ def _kept(query: Query, dataset: str, model: str, kept: str, kd: str) -> Row:
         low, high = f"bitnet{suffix}", f"fp32{suffix}"
         twins = query.sources.arms.keys() >= {(dataset, model, low), (dataset, model, high)}
         found = query.recovery(dataset, model, arm, *((low, high) if twins else ("bitnet", "fp32")))
-    share, bounds = (found["share"], found["interval"]) if found else (None, None)
+    # Of a gap that may be zero no share can be told.
+    share, bounds = (found["share"], found["interval"]) if found and found["interval"] else (None, None)
     return {
         "score": query.score(dataset, model, arm),
         "recovery": None if share is None else 100 * share,

@@ -104,8 +104,13 @@ def _source(record: Record) -> str:
 
 
 def _figures(figures: dict[str, Any]) -> Tex:
-    """Published values as text, each once; a range by its ends."""
-    return Tex(", ".join(dict.fromkeys(_text(value) for value in figures.values())))
+    """Published values as text, each once; a range by its ends; what we measured ourselves is marked."""
+    known = published().figures
+    texts = (
+        _text(value) + (r"\textsuperscript{m}" if known[name].status == "measured" else "")
+        for name, value in figures.items()
+    )
+    return Tex(", ".join(dict.fromkeys(texts)))
 
 
 def _text(value: Any) -> str:

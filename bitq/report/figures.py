@@ -59,7 +59,8 @@ FIGURES = (
         2.5,
         "Points won by leaving one group of layers of ResNet-18 in full precision, without and with distillation. The "
         "horizontal lines are the gaps to FP32, that is a recovery of 100\\,\\%; the share that each group recovers "
-        "stands below its name in percent, without and, under it, with distillation (-- where the gap may be zero). "
+        "stands below its name in percent, without and, under it, with distillation (two dashes where the gap may be "
+        "zero). "
         f"{POINTS}.",
     ),
     Figure(
@@ -138,7 +139,8 @@ FIGURES = (
         "precision_bits",
         precision.accuracy_against_bits,
         2.6,
-        "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized; "
+        "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized, "
+        "or at sixteen bits cast; "
         "marks are means, small points seeds. The horizontal line is the FP32 network.",
         "precision",
     ),

@@ -230,7 +230,8 @@ def _of_recoveries(sources: Sources) -> Iterator[Number]:
 
 
 def _recovery(key: str, record: Record | None) -> Iterator[Number]:
-    share, ends = at(record, "share"), at(record, "interval")
+    ends = at(record, "interval")
+    share = at(record, "share") if ends else None  # of a gap that may be zero none can be told
     yield measure(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
     yield span(f"recci.{key}", ends and [100 * end for end in ends], digits=0)
 

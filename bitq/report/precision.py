@@ -30,9 +30,9 @@ BITS: dict[str, dict[str, str]] = {
     "… and weights rounded for the outputs": {f"int{bits}-ptq_adaptive": f"int{bits}" for bits in (4, 3, 2)},
     "After training, weights and 8-bit activations": {
         "int8-ptq_a8_static": "W8A8, static, minmax",
-        "int8-ptq_a8_adaptive": "W8A8, static, all of the above",
+        "int8-ptq_a8_adaptive": "W8A8, static, rounded for the outputs",
         "int8-ptq_a8_dynamic": "W8A8, dynamic",
-        "int4-ptq_a8_adaptive": "W4A8, static, all of the above",
+        "int4-ptq_a8_adaptive": "W4A8, static, rounded for the outputs",
     },
     "Trained on with quantized weights": {f"lsq-w{bits}": f"LSQ, {bits} bits" for bits in (8, 4, 3, 2)}
     | {f"dorefa-w{bits}": f"DoReFa, {bits} bits" for bits in (4, 2)}

@@ -22,6 +22,8 @@ def _optimizer(run: Run) -> str:
 
 def _schedule(run: Run) -> str:
     recipe = run.recipe
+    if recipe.schedule == "step":
+        return f"times {recipe.gamma:g} at epochs {listed([f'{epoch:g}' for epoch in recipe.milestones])}"
     return f"{recipe.schedule} to {recipe.min_lr:g}, changed every {recipe.lr_every}"
 
 
@@ -35,7 +37,7 @@ def _distillation(run: Run) -> str | None:
         return None
     how = run.distillation
     teacher = how.teacher.id.split("/", 3)[3] if how.teacher else "a network trained beside it"
-    return f"τ = {how.temperature:g}, μ = {how.alpha:g}, teacher {teacher}"
+    return f"τ = {how.temperature:g}, α = {how.alpha:g}, teacher {teacher}"
 
 
 PARAMETERS: dict[str, Callable[[Run], object]] = {
@@ -50,6 +52,7 @@ PARAMETERS: dict[str, Callable[[Run], object]] = {
     "Schedule": _schedule,
     "Warm-up epochs": lambda run: f"{run.recipe.warmup_epochs:g}",
     "Weight decay": lambda run: f"{run.recipe.weight_decay:g}",
+    "Largest norm of a gradient": lambda run: run.recipe.clip_norm,
     "Mixup, label smoothing": _regularisation,
     "Augmentation": lambda run: f"{run.recipe.augment}, padding {run.recipe.pad}",
     "Normalisation of images": lambda run: (

@@ -119,7 +119,7 @@ class Query:
 
     def where(self) -> str:
         """The scale, its data and its size, in one sentence."""
-        runs = self.sources.runs
+        runs = self._rows() if self.hashes else self.sources.runs
         return _where(self.sources.scale, runs) or f"No run of the study is there at scale {self.sources.scale}."
 
     def everywhere(self) -> str:

@@ -84,7 +84,7 @@ def headline(query: Query) -> list[Row]:
 def codebooks(query: Query) -> list[Row]:
     """Numbers of levels, waves, and ways to harden, on the smallest network."""
     rows = [
-        _described(query, arm)
+        _file_of(query, arm)
         | {
             "other": other and label(other),
             "score": query.score(DATASET, FIRST, arm),
@@ -96,13 +96,13 @@ def codebooks(query: Query) -> list[Row]:
 
 
 def _described(query: Query, arm: str) -> Row:
+    return {"scores": [query.score(DATASET, model, arm) for model in MODELS]} | _file_of(query, arm)
+
+
+def _file_of(query: Query, arm: str) -> Row:
+    """What the file of the smallest network holds."""
     of = query.cell(DATASET, FIRST, arm)
-    return {
-        "arm": arm,
-        "label": label(arm),
-        "scores": [query.score(DATASET, model, arm) for model in MODELS],
-        "levels": _levels(query, arm),
-    } | {
+    return {"arm": arm, "label": label(arm), "levels": _levels(query, arm)} | {
         column: mean(of.values(column)) if of and len(of.values(column)) else None
         for column in ("file_bytes", "compression", "bits_per_packed_weight")
     }
@@ -146,7 +146,7 @@ def hardening(query: Query, figure: Figure) -> None:
     stages, levels = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     for (model, size), mark in SERIES.items():
         arms = [arm.format(size) for arm in STAGES.values()]
-        name = f"{names.model(model)}, {size} levels"
+        name = f"{names.model(model)}, {size} points"
         _means(stages, query, model, range(PUBLISHED), arms[:PUBLISHED], mark, name)
         for place, arm in list(enumerate(arms))[PUBLISHED:]:  # other networks
             _means(stages, query, model, [place], [arm], mark, None)

@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Frozen, Run
-from bitq.grid.study import explain
-from bitq.io import canonical_json, write_atomic
+from bitq.grid.run import Run
+from bitq.io import canonical_json, read_bytes, write_atomic
 from bitq.results.columns import CENSUS, CURVES, LAYERS, RUNS, Census, Column, from_numbers, from_values, schema
 from bitq.results.folder import folder_of
-from bitq.results.manifest import RESULTS, Files, entry, model_entry, read_bytes, root_digest, under
+from bitq.results.manifest import RESULTS, Files, entry, model_entry, root_digest, under
 from bitq.results.parts import results_of
-from bitq.results.schema import PARTS, Env, History, Packed, Results
+from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
 
 # A spreadsheet opens this many lines. A longer CSV is for nobody's eye, and the Parquet file holds all of it.
 CSV_LINES = 2**20
@@ -32,7 +30,7 @@ CSV_LINES = 2**20
 PART = 500
 NAMES = {column.name for column in (*RUNS, *CURVES, *LAYERS) if column.kind is str}
 
-Record = TypeVar("Record", bound=Frozen)
+REMEDY = "bitq verify says what else is wrong."
 
 
 @dataclass(frozen=True)
@@ -108,20 +106,13 @@ def load(root: Path, run: Run) -> Stored | None:
         return None
     data = {name: read_bytes(folder / name) for name in ("config.json", "env.json", "history.json", RESULTS)}
     files = {name: entry(content) for name, content in data.items()}
-    results = _parse(Results, data[RESULTS], folder / RESULTS)
+    results = parse(Results, data[RESULTS], folder / RESULTS, REMEDY)
     expected = (run.hash, files["config.json"].sha256, files["history.json"].sha256)
     if (results.hash, results.config_sha256, results.history_sha256) != expected:
         raise DataError(f"{folder} does not hold {run.id} as it was trained; bitq verify says what is wrong.")
-    history = _parse(History, data["history.json"], folder / "history.json")
-    env = _parse(Env, data["env.json"], folder / "env.json")
+    history = parse(History, data["history.json"], folder / "history.json", REMEDY)
+    env = parse(Env, data["env.json"], folder / "env.json", REMEDY)
     return Stored(run, results, history, env, files | model_entry(results))
-
-
-def _parse(kind: type[Record], data: bytes, path: Path) -> Record:
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise DataError(f"{path}: {explain(error)} bitq verify says what else is wrong.") from error
 
 
 def write(path: Path, parts: Sequence[pa.Table], census: Census) -> None:

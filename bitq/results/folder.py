@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from bitq.errors import DataError
 from bitq.grid.run import Frozen, Run
-from bitq.io import open_for_reading, pretty_json, sha256, sha256_file, write_atomic
+from bitq.io import pretty_json, read_bytes, sha256, sha256_file, write_atomic
 from bitq.results.schema import Env, History, Results, parse
 
 MODEL = "model.safetensors"
@@ -59,8 +59,7 @@ def read(folder: Path) -> Finished:
 def _load(folder: Path, name: str, kind: type[Record]) -> tuple[Record, str]:
     """A record, and the digest of the very bytes it was read from."""
     path = folder / f"{name}.json"
-    with open_for_reading(path) as file:
-        data = file.read()
+    data = read_bytes(path)
     return parse(kind, data, path), sha256(data)
 
 

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from bitq.errors import DataError, UsageError
 from bitq.grid.run import Frozen, Run
-from bitq.grid.study import explain
-from bitq.io import open_for_reading, sha256, write_atomic
+from bitq.io import read_bytes, sha256, write_atomic
 from bitq.results.folder import MODEL, Finished, finished, text
-from bitq.results.schema import RECORDS, Results
+from bitq.results.schema import RECORDS, Results, parse
 
 NAME = "manifest.json"
 RESULTS = "results.json"  # a run's last file: where it is, the run is complete
@@ -60,13 +57,6 @@ def run_files(run: Finished) -> Files:
     return {name: entry(read_bytes(run.folder / name)) for name in names} | model_entry(run.results)
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's content, or one sentence."""
-    with open_for_reading(path) as file:
-        content: bytes = file.read()
-    return content
-
-
 def under(path: str, files: Files) -> Files:
     """The files of a run by path instead of by name."""
     return {f"{path}/{name}": file for name, file in files.items()}
@@ -112,10 +102,7 @@ def read_manifest(root: Path) -> Manifest | None:
     if not path.exists():
         return None
     data = read_bytes(path)
-    try:
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise DataError(f"{path}: {explain(error)} {REMEDY}") from error
+    manifest = parse(Manifest, data, path, REMEDY)
     if manifest.root != root_digest(manifest.files) or data != text(manifest):
         raise DataError(f"{path} was changed after it was written. {REMEDY}")
     return manifest

@@ -192,14 +192,15 @@ def _adapter(name: str) -> TypeAdapter[Frozen]:
 
 
 Record = TypeVar("Record", bound=Frozen)
+TRAIN_AGAIN = "Delete the run's folder and train it again."
 
 
-def parse(kind: type[Record], data: bytes, where: Path) -> Record:
+def parse(kind: type[Record], data: bytes, where: Path, remedy: str = TRAIN_AGAIN) -> Record:
     """Check the content of a JSON file against its record."""
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise DataError(f"{where}: {explain(error)} Delete the run's folder and train it again.") from error
+        raise DataError(f"{where}: {explain(error)} {remedy}") from error
 
 
 def write_schemas() -> None:

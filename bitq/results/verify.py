@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from bitq.errors import DataError, UsageError
 from bitq.grid.commands import command
 from bitq.grid.run import Frozen, Run
-from bitq.grid.study import explain
-from bitq.io import write_atomic
+from bitq.io import read_bytes, write_atomic
 from bitq.results.folder import MODEL, Finished, read, text
 from bitq.results.manifest import (
     NAME,
@@ -20,13 +17,12 @@ from bitq.results.manifest import (
     Files,
     Manifest,
     by_run,
-    read_bytes,
     read_manifest,
     root_digest,
     run_files,
     under,
 )
-from bitq.results.schema import PARTS, Env, History, Packed, Results
+from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
 
 Kind = Literal["missing", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted"]
 
@@ -94,10 +90,7 @@ def save(verdict: Verdict, path: Path) -> None:
 
 def read_verdict(path: Path) -> Verdict:
     """What `save` wrote."""
-    try:
-        return Verdict.model_validate_json(read_bytes(path))
-    except ValidationError as error:
-        raise DataError(f"{path} is no verdict: {explain(error)} Write it with: bitq verify --out {path}.") from error
+    return parse(Verdict, read_bytes(path), path, f"Write it with: bitq verify --out {path}.")
 
 
 def describe(verdict: Verdict) -> str:

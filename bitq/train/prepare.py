@@ -13,7 +13,7 @@ from bitq.data.loader import Batches, evaluation_batches
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet, open_set
 from bitq.deploy.blueprint import geometry_of, must_fit
-from bitq.deploy.export import lowbit_layers, packed_layers
+from bitq.deploy.export import NOT_SHIPPED, lowbit_layers, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
 from bitq.grid.run import Calibration, Parent, Run
@@ -154,7 +154,7 @@ def copy_state(model: nn.Module, source: nn.Module, run: Run) -> None:
     missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
     in_codes = tuple(f"{name}.quantizer." for name in packed_layers(source))
     known = [name for name in [*missing, *unexpected] if not name.startswith(in_codes)]
-    odd = [name for name in known if not name.endswith("num_batches_tracked")]
+    odd = [name for name in known if not name.endswith(NOT_SHIPPED)]
     if odd:
         raise DataError(f"the start of {run.id} does not fit {run.model}: {odd[0]} is in only one of them.")
 
