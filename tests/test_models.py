@@ -87,7 +87,7 @@ def test_width_64_with_the_imagenet_stem_starts_from_torchvisions_initial_weight
     ],
 )
 def test_cifar_networks_have_the_known_number_of_weights(name: str, classes: int, params: int) -> None:
-    assert models.flops(name, classes).params == params
+    assert models.flops(name, Geometry(classes)).params == params
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,9 @@ def test_cifar_networks_have_the_known_number_of_weights(name: str, classes: int
     ],
 )
 def test_cifar_networks_cost_the_known_number_of_multiplications(name: str, size: int, macs: float) -> None:
-    assert models.flops(name, 200 if size == 64 else 10, image_size=size).forward_macs == pytest.approx(macs, abs=1e5)
+    assert models.flops(name, Geometry(200 if size == 64 else 10, image_size=size)).forward_macs == pytest.approx(
+        macs, abs=1e5
+    )
 
 
 def test_activations_are_counted_per_image_and_by_hand() -> None:
@@ -112,7 +114,7 @@ def test_activations_are_counted_per_image_and_by_hand() -> None:
         stages = zip((8, 10, 10, 10), (1, 2, 4, 8), pixels, strict=True)
         return 2 * width * pixels[0] + sum(n * width * c * p for n, c, p in stages) + 10
 
-    assert models.flops("resnet18", 10, width=8).activations == count(8)
+    assert models.flops("resnet18", Geometry(10, width=8)).activations == count(8)
 
 
 # --- small images -------------------------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ def test_every_weight_learns_on_a_narrow_network(name: str) -> None:
 )
 def test_every_accepted_geometry_makes_a_network(name: str, stem: str, width: int, channels: int, extra: int) -> None:
     size = models.adapter(name).smallest_image[stem] + extra
-    cost = models.flops(name, 7, width, stem, channels, size)
+    cost = models.flops(name, Geometry(7, width, stem, channels, size))
     assert min(cost.forward_macs, cost.params, cost.activations) > 0
 
 
@@ -302,7 +304,11 @@ def test_matching_layers_come_in_the_models_order_whatever_the_order_of_the_glob
 
 
 def test_an_unknown_network_is_answered_with_the_known_ones() -> None:
-    for ask in (lambda: models.build("resnet8", 10), lambda: models.adapter("resnet8"), lambda: models.flops("x", 10)):
+    for ask in (
+        lambda: models.build("resnet8", 10),
+        lambda: models.adapter("resnet8"),
+        lambda: models.flops("x", Geometry(10)),
+    ):
         with pytest.raises(UsageError, match=r"unknown model .*; allowed: .*convnext, .*vgg16"):
             ask()
 

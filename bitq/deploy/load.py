@@ -51,9 +51,7 @@ def _skeleton(path: Path, plan: Blueprint) -> nn.Module:
     """The converted network on the meta device, with everything in full precision that the file does not list."""
     spec = plan.spec
     try:
-        geometry = Geometry(
-            spec.classes, spec.width, spec.stem, spec.channels, spec.image_size, spec.words, spec.vocabulary
-        )
+        geometry = Geometry.of(spec, spec.width, spec.stem)
         with torch.device("meta"):
             model = network(spec.model, geometry)
             calibration = spec.calibration or Calibration()

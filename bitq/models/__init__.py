@@ -3,7 +3,7 @@
 from bitq.models.adapter import Adapter, Geometry
 from bitq.models.cost import Flops, flops
 from bitq.models.layers import matching_layers, weight_layers
-from bitq.models.registry import adapter, build, keep_patterns, names
+from bitq.models.registry import adapter, build, drawn, keep_patterns, names
 
 __all__ = [
     "Adapter",
@@ -11,6 +11,7 @@ __all__ = [
     "Geometry",
     "adapter",
     "build",
+    "drawn",
     "flops",
     "keep_patterns",
     "matching_layers",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import nn
 
@@ -24,6 +25,11 @@ class Geometry:
     image_size: int = 32
     words: int = 0  # of the sentence beside each image; 0: there is none
     vocabulary: int = 0  # tokens
+
+    @classmethod
+    def of(cls, data: Any, width: int, stem: str) -> "Geometry":
+        """That of the networks that see such data."""
+        return cls(data.classes, width, stem, data.channels, data.image_size, data.words, data.vocabulary)
 
     def __post_init__(self) -> None:
         if self.stem not in STEMS:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bitq.models.adapter import PUBLISHED_WIDTH, Geometry
-from bitq.models.registry import network
+from bitq.models.adapter import Geometry
+from bitq.models.registry import unguarded
 
 # Their outputs are kept for the backward pass.
 REMEMBERED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm)
@@ -24,24 +24,18 @@ class Flops:
 
 
 @cache
-def flops(
-    name: str,
-    classes: int,
-    width: int = PUBLISHED_WIDTH,
-    stem: str = "cifar",
-    channels: int = 3,
-    image_size: int = 32,
-    words: int = 0,
-    vocabulary: int = 0,
-) -> Flops:
-    """The cost of one image in one network, before any method touches it."""
+def flops(name: str, geometry: Geometry) -> Flops:
+    """The cost of one image in one network, before any method touches it.
+
+    Products with padding count like all others, so the network is the one that leaves none of them out.
+    """
     with torch.device("meta"):
-        model = network(name, Geometry(classes, width, stem, channels, image_size, words, vocabulary)).eval()
-        image = torch.empty(1, channels, image_size, image_size)
-        tokens = torch.zeros(1, words, dtype=torch.int64)
+        model = unguarded(name, geometry).eval()
+        image = torch.empty(1, geometry.channels, geometry.image_size, geometry.image_size)
+        tokens = torch.zeros(1, geometry.words, dtype=torch.int64)
     outputs = _record_outputs(model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model((image, tokens) if words else image)
+        model((image, tokens) if geometry.words else image)
     params = sum(parameter.numel() for parameter in model.parameters())
     return Flops(counter.get_total_flops() // 2, params, sum(outputs))
 

@@ -48,6 +48,11 @@ def adapter(name: str) -> Adapter:
 
 def network(name: str, geometry: Geometry) -> nn.Module:
     """The network on torch's current device, its weights drawn from torch's current generator."""
+    return guard(unguarded(name, geometry))
+
+
+def unguarded(name: str, geometry: Geometry) -> nn.Module:
+    """The same with torch's own convolutions."""
     smallest = adapter(name).smallest_image[geometry.stem]
     if geometry.image_size < smallest:
         raise UsageError(
@@ -59,7 +64,15 @@ def network(name: str, geometry: Geometry) -> nn.Module:
             f"{name} takes {'images with sentences' if adapter(name).reads else 'images alone'}; allowed for "
             f"{'pairs of both' if geometry.words else 'a set of images'}: {', '.join(names(bool(geometry.words)))}."
         )
-    return guard(adapter(name).network(geometry))
+    return adapter(name).network(geometry)
+
+
+def drawn(name: str, geometry: Geometry, seed: int) -> nn.Module:
+    """A network on the CPU whose initial weights are a function of these arguments and nothing else."""
+    # torch.manual_seed would reseed the accelerators too.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(derive(seed, "init"))
+        return network(name, geometry)
 
 
 def build(
@@ -73,12 +86,8 @@ def build(
     words: int = 0,
     vocabulary: int = 0,
 ) -> nn.Module:
-    """A network on the CPU whose initial weights are a function of these arguments and nothing else."""
-    geometry = Geometry(classes, width, stem, channels, image_size, words, vocabulary)
-    # torch.manual_seed would reseed the accelerators too.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(derive(seed, "init"))
-        return network(name, geometry)
+    """The same, its geometry spelled out."""
+    return drawn(name, Geometry(classes, width, stem, channels, image_size, words, vocabulary), seed)
 
 
 def keep_patterns(name: str, keep: tuple[str, ...]) -> Patterns:

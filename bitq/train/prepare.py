@@ -61,17 +61,7 @@ def network(run: Run, machine: Machine, results: Path) -> nn.Module:
     """The network before its first step: built, given its parent's weights if it has one, then quantized."""
     if run.stem != "cifar" and models.adapter(run.model).one_stem:
         raise UsageError(f"stem={run.stem} was given, but {run.model} has one stem; leave --stem out.")
-    model = models.build(
-        run.model,
-        run.data.classes,
-        run.width,
-        run.stem,
-        run.data.channels,
-        run.data.image_size,
-        run.seed,
-        run.data.words,
-        run.data.vocabulary,
-    )
+    model = models.drawn(run.model, models.Geometry.of(run.data, run.width, run.stem), run.seed)
     start, spec = first_weights(run, results)
     method = spec.get("method")
     if method == "fp32":

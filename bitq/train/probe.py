@@ -172,8 +172,7 @@ def _noise(run: Run, train: int, test: int) -> ImageSet:
 
 
 def _cost(run: Run) -> models.Flops:
-    of = run.data
-    return models.flops(run.model, of.classes, run.width, run.stem, of.channels, of.image_size, of.words, of.vocabulary)
+    return models.flops(run.model, models.Geometry.of(run.data, run.width, run.stem))
 
 
 def _macs(run: Run) -> int:

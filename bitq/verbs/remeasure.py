@@ -28,8 +28,7 @@ def counted(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
 
 
 def _counted(run: Run) -> tuple[str, dict[str, int]]:
-    of = run.data
-    cost = models.flops(run.model, of.classes, run.width, run.stem, of.channels, of.image_size, of.words, of.vocabulary)
+    cost = models.flops(run.model, models.Geometry.of(run.data, run.width, run.stem))
     return key_of(run), {"macs": cost.forward_macs, "parameters": cost.params}
 
 
