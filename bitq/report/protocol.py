@@ -52,7 +52,7 @@ PARAMETERS: dict[str, Callable[[Run], object]] = {
     "Schedule": _schedule,
     "Warm-up epochs": lambda run: f"{run.recipe.warmup_epochs:g}",
     "Weight decay": lambda run: f"{run.recipe.weight_decay:g}",
-    "Largest norm of a gradient": lambda run: run.recipe.clip_norm,
+    "Gradient norm at most": lambda run: None if run.recipe.clip_norm is None else f"{run.recipe.clip_norm:g}",
     "Mixup, label smoothing": _regularisation,
     "Augmentation": lambda run: f"{run.recipe.augment}, padding {run.recipe.pad}",
     "Normalisation of images": lambda run: (
