@@ -16,7 +16,7 @@ import pytest
 from bitq.cli import main
 from bitq.data.registry import variant
 from bitq.data.store import open_set
-from bitq.errors import Bug, DataError, UsageError
+from bitq.errors import Bug, DataError, StorageError, UsageError
 from bitq.grid import adhoc
 from bitq.grid.plan import plan_row
 from bitq.grid.run import Recipe
@@ -200,6 +200,19 @@ def test_imported_data_is_trained_on_by_name(tmp_path: Path) -> None:
     arguments = [part for pair in options.items() for part in pair]
     done = bitq("train", *arguments, "--json", cwd=tmp_path, **data, BITQ_RESULTS="results", BITQ_STATE="state")
     assert done.returncode == 0 and json.loads(done.stdout)[0]["status"] == "done"
+
+
+def test_a_terminal_that_lacks_a_letter_shows_another() -> None:
+    listing = ("grid", "--scale", "smoke", "--study", "bitnet", "--seed", "42")
+    arrows, plain = bitq(*listing), bitq(*listing, PYTHONIOENCODING="ascii")
+    assert "←" in arrows.stdout and plain.stdout == arrows.stdout.replace("←", "?")
+    assert (plain.returncode, plain.stderr) == (0, "")
+
+
+def test_an_error_of_input_or_output_is_no_bug(here: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert refused(here("submission", "--build", str(tmp_path / "file")), DataError.exit_code, "holds no typeset paper")
+    assert refused(here("paper", "--build", "/proc/self"), StorageError.exit_code, "/proc/self")
 
 
 @pytest.mark.slow
