@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from bitq.grid.run import Run
 from bitq.grid.select import grid
 from bitq.results.aggregate import aggregate
 from bitq.results.manifest import write_manifest
 from bitq.results.verify import require, verify
+from bitq.run import Run
 from tests.synthetic import pretend_all
 
 

@@ -13,8 +13,8 @@ import torch
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.grid.adhoc import sweep
+from bitq.machine import machine
 from bitq.train import prepare
-from bitq.train.device import machine
 from bitq.train.loop import Training, train_step
 
 

@@ -10,8 +10,8 @@ import torch
 from training import BATCH, ImageSet, noise, variant
 
 from bitq.grid.adhoc import sweep
+from bitq.machine import machine
 from bitq.train import prepare
-from bitq.train.device import machine
 from bitq.train.loop import Training, train_step
 
 STEPS = 20

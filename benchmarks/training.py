@@ -22,8 +22,8 @@ from bitq import models
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.grid.adhoc import sweep
+from bitq.machine import machine
 from bitq.train import prepare
-from bitq.train.device import machine
 from bitq.train.loop import Training, train_step
 
 BATCH, WARM, STEPS = 128, 2, 12

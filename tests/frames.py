@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from bitq.grid.run import Data, Distillation, Parent, Recipe, Run
 from bitq.io import canonical_json
 from bitq.results.columns import RUNS, schema
+from bitq.run import Data, Distillation, Parent, Recipe, Run
 
 SEEDS = (42, 123, 456)
 Row = dict[str, Any]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from bitq.grid.adhoc import sweep
-from bitq.grid.run import Run
-from bitq.train.device import machine
+from bitq.machine import machine
+from bitq.run import Run
 from bitq.train.progress import Progress
 from bitq.train.session import Session
 

@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from bitq.grid.run import Run
 from bitq.io import sha256, write_atomic
 from bitq.results.folder import MODEL, folder_of, publish, text
 from bitq.results.schema import Audit, Divergence, Env, History, LayerAudit, Packed, Results
+from bitq.run import Run
 
 IMAGES = 500
 LAYERS = {"resnet18": 21, "resnet50": 54}

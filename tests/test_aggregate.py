@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.results import aggregate as module
 from bitq.results.aggregate import COMPUTED, aggregate
@@ -23,6 +22,7 @@ from bitq.results.columns import CURVES, LAYERS, RUNS, Column, read_census, sche
 from bitq.results.folder import folder_of, read
 from bitq.results.schema import RECORDS
 from bitq.results.verify import verify
+from bitq.run import Run
 from tests.synthetic import pretend, pretend_all
 
 GRID = Selection(datasets=["cifar10", "cifar100"], seeds=[42, 123]).of(grid("smoke", ["bitnet"]))

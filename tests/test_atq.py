@@ -19,6 +19,7 @@ from bitq.deploy.export import export
 from bitq.deploy.load import load
 from bitq.errors import UsageError
 from bitq.grid.expand import expand
+from bitq.machine import machine
 from bitq.quant.atq import Atq
 from bitq.quant.atq_legacy import AtqLegacy
 from bitq.quant.convert import convert, quantized_layers
@@ -29,7 +30,6 @@ from bitq.report import draw
 from bitq.report.run_plots import comparable, write_plots
 from bitq.results.folder import MODEL, folder_of, read
 from bitq.train import budget, prepare
-from bitq.train.device import machine
 from bitq.train.fit import fit
 from bitq.train.loop import Training
 from tests.support import EPOCHS, STEPS, session, small_run, train_until_killed

@@ -19,12 +19,12 @@ from bitq.data.store import open_set
 from bitq.errors import Bug, DataError, StorageError, UsageError
 from bitq.grid import adhoc
 from bitq.grid.plan import plan_row
-from bitq.grid.run import Recipe
 from bitq.grid.select import grid
+from bitq.machine import machine
+from bitq.measure.speed import Planner
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, folder_of
-from bitq.train.device import machine
-from bitq.train.probe import Planner
+from bitq.run import Recipe
 from bitq.verbs import train
 from tests.support import in_child, session, small_run
 

@@ -9,7 +9,7 @@ import torch
 from bitq.data.loader import Batch, Batches, evaluation_batches
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet, open_set, split
-from bitq.grid.run import Recipe
+from bitq.run import Recipe
 
 AUGMENTS = ("none", "basic", "randaug", "cutout", "full")
 Batched = list[Batch]

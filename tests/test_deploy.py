@@ -19,13 +19,13 @@ from bitq.deploy.stored import Stored
 from bitq.deploy.verify import verify
 from bitq.errors import Bug, DataError, UsageError
 from bitq.io import sha256_file
+from bitq.machine import machine
+from bitq.measure.packed_file import evaluate_file
 from bitq.models.registry import build, names
 from bitq.quant.base import Codes, Quantizer
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS, Method, make_quantizer
 from bitq.train import prepare
-from bitq.train.device import machine
-from bitq.train.evaluate import evaluate_file
 from tests.support import small_run
 
 WIDTH = 7  # 7·7·9 = 441 weights: no multiple of 4, of 5 or of 8

@@ -15,11 +15,11 @@ from bitq.grid.adhoc import sweep
 from bitq.grid.commands import command
 from bitq.grid.describe import row
 from bitq.grid.expand import expand
-from bitq.grid.run import Calibration, Parent, Recipe, Run
 from bitq.grid.select import Selection, find_run, grid
 from bitq.grid.study import Arm, scale, scales, studies, study
 from bitq.paths import config_dir
 from bitq.results.jobs import jobs_of
+from bitq.run import Calibration, Parent, Recipe, Run
 
 SCALES = ("full", "mini", "smoke")
 

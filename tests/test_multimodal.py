@@ -24,11 +24,11 @@ from bitq.deploy.load import load
 from bitq.deploy.verify import verify
 from bitq.errors import DataError, UsageError
 from bitq.grid.expand import expand
-from bitq.grid.run import Recipe
+from bitq.measure.packed_file import evaluate_file
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS
 from bitq.results.folder import folder_of, read
-from bitq.train.evaluate import evaluate_file
+from bitq.run import Recipe
 from tests.support import session, small_run
 
 READERS = models.names(reads=True)

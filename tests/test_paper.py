@@ -11,7 +11,6 @@ import pytest
 
 from bitq.errors import BitqError, Bug, DataError, UsageError
 from bitq.grid.paper import config
-from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.report import paper, typeset
 from bitq.report.figures import write_figures
@@ -19,6 +18,7 @@ from bitq.report.fragments import artefacts, checked_section, in_order
 from bitq.report.numbers import write_numbers
 from bitq.report.tables import write_tables
 from bitq.results.aggregate import aggregate
+from bitq.run import Run
 from bitq.stats.judge import write_claims
 from bitq.stats.summary import write_stats
 from tests.synthetic import pretend_all

@@ -12,14 +12,13 @@ from torchvision.models import vgg as published
 
 from bitq import models
 from bitq.deploy.audit import audit, audit_file, most_values_under_a_scale
-from bitq.deploy.backends import ported
 from bitq.deploy.coverage import coverage
 from bitq.deploy.evaluate import predict
 from bitq.deploy.export import export
 from bitq.deploy.load import load
-from bitq.deploy.published_vgg import import_vgg11
 from bitq.errors import Bug, DataError, UsageError
-from bitq.grid.run import Calibration
+from bitq.interop.backends import ported
+from bitq.interop.published_vgg import import_vgg11
 from bitq.models.fold import fold, foldable
 from bitq.ptq import ranges
 from bitq.ptq.calibrate import calibrate
@@ -30,6 +29,7 @@ from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.integer import RANGES, Integer
 from bitq.quant.static import StaticUint8, activation_named
 from bitq.results.folder import MODEL, folder_of, read
+from bitq.run import Calibration
 from tests.support import session, small_run
 
 needs_torchao = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from bitq import models
 from bitq.deploy.load import load
-from bitq.deploy.pth import read_pth, state_of
-from bitq.deploy.published_ring import import_published
 from bitq.errors import BitqError, DataError, UsageError
+from bitq.interop.pth import read_pth, state_of
+from bitq.interop.published_ring import import_published
 from bitq.quant.ring_legacy import RingLegacy
 from bitq.quant.waves import both_ends
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from bitq.grid.expand import at_scale, expand
-from bitq.grid.run import Recipe, Run
 from bitq.grid.study import scale
+from bitq.machine import machine
 from bitq.quant.convert import quantized_layers
 from bitq.results.folder import folder_of, read
+from bitq.run import Recipe, Run
 from bitq.train import prepare
 from bitq.train.budget import deal_budget
-from bitq.train.device import machine
 from bitq.train.fit import estimate_norm_statistics
 from bitq.train.loop import Training, forward, train_step
 from bitq.train.optimizer import build_optimizer, undecayed

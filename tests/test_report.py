@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
 from bitq.io import write_json
@@ -31,6 +30,7 @@ from bitq.report.tables import TABLES, table_text, write_tables
 from bitq.report.values import Number
 from bitq.results.aggregate import aggregate
 from bitq.results.columns import CURVES, Census
+from bitq.run import Run
 from bitq.stats.claims import claims
 from bitq.stats.judge import judge, write_claims
 from bitq.stats.summary import stats, write_stats

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bitq.errors import DataError, Preempted
-from bitq.grid.run import Run
 from bitq.io import read_json
 from bitq.quant.registry import METHODS
 from bitq.results.folder import folder_of, run_digest
+from bitq.run import Run
 from bitq.train import checkpoint, loop
 from bitq.train.lock import exclusive
 from bitq.train.signals import StopRequest

@@ -14,8 +14,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Parent, Run
 from bitq.grid.select import grid
+from bitq.run import Parent, Run
 from bitq.stats import inference
 from bitq.stats.cells import Cell, cell, find
 from bitq.stats.contrast import contrast, recovery

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Distillation, Recipe
 from bitq.grid.select import find_run
 from bitq.io import sha256_file
+from bitq.machine import machine
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, finished, folder_of, read
 from bitq.results.schema import RECORDS, SCHEMAS, schema_text
+from bitq.run import Distillation, Recipe
 from bitq.train import prepare
-from bitq.train.device import machine
 from bitq.train.loop import Training, train_step
 from bitq.train.objective import cross_entropy, distillation_term, loss_of
 from bitq.train.optimizer import build_optimizer, undecayed

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Run
 from bitq.grid.select import Selection, grid
 from bitq.results.folder import MODEL, folder_of, read, text
 from bitq.results.manifest import NAME, read_manifest, write_manifest
 from bitq.results.schema import RECORDS as FILES
 from bitq.results.verify import Kind, Verdict, describe, require, save, verify
+from bitq.run import Run
 from tests import synthetic
 from tests.synthetic import pretend, pretend_all
 

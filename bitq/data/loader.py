@@ -10,8 +10,8 @@ from torch import Tensor
 from bitq.data.augment import OPERATIONS, ROUNDS, Normalise, crop_and_flip, erase, erasing_boxes, rand_augment, rotate
 from bitq.data.inputs import Inputs
 from bitq.data.store import ImageSet, Pixels, Tokens, split
-from bitq.grid.run import Recipe
 from bitq.rng import derive
+from bitq.run import Recipe
 
 HELD_OUT_BATCH = 250  # images
 MAX_ANGLE = 5.0  # degrees, to either side

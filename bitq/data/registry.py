@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bitq.errors import DataError, UsageError, one_of
-from bitq.grid.run import Frozen
 from bitq.io import canonical_json, read_json, sha256
+from bitq.records import Frozen
 
 OFFICIAL, PROCEDURAL = "official", "procedural"
 INFO = "info.json"

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bitq.deploy.pack import levels_of
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Calibration, Frozen
+from bitq.records import Frozen
+from bitq.run import Calibration
 
 Size = Annotated[int, Field(ge=1, le=2**31)]
 

@@ -21,7 +21,6 @@ from bitq.deploy.pack import packed_bytes, unpack
 from bitq.deploy.residual import RESIDUAL, unpack_residual
 from bitq.deploy.stored import Stored
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Calibration
 from bitq.models.adapter import Geometry
 from bitq.models.fold import fold
 from bitq.models.layers import weight_layers
@@ -30,6 +29,7 @@ from bitq.quant.base import Codes
 from bitq.quant.convert import convert
 from bitq.quant.layers import QuantLayer
 from bitq.quant.static import activation_named
+from bitq.run import Calibration
 
 Tensors = dict[str, Tensor]
 Records = dict[str, LayerRecord]

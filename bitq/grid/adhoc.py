@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from bitq.data.registry import variant
 from bitq.errors import UsageError
 from bitq.grid.expand import ONLINE, build_run
-from bitq.grid.run import Distillation, Parent, Recipe, Run
 from bitq.grid.select import find_run
-from bitq.grid.study import Arm, Scale, explain, scale
+from bitq.grid.study import Arm, Scale, scale
 from bitq.io import canonical_json, sha256, sha256_file
+from bitq.records import explain
+from bitq.run import Distillation, Parent, Recipe, Run
 
 STUDY = "adhoc"
 ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings", "calibration")

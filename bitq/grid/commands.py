@@ -2,7 +2,7 @@
 
 import shlex
 
-from bitq.grid.run import Run
+from bitq.run import Run
 
 
 def command(run: Run) -> str:

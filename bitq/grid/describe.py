@@ -3,9 +3,9 @@
 from typing import Any
 
 from bitq.grid.expand import ONLINE
-from bitq.grid.run import Run
 from bitq.grid.study import studies as study_names
 from bitq.grid.study import study
+from bitq.run import Run
 
 
 def row(run: Run) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from bitq.data.registry import variant
 from bitq.errors import UsageError
-from bitq.grid.run import Calibration, Data, Distillation, Parent, Precision, Recipe, Run
-from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Study, explain, scale, study
+from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Study, scale, study
+from bitq.records import explain
+from bitq.run import Calibration, Data, Distillation, Parent, Precision, Recipe, Run
 
 ONLINE = "online"  # the teacher that is trained beside its student
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from bitq.grid.expand import expand
-from bitq.grid.run import Frozen, Run
-from bitq.grid.study import read_yaml
 from bitq.paths import config_dir
+from bitq.records import Frozen, read_yaml
+from bitq.run import Run
 
 
 class Config(Frozen):

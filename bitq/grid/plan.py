@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bitq.grid.run import Frozen, Run
+from bitq.records import Frozen
+from bitq.run import Run
 
 
 @dataclass(frozen=True)

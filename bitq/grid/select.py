@@ -7,8 +7,8 @@ from operator import attrgetter
 
 from bitq.errors import UsageError, one_of
 from bitq.grid.expand import expand
-from bitq.grid.run import Run
 from bitq.grid.study import studies
+from bitq.run import Run
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from bitq.data.inputs import Inputs
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.deploy.export import lowbit_layers
 from bitq.errors import UsageError
-from bitq.grid.run import Calibration
 from bitq.ptq.ranges import use_observed_ranges
 from bitq.ptq.rounding import gram_of, round_layer
 from bitq.ptq.watch import execution_order, in_full_precision, inputs_of, mean_outputs
 from bitq.quant.integer import Integer
 from bitq.quant.layers import QuantEmbedding, QuantLayer
+from bitq.run import Calibration
 
 
 @torch.no_grad()

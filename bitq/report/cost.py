@@ -6,10 +6,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bitq.grid.run import Run
 from bitq.io import read_json
 from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
 from bitq.report.query import Query
+from bitq.run import Run
 from bitq.stats.cells import Cell
 from bitq.stats.inference import mean
 

@@ -9,9 +9,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from bitq.errors import UsageError
-from bitq.grid.run import Frozen
-from bitq.grid.study import read_yaml, studies
+from bitq.grid.study import studies
 from bitq.paths import config_dir
+from bitq.records import Frozen, read_yaml
 from bitq.report.numbers import numbers
 from bitq.report.sources import load
 from bitq.report.values import Number

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from bitq.grid.expand import expand
-from bitq.grid.run import Run
 from bitq.grid.study import by_size, studies
 from bitq.io import write_atomic
 from bitq.report import atq, multimodal, names, precision, ring
@@ -34,6 +33,7 @@ from bitq.report.query import Query
 from bitq.report.sources import STUDY, Arm, Record, Sources, load
 from bitq.report.tex import as_written, at, escape, number, p_value, percent, signed
 from bitq.report.values import Number, count, inline, measure, span, words
+from bitq.run import Run
 from bitq.stats.cells import Cell
 from bitq.stats.families import FAMILIES, GAPS, Family, group_of
 from bitq.stats.inference import mean

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bitq.grid.expand import expand
-from bitq.grid.run import Run
 from bitq.grid.study import study as read_study
 from bitq.report import names
 from bitq.report.query import PUBLISHED_WIDTH, Query
 from bitq.report.tex import listed
+from bitq.run import Run
 
 Row = dict[str, Any]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from bitq.grid.run import Run
 from bitq.io import canonical_json, sha256
 from bitq.report import names
 from bitq.report.sources import Record, Sources
 from bitq.report.tex import counted, listed
+from bitq.run import Run
 from bitq.stats.cells import Cell
 from bitq.stats.contrast import contrast
 

@@ -8,12 +8,12 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bitq.grid.adhoc import STUDY
-from bitq.grid.run import Run
 from bitq.io import write_atomic
 from bitq.report import draw, names
 from bitq.report.figures import pdf
 from bitq.report.style import RC, WIDTH
 from bitq.results.folder import MODEL, Finished, read
+from bitq.run import Run
 
 HEIGHT = 2.6  # inches
 MOST_ARMS = len(draw.MARKS)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from bitq.grid.run import Run
 from bitq.grid.select import grid
 from bitq.grid.study import by_size
 from bitq.io import read_json
 from bitq.report import names
 from bitq.results.columns import CURVES, LAYERS, Census, Column, read_census, schema
+from bitq.run import Run
 from bitq.stats.cells import Cell, cell, read_table
 from bitq.stats.families import EXTENSION, FAMILIES, group_of
 

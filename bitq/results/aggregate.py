@@ -16,13 +16,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Run
 from bitq.io import canonical_json, read_bytes, write_atomic
 from bitq.results.columns import CENSUS, CURVES, LAYERS, RUNS, Census, Column, from_numbers, from_values, schema
 from bitq.results.folder import folder_of
 from bitq.results.manifest import RESULTS, Files, entry, model_entry, root_digest, under
 from bitq.results.parts import results_of
 from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
+from bitq.run import Run
 
 # A spreadsheet opens this many lines. A longer CSV is for nobody's eye, and the Parquet file holds all of it.
 CSV_LINES = 2**20

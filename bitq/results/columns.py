@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitq.errors import DataError
-from bitq.grid.run import Frozen
+from bitq.records import Frozen
 from bitq.results.schema import PARTS
 
 # A tuple is a list of whole numbers.

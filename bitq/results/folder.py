@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from bitq.errors import DataError
-from bitq.grid.run import Frozen, Run
 from bitq.io import pretty_json, read_bytes, sha256, sha256_file, write_atomic
+from bitq.records import Frozen
 from bitq.results.schema import Env, History, Results, parse
+from bitq.run import Run
 
 MODEL = "model.safetensors"
 DIGESTED = ("config.json", "results.json", "history.json", MODEL)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bitq.data.registry import variant
-from bitq.grid.run import Run
 from bitq.grid.select import grid
 from bitq.grid.study import scale
 from bitq.io import sha256
 from bitq.results.folder import MODEL, folder_of
+from bitq.run import Run
 
 # What follows only has to put long jobs first and ask a cluster for enough time; `bitq plan` measures.
 # Of one image of 32×32 pixels, forwards, at width 64.

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Frozen, Run
 from bitq.io import read_bytes, sha256, write_atomic
+from bitq.records import Frozen
 from bitq.results.folder import MODEL, Finished, finished, text
 from bitq.results.schema import RECORDS, Results, parse
+from bitq.run import Run
 
 NAME = "manifest.json"
 RESULTS = "results.json"  # a run's last file: where it is, the run is complete

@@ -14,9 +14,9 @@ from pydantic import (
 )
 
 from bitq.errors import DataError
-from bitq.grid.run import Frozen, Parent, Run
-from bitq.grid.study import explain
 from bitq.io import canonical_json, pretty_json, sha256, write_atomic
+from bitq.records import Frozen, explain
+from bitq.run import Parent, Run
 
 Percent = float  # 0 … 100
 PARTS = ("codes", "values_scales", "residuals", "float_parameters", "buffers", "header")  # of a packed file

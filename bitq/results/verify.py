@@ -8,8 +8,8 @@ from typing import Literal
 
 from bitq.errors import DataError, UsageError
 from bitq.grid.commands import command
-from bitq.grid.run import Frozen, Run
 from bitq.io import read_bytes, write_atomic
+from bitq.records import Frozen
 from bitq.results.folder import MODEL, Finished, read, text
 from bitq.results.manifest import (
     NAME,
@@ -23,6 +23,7 @@ from bitq.results.manifest import (
     under,
 )
 from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
+from bitq.run import Run
 
 Kind = Literal["missing", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted"]
 

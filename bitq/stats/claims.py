@@ -5,9 +5,8 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from bitq.grid.run import Frozen
-from bitq.grid.study import read_yaml
 from bitq.paths import config_dir
+from bitq.records import Frozen, read_yaml
 from bitq.stats.predicates import ArmAt, Count, Predicate
 
 OURS = "ours"  # the work that is no study

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from bitq.errors import UsageError
-from bitq.grid.run import Frozen
+from bitq.records import Frozen
 from bitq.stats.cells import HARDWARE, NOTED, PLACE, RECIPE, SAME_DATA, TREATMENT, Cell, paired
 from bitq.stats.inference import (
     Equivalence,

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bitq.grid.run import Frozen
+from bitq.records import Frozen
 from bitq.stats.cells import Cell, Values, paired
 from bitq.stats.inference import Interval, mean, ratio_interval, t_interval
 from bitq.stats.predicates import ArmAt, Quantity, Term

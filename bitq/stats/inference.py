@@ -10,7 +10,7 @@ from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from bitq.grid.run import Frozen
+from bitq.records import Frozen
 from bitq.stats.cells import Values
 
 LEVEL = 0.95

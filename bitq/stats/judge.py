@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from bitq.grid.run import Frozen
 from bitq.grid.study import by_size
 from bitq.io import write_json
+from bitq.records import Frozen
 from bitq.stats.cells import Cell, find, read_runs
 from bitq.stats.claims import Book, Claim, Requires, claims
 from bitq.stats.count import count

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from bitq.grid.run import Frozen
+from bitq.records import Frozen
 from bitq.stats.claims import Claim
 from bitq.stats.predicates import ArmAt, Count, Quantity, Term
 from bitq.stats.published import Published

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bitq.grid.run import Frozen
+from bitq.records import Frozen
 from bitq.stats.inference import LEVEL
 
 TOST_LEVEL = 0.9  # two one-sided tests at 5 % ask whether the 90 % interval lies within the margin

@@ -8,9 +8,8 @@ from typing import Any
 from pydantic import model_validator
 
 from bitq.errors import DataError
-from bitq.grid.run import Frozen
-from bitq.grid.study import read_yaml
 from bitq.paths import config_dir
+from bitq.records import Frozen, read_yaml
 
 # What a work's own figure may be called when its claims are held against it, the most reliable first.
 TRUSTED = ("clean", "derived", "formula", "printed")

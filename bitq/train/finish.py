@@ -12,12 +12,12 @@ from bitq.deploy.evaluate import Score, evaluate
 from bitq.deploy.export import export, float_bytes, lowbit_layers
 from bitq.deploy.verify import verify
 from bitq.errors import Bug
-from bitq.grid.run import Run
 from bitq.io import sha256
+from bitq.machine import code_sha256, fingerprint, versions
 from bitq.quant.cast import counting
 from bitq.results.folder import MODEL, folder_of, publish, text
 from bitq.results.schema import Divergence, Env, History, Packed, Results
-from bitq.train.device import code_sha256, fingerprint, versions
+from bitq.run import Run
 from bitq.train.loop import Training
 from bitq.train.memory import peak_memory
 from bitq.train.prepare import TestSet, spec_of

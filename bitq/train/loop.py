@@ -14,13 +14,13 @@ from bitq.data.loader import Batch, Batches
 from bitq.deploy.audit import share_of_zeros
 from bitq.deploy.export import packed_layers
 from bitq.errors import Preempted, UsageError
-from bitq.grid.run import Run
+from bitq.machine import Machine
 from bitq.quant.convert import quantized_layers
 from bitq.results.schema import Divergence
 from bitq.rng import derive
+from bitq.run import Run
 from bitq.train import checkpoint
 from bitq.train.checkpoint import Checkpoint
-from bitq.train.device import Machine
 from bitq.train.objective import Loss, cross_entropy, l1_at, loss_of, sum_of_sizes
 from bitq.train.optimizer import build_optimizer, optimizer_state, restore_optimizer, set_lr
 from bitq.train.progress import Progress

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitq.grid.run import Distillation, Recipe
+from bitq.run import Distillation, Recipe
 
 
 @dataclass(frozen=True)

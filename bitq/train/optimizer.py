@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from bitq.errors import Bug
-from bitq.grid.run import Recipe
 from bitq.quant.base import Quantizer
 from bitq.quant.convert import quantized_layers
+from bitq.run import Recipe
 
 TEACHER = "teacher."  # the names of its parameters beside those of the student
 

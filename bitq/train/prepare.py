@@ -16,16 +16,16 @@ from bitq.deploy.blueprint import geometry_of, must_fit
 from bitq.deploy.export import NOT_SHIPPED, lowbit_layers, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
-from bitq.grid.run import Calibration, Parent, Run
 from bitq.grid.select import find_run
 from bitq.io import sha256_file
+from bitq.machine import Machine
 from bitq.models.fold import fold
 from bitq.quant.convert import convert, quantized_layers, settings_of
 from bitq.quant.registry import METHODS, defaults
 from bitq.quant.static import activation_named
 from bitq.results.folder import MODEL, folder_of
 from bitq.rng import derive
-from bitq.train.device import Machine
+from bitq.run import Calibration, Parent, Run
 
 TestSet = list[tuple[Inputs, Tensor]]  # what the network takes, normalised, and labels, on the device
 

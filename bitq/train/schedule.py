@@ -2,7 +2,7 @@
 
 import math
 
-from bitq.grid.run import Recipe
+from bitq.run import Recipe
 
 
 def lr_at(recipe: Recipe, epoch: int, step: int, steps: int) -> float:

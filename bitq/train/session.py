@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from bitq.errors import BitqError, Bug, DataError, Diverged, OutOfMemory, Preempted
-from bitq.grid.run import Run
 from bitq.grid.select import find_run
 from bitq.io import must_be_writable
+from bitq.machine import Machine
 from bitq.results.folder import finished
 from bitq.results.schema import Results
+from bitq.run import Run
 from bitq.train import checkpoint, prepare
-from bitq.train.device import Machine
 from bitq.train.finish import finish
 from bitq.train.fit import fit
 from bitq.train.lock import exclusive

@@ -54,7 +54,7 @@ def plan(
 ) -> None:
     """Say before anything starts: FLOPs, hours on this machine, disk and memory, per study and scale."""
     from bitq.grid.plan import plan_table
-    from bitq.train.probe import plan_studies
+    from bitq.measure.speed import plan_studies
 
     rows = plan_studies(scale or [], study or [], jobs, device)
     emit([r.model_dump() for r in rows], as_json, plan_table(rows))

@@ -27,7 +27,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
-    from bitq.train.evaluate import evaluate_file
+    from bitq.measure.packed_file import evaluate_file
 
     found = evaluate_file(file, dataset, variant, device, backend, batch_size)
     if plots:
@@ -96,8 +96,8 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Read a published checkpoint, executing nothing of it, and write it as a model file for bitq evaluate."""
-    from bitq.deploy.published_ring import import_published
-    from bitq.deploy.published_vgg import import_vgg11
+    from bitq.interop.published_ring import import_published
+    from bitq.interop.published_vgg import import_vgg11
 
     if target.exists():
         raise UsageError(f"{target} exists; give a name that is free, nothing is overwritten.")
@@ -116,7 +116,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Pack a small network by every method and run it from its file, or classify a test image with a file of yours."""
-    from bitq.train.demo import classify, tour
+    from bitq.measure.demo import classify, tour
 
     if file is None:
         if dataset or variant or image:

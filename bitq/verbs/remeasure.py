@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bitq import models
-from bitq.grid.run import Run
 from bitq.grid.select import find_run, grid
 from bitq.grid.study import scales
 from bitq.io import sha256_file, write_json
+from bitq.measure.packed_file import evaluate_file
 from bitq.report.cost import COSTS, key_of
 from bitq.report.precision import BACKENDS, ENGINES
 from bitq.results.folder import MODEL, folder_of
-from bitq.train.evaluate import evaluate_file
+from bitq.run import Run
 
 SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
 

@@ -8,7 +8,7 @@ import typer
 from bitq.verbs.common import Json, ResultsOption, ScaleOption, emit
 
 if TYPE_CHECKING:
-    from bitq.grid.run import Run
+    from bitq.run import Run
 
 Paper = Annotated[bool, typer.Option("--paper", help="The runs that config/paper.yaml selects.")]
 Study = Annotated[list[str] | None, typer.Option(help="Studies, if not those of the paper.")]

@@ -12,7 +12,7 @@ from bitq.errors import BitqError, UsageError, one_of
 from bitq.verbs.common import DeviceOption, Floats, Ints, Json, ResultsOption, ScaleOption, StateOption, Texts, emit
 
 if TYPE_CHECKING:
-    from bitq.grid.run import Run
+    from bitq.run import Run
 
 
 def train(
@@ -85,9 +85,9 @@ def train(
     chosen = chosen_runs(runs or [], study or [], scale, described)
 
     from bitq.io import write_json
+    from bitq.machine import machine
     from bitq.paths import results_dir, state_dir
     from bitq.results.folder import folder_of, run_digest
-    from bitq.train.device import machine
     from bitq.train.session import Session
 
     on = machine(device, mode_of(mode), threads)

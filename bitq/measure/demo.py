@@ -13,9 +13,9 @@ from bitq.deploy.evaluate import inference, predict
 from bitq.deploy.export import export, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import UsageError
+from bitq.measure.packed_file import data_for
 from bitq.quant.convert import convert
 from bitq.quant.registry import METHODS
-from bitq.train.evaluate import data_for
 
 MODEL, WIDTH = "resnet20", 32
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from bitq import models
 from bitq.deploy.export import NOT_SHIPPED, Exported, export
-from bitq.deploy.pth import read_pth, refuse_misfit, state_of
 from bitq.errors import DataError
+from bitq.interop.pth import read_pth, refuse_misfit, state_of
 from bitq.io import sha256_file
 
 LAST = "classifier.6.bias"

@@ -17,13 +17,13 @@ from bitq.deploy.evaluate import evaluate
 from bitq.deploy.pack import BITS, default_packing
 from bitq.grid.expand import expand
 from bitq.grid.plan import Cost, PlanRow, plan_row
-from bitq.grid.run import Run
 from bitq.grid.study import scale, scales, studies
+from bitq.machine import Machine, machine
 from bitq.quant.cast import Cast
 from bitq.quant.convert import settings_of
 from bitq.quant.registry import make_quantizer
+from bitq.run import Run
 from bitq.train import prepare
-from bitq.train.device import Machine, machine
 from bitq.train.finish import ship
 from bitq.train.loop import Training, autocast, measure, train_step
 from bitq.train.prepare import EVALUATION_BATCH

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from bitq import models
 from bitq.deploy.export import NOT_SHIPPED, Exported, export
-from bitq.deploy.pth import read_pth, refuse_misfit, state_of
 from bitq.errors import DataError, UsageError
+from bitq.interop.pth import read_pth, refuse_misfit, state_of
 from bitq.io import sha256_file
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.ring_legacy import WAVES

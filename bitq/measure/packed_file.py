@@ -11,14 +11,14 @@ from bitq.data.registry import Variant
 from bitq.data.registry import variant as find_variant
 from bitq.data.store import open_set
 from bitq.deploy.audit import audit_file
-from bitq.deploy.backends import ported
 from bitq.deploy.blueprint import geometry_of, must_fit
 from bitq.deploy.coverage import coverage
 from bitq.deploy.evaluate import Batches, evaluate, full_precision, predict
 from bitq.deploy.export import float_bytes
 from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
-from bitq.train.device import machine
+from bitq.interop.backends import ported
+from bitq.machine import machine
 from bitq.train.prepare import EVALUATION_BATCH
 
 

@@ -3,19 +3,14 @@
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bitq.io import canonical_json, sha256
+from bitq.records import Frozen
 
 Stem = Literal["cifar", "imagenet"]
 Norm = Literal["none", "layer"]
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-class Frozen(BaseModel):
-    """A record that cannot change, knows all its keys, and holds no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Frozen):
