@@ -14,8 +14,9 @@ from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.grid.adhoc import sweep
 from bitq.machine import machine
-from bitq.train import prepare
+from bitq.train.images import training_batches
 from bitq.train.loop import Training, train_step
+from bitq.train.network import build_network
 
 
 def main() -> None:
@@ -25,8 +26,8 @@ def main() -> None:
     x, y = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8).numpy(), torch.arange(4).byte().numpy()
     images, on = ImageSet(x, y, x, y, None, variant("cifar10")), machine("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        batches = prepare.training_batches(images, run, on)
-        training = Training(run, prepare.network(run, on, Path()), batches, on, Path(folder))
+        batches = training_batches(images, run, on)
+        training = Training(run, build_network(run, on, Path()), batches, on, Path(folder))
         train_step(training, next(training.batches.epoch(0)))
         seconds = []
         for _ in range(5):

@@ -11,8 +11,9 @@ from training import BATCH, ImageSet, noise, variant
 
 from bitq.grid.adhoc import sweep
 from bitq.machine import machine
-from bitq.train import prepare
+from bitq.train.images import training_batches
 from bitq.train.loop import Training, train_step
+from bitq.train.network import build_network
 
 STEPS = 20
 
@@ -23,7 +24,7 @@ def main() -> None:
     run = sweep("full", {key: [value] for key, value in options.items()})[0]
     x, y = noise(BATCH * STEPS)
     images, on = ImageSet(x, y, x[:1], y[:1], None, variant("cifar10")), machine("cpu")
-    training = Training(run, prepare.network(run, on, Path()), prepare.training_batches(images, run, on), on, Path())
+    training = Training(run, build_network(run, on, Path()), training_batches(images, run, on), on, Path())
     list(training.batches.epoch(0))
     start = time.process_time()
     batches = list(training.batches.epoch(1))

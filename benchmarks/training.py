@@ -23,8 +23,9 @@ from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.grid.adhoc import sweep
 from bitq.machine import machine
-from bitq.train import prepare
+from bitq.train.images import training_batches
 from bitq.train.loop import Training, train_step
+from bitq.train.network import build_network
 
 BATCH, WARM, STEPS = 128, 2, 12
 GOALS = {("bitnet", "legacy"): 4.0, ("fp32", "legacy"): 5.0, ("fp32", "conventional"): 2.2}
@@ -50,7 +51,7 @@ def ours(method: str) -> float:
     run = sweep("full", {key: [value] for key, value in options.items()})[0]
     x, y = noise(BATCH * (WARM + STEPS))
     images, on = ImageSet(x, y, x[:1], y[:1], None, variant("cifar10")), machine("cpu")
-    training = Training(run, prepare.network(run, on, Path()), prepare.training_batches(images, run, on), on, Path())
+    training = Training(run, build_network(run, on, Path()), training_batches(images, run, on), on, Path())
     batches = training.batches.epoch(0)
     return rate(lambda: train_step(training, next(batches)))
 

@@ -1,13 +1,11 @@
 """The machine under a run: device, threads, determinism, and the fingerprint that says which bits to expect."""
 
-import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -66,15 +64,3 @@ def versions() -> dict[str, str]:
     """Of what computes."""
     names = ("torch", "torchvision", "numpy", "safetensors")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
-
-
-@cache
-def code_sha256() -> str:
-    """Digest of the code that can change a result: everything but the rooms right of results/, and their verbs."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package)
-        if name.parts[0] not in ("results", "stats", "report", "verbs"):
-            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

@@ -33,7 +33,7 @@ class Data(Frozen):
 
 
 # Parts of a recipe that do something only with certain values of another: {part: (other, values)}.
-HEEDED: dict[str, tuple[str, tuple[str, ...]]] = {
+ACTIVE_IF: dict[str, tuple[str, tuple[str, ...]]] = {
     "milestones": ("schedule", ("step",)),
     "gamma": ("schedule", ("step",)),
     "min_lr": ("schedule", ("cosine",)),
@@ -81,7 +81,7 @@ class Recipe(Frozen):
             raise ValueError("schedule 'step' needs milestones, for example milestones: [100, 150]")
         if self.milestones and min(self.milestones) <= 0:
             raise ValueError(f"milestones {list(self.milestones)} must be epochs above 0")
-        for name, (other, values) in HEEDED.items():
+        for name, (other, values) in ACTIVE_IF.items():
             given, now = getattr(self, name), getattr(self, other)
             if given != Recipe.model_fields[name].default and now not in values:
                 # Its run would have a twin of another name.
@@ -133,7 +133,7 @@ class Calibration(Frozen):
         return self
 
     @property
-    def measures(self) -> str:
+    def needs_trained_weights(self) -> str:
         """What it takes from the network as it was trained, so that untrained weights would not do."""
         asked = {
             "fold": self.fold,
@@ -171,10 +171,10 @@ class Run(Frozen):
     def _makes_sense(self) -> "Run":
         if self.recipe.epochs == 0 and self.start is None:
             raise ValueError("epochs 0 trains nothing; name a start, the run or file to quantize as it is")
-        if self.start is None and self.calibration and self.calibration.measures:
+        if self.start is None and self.calibration and self.calibration.needs_trained_weights:
             raise ValueError(
-                f"calibration {self.calibration.measures} is for a trained network; name a start, the run or file to "
-                "quantize"
+                f"calibration {self.calibration.needs_trained_weights} is for a trained network; name a start, the run "
+                "or file to quantize"
             )
         return self
 

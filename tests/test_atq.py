@@ -15,6 +15,7 @@ from torch.nn.functional import mse_loss
 
 from bitq import models
 from bitq.deploy.audit import audit_file
+from bitq.deploy.blueprint import spec_of
 from bitq.deploy.export import export
 from bitq.deploy.load import load
 from bitq.errors import UsageError
@@ -29,9 +30,11 @@ from bitq.quant.thresholds import by_least_squares
 from bitq.report import draw
 from bitq.report.run_plots import comparable, write_plots
 from bitq.results.folder import MODEL, folder_of, read
-from bitq.train import budget, prepare
-from bitq.train.fit import fit
+from bitq.train import budget
+from bitq.train.before_training import calibrate_before_training
+from bitq.train.images import open_data, training_batches
 from bitq.train.loop import Training
+from bitq.train.network import build_network
 from tests.support import EPOCHS, STEPS, session, small_run, train_until_killed
 from tests.test_resume import digest_of, digest_uninterrupted
 
@@ -303,11 +306,11 @@ def test_a_budget_is_dealt_by_sensitivity_and_shipped(tmp_path: Path) -> None:
 def test_dealing_a_budget_leaves_no_trace_but_the_shares(tmp_path: Path) -> None:
     run, cpu = small_run("atq", settings={"budget": 0.5}), machine("cpu")
     one, other = (
-        Training(run, prepare.network(run, cpu, tmp_path), prepare.training_batches(prepare.open_data(run), run, cpu),
+        Training(run, build_network(run, cpu, tmp_path), training_batches(open_data(run), run, cpu),
                  cpu, tmp_path)
         for _ in range(2)
     )  # fmt: skip
-    fit(one)
+    calibrate_before_training(one)
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name]) != name.endswith("share"), name
     assert all(parameter.grad is None for parameter in one.model.parameters())
@@ -362,8 +365,8 @@ def test_a_zeroed_run_keeps_what_the_mask_holds_and_nothing_else(tmp_path: Path)
 
 def test_whole_weights_ship_as_they_are(tmp_path: Path) -> None:
     run = small_run("atq_legacy")
-    model = prepare.network(run, machine("cpu"), tmp_path)
-    export(model, prepare.spec_of(run), tmp_path / "m")
+    model = build_network(run, machine("cpu"), tmp_path)
+    export(model, spec_of(run), tmp_path / "m")
     report = audit_file(tmp_path / "m")
     assert all(layer.residual == int(0.05 * layer.weights) for layer in report.layers)
     assert (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
 from bitq.deploy.audit import audit, audit_file, without_residual
+from bitq.deploy.blueprint import spec_of
 from bitq.deploy.evaluate import evaluate, full_precision
 from bitq.deploy.export import export, float_bytes, packed_layers
 from bitq.deploy.load import load
@@ -25,7 +26,7 @@ from bitq.models.registry import build, names
 from bitq.quant.base import Codes, Quantizer
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS, Method, make_quantizer
-from bitq.train import prepare
+from bitq.train.network import build_network
 from tests.support import small_run
 
 WIDTH = 7  # 7·7·9 = 441 weights: no multiple of 4, of 5 or of 8
@@ -407,9 +408,9 @@ def test_logits_that_are_not_finite_are_reported() -> None:
 
 def test_a_file_with_logits_that_are_not_finite_has_no_accuracy(tmp_path: Path) -> None:
     run = small_run("twn")
-    network = prepare.network(run, machine("cpu"), tmp_path)
+    network = build_network(run, machine("cpu"), tmp_path)
     nn.init.constant_(network.get_parameter("bn1.bias"), float("nan"))
-    export(network, prepare.spec_of(run), tmp_path / "m")
+    export(network, spec_of(run), tmp_path / "m")
     with pytest.raises(DataError, match="answers with NaN or infinite logits, so it has no accuracy"):
         evaluate_file(tmp_path / "m", None, None, "cpu")
 

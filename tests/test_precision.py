@@ -269,7 +269,7 @@ def test_a_quantized_start_ships_reads_back_and_is_counted(
 def test_casts_count_what_leaves_the_range() -> None:
     cast = Cast(torch.ones(1), "fp16")
     cast.counting = True
-    cast.receive(torch.tensor([1.0, 7e4, 1e-9, 1e-6, 0.0, float("inf")]))
+    cast.transform_input(torch.tensor([1.0, 7e4, 1e-9, 1e-6, 0.0, float("inf")]))
     counts = cast.inputs
     assert (counts.numbers, counts.overflowed, counts.underflowed, counts.subnormal) == (6, 1, 1, 1)
 

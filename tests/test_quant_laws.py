@@ -15,7 +15,7 @@ from bitq.io import canonical_json
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
 from bitq.quant.convert import convert, quantized_layers, settings_of
-from bitq.quant.registry import METHODS, make_quantizer, refuse_idle, settings_of_method
+from bitq.quant.registry import METHODS, make_quantizer, reject_unused_settings, settings_of_method
 
 SOME = torch.linspace(-1, 1, 6).view(2, 3)
 SHIPPED = [name for name in METHODS if make_quantizer(name, SOME, {}).levels is not None]
@@ -292,5 +292,5 @@ def test_no_setting_of_the_grid_is_refused() -> None:
     for run in {(run.method, canonical_json(run.settings)): run for run in grid("smoke")}.values():
         globs = [key for key, value in run.settings.items() if isinstance(value, dict)]
         of_layers = [settings_of(path, run.settings) for path in ("another", *globs)]
-        refuse_idle(run.method, of_layers)
+        reject_unused_settings(run.method, of_layers)
         assert all(make_quantizer(run.method, SOME, own) for own in of_layers)

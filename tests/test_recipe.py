@@ -13,10 +13,11 @@ from bitq.machine import machine
 from bitq.quant.convert import quantized_layers
 from bitq.results.folder import folder_of, read
 from bitq.run import Recipe, Run
-from bitq.train import prepare
-from bitq.train.budget import deal_budget
-from bitq.train.fit import estimate_norm_statistics
+from bitq.train.before_training import estimate_norm_statistics
+from bitq.train.budget import allocate_sparsity
+from bitq.train.images import open_data, training_batches
 from bitq.train.loop import Training, forward, train_step
+from bitq.train.network import build_network, build_teacher
 from bitq.train.optimizer import build_optimizer, undecayed
 from tests.support import session, small_run
 
@@ -24,9 +25,9 @@ CPU = machine("cpu")
 
 
 def training_of(run: Run, folder: Path) -> Training:
-    batches = prepare.training_batches(prepare.open_data(run), run, CPU)
-    teacher = prepare.teacher(run, CPU, folder / "results")
-    return Training(run, prepare.network(run, CPU, folder / "results"), batches, CPU, folder, teacher)
+    batches = training_batches(open_data(run), run, CPU)
+    teacher = build_teacher(run, CPU, folder / "results")
+    return Training(run, build_network(run, CPU, folder / "results"), batches, CPU, folder, teacher)
 
 
 def one_step(folder: Path, **options: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -42,7 +43,7 @@ def one_step(folder: Path, **options: Any) -> tuple[dict[str, Tensor], dict[str,
 @pytest.mark.parametrize("method", ["ring", "lsq", "atq", "ring_legacy", "atq_legacy"])
 def test_positions_and_steps_do_not_decay_but_those_of_the_originals_do(method: str, tmp_path: Path) -> None:
     settings = {"atq": {"scale": "learned", "threshold": "learned"}}.get(method, {})
-    model = prepare.network(small_run(method, settings=settings), CPU, tmp_path)
+    model = build_network(small_run(method, settings=settings), CPU, tmp_path)
     layer = next(iter(quantized_layers(model)))
     own = {name for name, _ in model.named_parameters() if ".quantizer." in name}
     expected = {
@@ -118,7 +119,7 @@ def test_dealing_a_budget_asks_no_teacher(tmp_path: Path) -> None:
     assert training.teacher is not None
     before = {name: value.clone() for name, value in training.teacher.state_dict().items()}
     drawn = torch.default_generator.get_state()
-    deal_budget(training)
+    allocate_sparsity(training)
     assert torch.equal(torch.default_generator.get_state(), drawn)
     assert all(torch.equal(value, before[name]) for name, value in training.teacher.state_dict().items())
 

@@ -166,7 +166,7 @@ def test_the_published_arithmetic_is_that_of_its_formula(size: int, wave: str) -
 def test_a_snapped_ring_goes_on_from_its_codes() -> None:
     legacy = RingLegacy(torch.zeros(1), 8, snap=True).eval()
     codes = legacy.codes(torch.rand(4, 50, generator=torch.Generator().manual_seed(0)))
-    assert torch.equal(legacy(legacy.adopt(codes)), codes.decode())
+    assert torch.equal(legacy(legacy.latent_from_codes(codes)), codes.decode())
 
 
 def test_the_published_ring_is_clamped_decays_and_has_half_the_levels_that_it_claims() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
 from bitq.grid.select import find_run
 from bitq.io import sha256_file
@@ -15,8 +16,9 @@ from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, finished, folder_of, read
 from bitq.results.schema import RECORDS, SCHEMAS, schema_text
 from bitq.run import Distillation, Recipe
-from bitq.train import prepare
+from bitq.train.images import open_data, training_batches
 from bitq.train.loop import Training, train_step
+from bitq.train.network import build_network, build_teacher
 from bitq.train.objective import cross_entropy, distillation_term, loss_of
 from bitq.train.optimizer import build_optimizer, undecayed
 from bitq.train.schedule import lr_at
@@ -44,19 +46,19 @@ def test_all_arms_of_a_seed_start_equal_and_see_equal_batches(tmp_path: Path) ->
     runs = [small_run("fp32"), small_run("bitnet"), small_run("ttq", keep=("conv1",)), small_run("twn", mixup=0.0)]
     weights, images = set(), set()
     for run in runs:
-        model = prepare.network(run, CPU, tmp_path)
+        model = build_network(run, CPU, tmp_path)
         weights.add(
             b"".join(
                 p.detach().contiguous().numpy().tobytes() for n, p in model.named_parameters() if "quantizer" not in n
             )
         )
-        batches = prepare.training_batches(prepare.open_data(run), run, CPU)
+        batches = training_batches(open_data(run), run, CPU)
         images.add(b"".join(batch.y.numpy().tobytes() for batch in batches.epoch(1)))
     assert len(weights) == len(images) == 1
 
 
 def test_another_seed_starts_elsewhere(tmp_path: Path) -> None:
-    one, other = (prepare.network(small_run(seed=seed), CPU, tmp_path) for seed in (42, 43))
+    one, other = (build_network(small_run(seed=seed), CPU, tmp_path) for seed in (42, 43))
     assert not torch.equal(one.conv1.weight, other.conv1.weight)
 
 
@@ -85,14 +87,14 @@ def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:
     session(tmp_path).train([parent])
     file = folder_of(parent, tmp_path / "results") / MODEL
     run = small_run("ttq", keep=("first", "last"), start=str(file))
-    trained = prepare.load(file)[0]
-    assert torch.equal(prepare.network(run, CPU, tmp_path).layer1[0].conv1.weight, trained.layer1[0].conv1.weight)
+    trained = load(file)[0]
+    assert torch.equal(build_network(run, CPU, tmp_path).layer1[0].conv1.weight, trained.layer1[0].conv1.weight)
     session(tmp_path).train([ternary_run := small_run("ttq")])
     ternary = folder_of(ternary_run, tmp_path / "results") / MODEL
     with pytest.raises(UsageError, match="only weights of fp32 or twn can be its start"):
-        prepare.network(small_run("twn", start=str(ternary)), CPU, tmp_path)
+        build_network(small_run("twn", start=str(ternary)), CPU, tmp_path)
     with pytest.raises(UsageError, match="only weights of ring_legacy can be its start"):
-        prepare.network(small_run("ring_legacy", start=str(file)), CPU, tmp_path)
+        build_network(small_run("ring_legacy", start=str(file)), CPU, tmp_path)
 
 
 def test_a_start_or_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
@@ -104,10 +106,10 @@ def test_a_start_or_teacher_of_another_shape_is_refused(tmp_path: Path) -> None:
         ({"start": file, "dataset": "cifar100"}, "classes=10, but classes=20 was asked for"),
     ):
         with pytest.raises(UsageError, match=words):
-            prepare.network(small_run("ttq", **options), CPU, tmp_path)
+            build_network(small_run("ttq", **options), CPU, tmp_path)
     larger = small_run("ttq", teacher=file, variant="official")
     with pytest.raises(UsageError, match="image_size=16, but image_size=32 was asked for; give .* a teacher"):
-        prepare.teacher(larger, CPU, tmp_path)
+        build_teacher(larger, CPU, tmp_path)
 
 
 def test_a_start_of_the_same_method_has_the_same_settings_and_keeps_the_same_layers(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_a_start_of_the_same_method_has_the_same_settings_and_keeps_the_same_lay
     start = {"model": "resnet20", "start": str(folder_of(parent, tmp_path / "results") / MODEL), "epochs": 0}
 
     def child(settings: dict[str, object], keep: tuple[str, ...] = ("fc",)) -> object:
-        return prepare.network(small_run("ring_legacy", settings=settings, keep=keep, **start), CPU, tmp_path)
+        return build_network(small_run("ring_legacy", settings=settings, keep=keep, **start), CPU, tmp_path)
 
     assert child({"ring_size": 4, "snap": True})
     for settings, keep, words in (
@@ -200,15 +202,15 @@ def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
 
 
 def one_training(run: object, folder: Path) -> Training:
-    images = prepare.open_data(run)  # type: ignore[arg-type]
-    batches = prepare.training_batches(images, run, CPU)  # type: ignore[arg-type]
-    return Training(run, prepare.network(run, CPU, folder), batches, CPU, folder)  # type: ignore[arg-type]
+    images = open_data(run)  # type: ignore[arg-type]
+    batches = training_batches(images, run, CPU)  # type: ignore[arg-type]
+    return Training(run, build_network(run, CPU, folder), batches, CPU, folder)  # type: ignore[arg-type]
 
 
 def test_weight_decay_skips_the_scalars_of_quantizers_but_not_those_of_the_original(tmp_path: Path) -> None:
     for method, count in (("ttq", 42), ("ttq_legacy", 0), ("bitnet", 0)):
         run = small_run(method)
-        model = prepare.network(run, CPU, tmp_path)
+        model = build_network(run, CPU, tmp_path)
         assert len(undecayed(model)) == count
         groups = build_optimizer(model, run.recipe).param_groups
         assert sum(len(g["params"]) for g in groups if g["weight_decay"] == 0) == count

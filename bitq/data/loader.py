@@ -13,7 +13,7 @@ from bitq.data.store import ImageSet, Pixels, Tokens, split
 from bitq.rng import derive
 from bitq.run import Recipe
 
-HELD_OUT_BATCH = 250  # images
+EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
 MAX_ANGLE = 5.0  # degrees, to either side
 STAGES = {
     "none": (),
@@ -91,7 +91,7 @@ class Batches:
         if recipe.validation:
             kept, held = split(y, recipe.validation, seed)
             self.held_out += evaluation_batches(
-                x[held], y[held], recipe.normalisation, HELD_OUT_BATCH, self.device, None if t is None else t[held]
+                x[held], y[held], recipe.normalisation, EVALUATION_BATCH, self.device, None if t is None else t[held]
             )
             x, y, t = x[kept], y[kept], None if t is None else t[kept]
         self.x, self.y = _to_device(x, self.device), _to_device(y, self.device).long()
@@ -113,8 +113,8 @@ class Batches:
         """Training images as they are, normalised, in batches: the first ones of the first epoch's order."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", 0))
         chosen = torch.randperm(len(self.y), generator=generator)[:images].to(self.device)
-        for start in range(0, len(chosen), HELD_OUT_BATCH):
-            part = chosen[start : start + HELD_OUT_BATCH]
+        for start in range(0, len(chosen), EVALUATION_BATCH):
+            part = chosen[start : start + EVALUATION_BATCH]
             yield self._with_text(self.normalise(self.x.index_select(0, part)), part)
 
     def _with_text(self, x: Tensor, chosen: Tensor) -> Inputs:

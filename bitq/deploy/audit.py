@@ -24,11 +24,11 @@ from bitq.results.schema import Audit, LayerAudit
 def audit_file(path: Path) -> Audit:
     """Audit what a model file holds; one that quantizes less than it says is refused."""
     model, spec = load(path)
-    refuse_silence(path, model, spec)
+    reject_undeclared_float_layers(path, model, spec)
     return audit(model, path.stat().st_size)
 
 
-def refuse_silence(path: Path, model: nn.Module, spec: Mapping[str, Any]) -> None:
+def reject_undeclared_float_layers(path: Path, model: nn.Module, spec: Mapping[str, Any]) -> None:
     """A file of a low-bit method may hold plain layers, but only those that it says it keeps."""
     if METHODS[spec["method"]].weight is Fp32:
         return

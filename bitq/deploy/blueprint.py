@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bitq.deploy.pack import levels_of
 from bitq.errors import DataError, UsageError
 from bitq.records import Frozen
-from bitq.run import Calibration
+from bitq.run import Calibration, Run
 
 Size = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -80,6 +80,30 @@ def parse(path: Path, meta: dict[str, Any]) -> Blueprint:
         return Blueprint.model_validate(meta)
     except ValidationError as error:
         raise DataError(f"{path} is not a model that this bitq can load: {_first(error)}; export it again.") from error
+
+
+def spec_of(run: Run) -> dict[str, Any]:
+    """What a packed file says of itself: enough to rebuild the network and evaluate it on the right data."""
+    return {
+        "run": run.id,
+        "hash": run.hash,
+        "model": run.model,
+        "classes": run.data.classes,
+        "width": run.width,
+        "stem": run.stem,
+        "channels": run.data.channels,
+        "image_size": run.data.image_size,
+        "words": run.data.words,
+        "vocabulary": run.data.vocabulary,
+        "norm": run.norm,
+        "method": run.method,
+        "settings": run.settings,
+        "calibration": run.calibration.model_dump(mode="json") if run.calibration else None,
+        "keep": list(run.keep),
+        "dataset": run.data.dataset,
+        "variant": run.data.variant,
+        "normalisation": run.recipe.normalisation,
+    }
 
 
 SEEN = ("classes", "channels", "image_size", "words", "vocabulary")

@@ -111,7 +111,7 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     layers = packed_layers(model)
-    refuse_others(model, layers)
+    check_pt2e_supported(model, layers)
     batch = torch.export.Dim("batch", min=1, max=4096)
     exported = torch.export.export(without_quantizers(model), (example,), dynamic_shapes=({0: batch},)).module()
     prepared = prepare_pt2e(exported, products_for_x86())
@@ -151,7 +151,7 @@ def products_for_x86() -> Any:
     return Products()
 
 
-def refuse_others(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
+def check_pt2e_supported(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
     """The flow knows one treatment of activations, and weights of eight bits at most. It folds any normalisation into
     the weights, under the steps that ship without it: then both engines would compute with different networks."""
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bitq.data.loader import evaluation_batches
+from bitq.data.loader import EVALUATION_BATCH, evaluation_batches
 from bitq.data.registry import Variant
 from bitq.data.registry import variant as find_variant
 from bitq.data.store import open_set
@@ -19,7 +19,6 @@ from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
 from bitq.interop.backends import ported
 from bitq.machine import machine
-from bitq.train.prepare import EVALUATION_BATCH
 
 
 def data_for(path: Path, spec: dict[str, Any], dataset: str | None, variant: str | None) -> Variant:

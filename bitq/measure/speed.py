@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bitq import models
+from bitq.data.loader import EVALUATION_BATCH
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.deploy.evaluate import evaluate
@@ -23,10 +24,10 @@ from bitq.quant.cast import Cast
 from bitq.quant.convert import settings_of
 from bitq.quant.registry import make_quantizer
 from bitq.run import Run
-from bitq.train import prepare
 from bitq.train.finish import ship
+from bitq.train.images import TestSet, test_batches, training_batches
 from bitq.train.loop import Training, autocast, measure, train_step
-from bitq.train.prepare import EVALUATION_BATCH
+from bitq.train.network import AS_TEACHER, build_network
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
 PROBE_MACS = 4e9
@@ -119,7 +120,7 @@ def probe(run: Run, on: Machine) -> Speed:
     images = _noise(run, batch * (STEPS + 1), tests)
     with tempfile.TemporaryDirectory() as folder:
         start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
-        test = prepare.test_batches(images, run, on)
+        test = test_batches(images, run, on)
         batches = training.batches.epoch(0)
         train_step(training, next(batches))
         step, _ = timed(lambda: [train_step(training, one) for one in batches], on)
@@ -139,7 +140,7 @@ def probe(run: Run, on: Machine) -> Speed:
     )
 
 
-def _ship(training: Training, test: prepare.TestSet) -> None:
+def _ship(training: Training, test: TestSet) -> None:
     """The end of a run: measure in memory, write, read back, measure again."""
     ship(training, test, training.folder, evaluate(training.model.eval(), test))
 
@@ -149,11 +150,11 @@ def _training(run: Run, images: ImageSet, batch: int, on: Machine, folder: Path)
     gentle = {"lr": 1e-6, "min_lr": 0.0, "batch": batch, "validation": 0.0}
     recipe = run.recipe.model_copy(update=gentle)
     probed = run.model_copy(update={"recipe": recipe, "start": None})
-    teacher = prepare.network(probed.model_copy(update=prepare.AS_TEACHER), on, folder).eval()
+    teacher = build_network(probed.model_copy(update=AS_TEACHER), on, folder).eval()
     return Training(
         run=probed,
-        model=prepare.network(probed, on, folder),
-        batches=prepare.training_batches(images, probed, on),
+        model=build_network(probed, on, folder),
+        batches=training_batches(images, probed, on),
         machine=on,
         folder=folder,
         teacher=teacher if run.distillation else None,

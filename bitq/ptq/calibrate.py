@@ -21,7 +21,7 @@ from bitq.run import Calibration
 def calibrate(model: nn.Module, plan: Calibration, images: Sequence[Inputs]) -> None:
     """Ranges of the activations first, then layer by layer, as data passes them: the weights, then the bias."""
     layers = lowbit_layers(model)
-    refuse_nonsense(plan, layers)
+    validate_calibration(plan, layers)
     with inference(model), full_precision():
         if plan.activations == "static":
             use_observed_ranges(model, layers, plan.activation_range, images)
@@ -29,7 +29,7 @@ def calibrate(model: nn.Module, plan: Calibration, images: Sequence[Inputs]) -> 
             adjust(model, plan, layers, images)
 
 
-def refuse_nonsense(plan: Calibration, layers: dict[str, QuantLayer]) -> None:
+def validate_calibration(plan: Calibration, layers: dict[str, QuantLayer]) -> None:
     """What would be asked for and silently not happen."""
     asked = plan.activations != "none" or plan.rounding == "adaptive" or plan.bias_correction
     if asked and not layers:

@@ -66,7 +66,7 @@ def inputs_of(model: nn.Module, layer: QuantLayer, images: Sequence[Inputs]) -> 
 
 
 def _as_multiplied(layer: QuantLayer, x: Tensor) -> Tensor:
-    x = layer.quantizer.receive(x)
+    x = layer.quantizer.transform_input(x)
     if layer.norm:
         x = functional.layer_norm(x, x.shape[1:])
     if layer.activation is None:

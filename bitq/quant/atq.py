@@ -9,7 +9,7 @@ from bitq.quant import boosting
 from bitq.quant.base import Codes, Quantizer, Residual, check_share, straight_through, ternary_codes
 from bitq.quant.routing import largest, route
 from bitq.quant.sparsity import SCHEDULES, sparsity_at
-from bitq.quant.thresholds import RULES, by_quantile, whole
+from bitq.quant.thresholds import RULES, by_quantile, floor_count
 
 SMALLEST = 1e-8  # of scales: an all-zero layer may have any positive one
 REFRESHES = 10  # times that the boosted weights are chosen anew
@@ -50,7 +50,7 @@ class Atq(Quantizer):
     """
 
     levels = 3
-    heeded = {
+    active_if = {
         "sparsity": {"threshold": ("quantile", "learned"), "budget": (None,)},
         "start_sparsity": {"schedule": ("linear", "cubic")},
         "until": {"schedule": ("linear", "cubic")},
@@ -90,8 +90,8 @@ class Atq(Quantizer):
         self.scale, self.granularity, self.gradient, self.clip = scale, granularity, gradient, clip
         self.boost, self.boost_by, self.boost_until = boost, boost_by, boost_until
         self.route_weights, self.route_by, self.route_inputs = route_weights, route_by, route_inputs
-        refuse_nonsense(self)
-        self.boosted = whole(boost, weight.numel())  # how many weights get a residual
+        validate_settings(self)
+        self.boosted = floor_count(boost, weight.numel())  # how many weights get a residual
         self._dims = weight.dim()
         self._start_from(weight.detach())
 
@@ -103,7 +103,7 @@ class Atq(Quantizer):
             self.register_buffer("first", self._least_squares(weight, self._signs(weight)))
             self.factor = nn.Parameter(torch.ones_like(self.first))
         if self.boosted:
-            self.register_buffer("positions", self._neediest(weight))
+            self.register_buffer("positions", self._largest_errors(weight))
             self.register_buffer("refreshed", torch.tensor(-1))
         if self.budget is not None:
             # This layer's share, replaced before the first step. fp64: times n it must be a whole number again.
@@ -201,13 +201,13 @@ class Atq(Quantizer):
         """Choose the boosted weights anew, if it is time."""
         stage = int(min(self.progress / self.boost_until, 1.0) * REFRESHES) if self.boosted else 0
         if self.boosted and stage > int(self.refreshed):
-            self.positions.copy_(self._neediest(weight))
+            self.positions.copy_(self._largest_errors(weight))
             self.refreshed.fill_(stage)
 
-    def _neediest(self, weight: Tensor) -> Tensor:
+    def _largest_errors(self, weight: Tensor) -> Tensor:
         grid, scale = self._ternary(weight)
         gradient = weight.grad if self.boost_by == "gradient" else None
-        return boosting.neediest(weight, (grid * scale).detach(), self.boosted, gradient)
+        return boosting.largest_error_positions(weight, (grid * scale).detach(), self.boosted, gradient)
 
     def _residual(self, weight: Tensor, ternary: Tensor) -> Residual | None:
         return boosting.residual_at(weight, ternary, self.positions) if self.boosted else None
@@ -228,7 +228,7 @@ class Atq(Quantizer):
         importance = size if self.route_by == "magnitude" else -(size - _edge(size, self._kept(size))).abs()
         return route(weight, largest(importance, self.route_weights).view(weight.shape))
 
-    def receive(self, x: Tensor) -> Tensor:
+    def transform_input(self, x: Tensor) -> Tensor:
         """The layer's input; going back, only its largest entries get a gradient."""
         if self.route_inputs == 1 or not x.requires_grad:
             return x
@@ -239,7 +239,7 @@ class Atq(Quantizer):
         return f"{how}, sparsity={self.sparsity}, boost={self.boost}"
 
 
-def refuse_nonsense(quantizer: Atq) -> None:
+def validate_settings(quantizer: Atq) -> None:
     """Settings that do not exist, and those that would be ignored."""
     for name, allowed in CHOICES.items():
         if getattr(quantizer, name) not in allowed:

@@ -53,7 +53,7 @@ class AtqLegacy(Quantizer):
         codes = ternary_codes(self._signs(weight), self.alpha)
         return Codes(codes.index, codes.values, codes.scale, masked_weights(weight, self.positions))
 
-    def adopt(self, codes: Codes) -> Tensor:
+    def latent_from_codes(self, codes: Codes) -> Tensor:
         """The mask is where the residual lies; outside it the codes are all that is known of the weights."""
         if codes.residual:
             self.positions.copy_(codes.residual.position)

@@ -57,17 +57,18 @@ class Quantizer(nn.Module):
 
     The layer's weight is the latent that is trained. It starts as `latent(initial weight)`: most methods train the
     weight itself, some a position on a ring. `progress`, the share of the training that is done, is set before each
-    step; whatever follows a schedule is a function of it. `project_` runs after each step, `receive` on each input.
+    step; whatever follows a schedule is a function of it. `project_` runs after each step, `transform_input` on each
+    input.
     """
 
     levels: int | None = None  # number of distinct values before scaling; None: a float method, shipped as float
     decay_scalars = False  # does the optimizer's weight decay reach the quantizer's own parameters?
     decay_latent = True  # … and the layer's weight?
-    follows_weights = True  # does the first latent depend on the initial weight beyond chance?
+    latent_from_weight = True  # does the first latent depend on the initial weight beyond chance?
     progress = 1.0
     # Settings that do something only with certain values of another: {setting: {other: values}}; no values at all stand
     # for any but the default.
-    heeded: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}
+    active_if: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}
     # Settings of the evaluation alone: what was trained means the same with and without.
     of_evaluation: tuple[str, ...] = ()
 
@@ -79,7 +80,7 @@ class Quantizer(nn.Module):
         """What is trained in place of the initial weight."""
         return weight
 
-    def adopt(self, codes: Codes) -> Tensor:
+    def latent_from_codes(self, codes: Codes) -> Tensor:
         """The latent to go on from where a layer of this method shipped; what else it knows is set to what they say."""
         if self.state_dict():
             raise UsageError(
@@ -90,7 +91,7 @@ class Quantizer(nn.Module):
     def project_(self, weight: Tensor) -> None:
         """Bring the latent back, in place, to where it may be."""
 
-    def receive(self, x: Tensor) -> Tensor:
+    def transform_input(self, x: Tensor) -> Tensor:
         """The layer's input as its product sees it."""
         return x
 

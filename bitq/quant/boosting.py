@@ -8,13 +8,14 @@ from bitq.quant.base import Residual
 LARGEST = 127
 
 
-def neediest(weight: Tensor, dense: Tensor, count: int, gradient: Tensor | None = None) -> Tensor:
+def largest_error_positions(weight: Tensor, dense: Tensor, count: int, gradient: Tensor | None = None) -> Tensor:
     """Where the `count` weights lie that are farthest from their codes, ascending; with the gradient of the loss, those
     whose way to their codes changes it most: |g·(w - ŵ)|.
 
     >>> w, dense = torch.tensor([1.0, -0.2, 2.0, 0.1]), torch.tensor([1.0, 0.0, 1.0, 0.0])
-    >>> neediest(w, dense, 2).tolist(), neediest(w, dense, 2, torch.tensor([9.0, 3.0, 0.1, -7.0])).tolist()
-    ([1, 2], [1, 3])
+    >>> gradient = torch.tensor([9.0, 3.0, 0.1, -7.0])
+    >>> [largest_error_positions(w, dense, 2, of).tolist() for of in (None, gradient)]
+    [[1, 2], [1, 3]]
     """
     need = (weight - dense).abs()
     if gradient is not None:

@@ -45,7 +45,7 @@ class Cast(Quantizer):
         self.format, self.dtype = format, FORMATS[format]
         self.inputs, self.counting = Rounded(), False
 
-    def receive(self, x: Tensor) -> Tensor:
+    def transform_input(self, x: Tensor) -> Tensor:
         """The input in 16 bits."""
         rounded = x.detach().to(self.dtype)
         if self.counting:

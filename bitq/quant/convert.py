@@ -11,7 +11,7 @@ from bitq.models.layers import WeightLayer, matching_layers
 from bitq.quant.base import Quantizer
 from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import Activation, QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
-from bitq.quant.registry import check_settings, make_quantizer, method, refuse_idle
+from bitq.quant.registry import check_settings, make_quantizer, method, reject_unused_settings
 
 # A convolution has one activation scale per sample, a linear layer one per token.
 CONV_DIMS, LINEAR_DIMS = (1, 2, 3), (-1,)
@@ -37,7 +37,7 @@ def convert(
     check_settings(name, {key: value for key, value in settings.items() if not isinstance(value, Mapping)})
     layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, WeightLayer)}
     of_layers = {path: settings_of(path, settings) for path in layers if path not in keep}
-    refuse_idle(name, of_layers.values())
+    reject_unused_settings(name, of_layers.values())
     for path, layer in layers.items():
         if path in of_layers and chosen.weight is not Fp32:
             quantizer = make_quantizer(name, layer.weight, of_layers[path])

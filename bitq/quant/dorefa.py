@@ -31,7 +31,7 @@ class Dorefa(Quantizer):
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         codes = self.codes(weight)
-        surrogate = weight / positive(codes.scale) if self.bits == 1 else squeezed(weight)
+        surrogate = weight / clamp_nonzero(codes.scale) if self.bits == 1 else squeezed(weight)
         return straight_through(codes.values[codes.index.int()], surrogate), codes.scale
 
     def codes(self, weight: Tensor) -> Codes:
@@ -39,7 +39,7 @@ class Dorefa(Quantizer):
         steps = torch.arange(self.levels, device=weight.device, dtype=torch.float32)
         values = 2 * steps / last - 1
         if self.bits == 1:
-            return Codes((weight >= 0).to(torch.uint8), values, positive(weight.abs().mean()))
+            return Codes((weight >= 0).to(torch.uint8), values, clamp_nonzero(weight.abs().mean()))
         index = ((squeezed(weight) + 1) * (last / 2)).round().clamp(0, last)
         return Codes(index.to(torch.uint8), values, values.new_ones(()))
 
@@ -50,9 +50,9 @@ class Dorefa(Quantizer):
 def squeezed(weight: Tensor) -> Tensor:
     """tanh w over its largest size."""
     curve = torch.tanh(weight)
-    return curve / positive(curve.detach().abs().max())
+    return curve / clamp_nonzero(curve.detach().abs().max())
 
 
-def positive(scale: Tensor) -> Tensor:
+def clamp_nonzero(scale: Tensor) -> Tensor:
     """Fit to be divided by."""
     return scale.clamp(min=1e-8)

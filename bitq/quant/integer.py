@@ -31,7 +31,7 @@ class Integer(Quantizer):
     """
 
     step: Tensor
-    heeded = {"percentile": {"range": ("percentile",)}}
+    active_if = {"percentile": {"range": ("percentile",)}}
 
     def __init__(
         self, weight: Tensor, bits: int, granularity: str = "channel", range: str = "minmax", percentile: float = 99.9

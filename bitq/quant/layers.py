@@ -59,7 +59,7 @@ def quantized_forward(layer: QuantConv2d | QuantLinear, x: Tensor, product: Call
     With quantized activations the product runs over codes and the scales follow, y = product(codes, grid)·step·scale,
     so that with integer grids the sums are exact in fp32 below 2²⁴ and an integer kernel can equal them.
     """
-    x = layer.quantizer.receive(x)
+    x = layer.quantizer.transform_input(x)
     if layer.norm:
         x = functional.layer_norm(x, x.shape[1:])
     if layer.activation is None:

@@ -101,14 +101,14 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
             raise UsageError(f"{name} {key}={value} was given; it takes {kind}{example}.") from None
 
 
-def refuse_idle(name: str, of_layers: Iterable[Mapping[str, Any]]) -> None:
+def reject_unused_settings(name: str, of_layers: Iterable[Mapping[str, Any]]) -> None:
     """Refuse a setting that no layer heeds, since another setting makes it idle: its run would have a twin."""
-    usual, heeded = defaults(name), method(name).weight.heeded
+    usual, active_if = defaults(name), method(name).weight.active_if
     idle: list[dict[str, str]] = []  # for each layer, what it would ignore, and why
     for settings in of_layers:
         now = {**usual, **settings}
-        changed = [key for key in heeded if now[key] != usual[key]]
-        idle.append({key: why for key in changed for why in _hindrances(now, usual, heeded[key])})
+        changed = [key for key in active_if if now[key] != usual[key]]
+        idle.append({key: why for key in changed for why in _hindrances(now, usual, active_if[key])})
     for key, why in idle[0].items() if idle else ():
         if all(key in layer for layer in idle):
             raise UsageError(f"{name} {key} was given, but it changes nothing with {why}, or leave {key} out.")

@@ -38,7 +38,7 @@ class Ring(Quantizer):
 
     levels: int = 4
     decay_latent = False  # a position has no zero to decay to
-    heeded = {"hard_from": {"mode": ("soft_until",)}}
+    active_if = {"hard_from": {"mode": ("soft_until",)}}
     codebook: Tensor
 
     def __init__(
@@ -74,7 +74,7 @@ class Ring(Quantizer):
 
     def latent(self, weight: Tensor) -> Tensor:
         """Positions next to the nearest level of each weight, as near to the next place as it is to the next level."""
-        target, codebook = weight / positive(self.scale.detach()), self.codebook.detach()
+        target, codebook = weight / abs_nonzero(self.scale.detach()), self.codebook.detach()
         place = nearest_place(target, codebook)
         rising = place + self.phase < self.track.points / 2 if self.track.closed else torch.ones_like(place).bool()
         off = (target - codebook[place]) * (self.track.points / 2) * torch.where(rising, 1.0, -1.0)
@@ -87,7 +87,7 @@ class Ring(Quantizer):
         scale: Tensor = self.scale
         codebook = self.codebook
         steepness = mean_square_slope(self.template, self.track, self.width)
-        gain = 1 / (steepness * positive(scale.detach()).square())
+        gain = 1 / (steepness * abs_nonzero(scale.detach()).square())
         if self.training:  # both gather the gradients of many weights: slowed as in LSQ, by 1/√(n·levels)
             scale = slowed(scale, 1 / math.sqrt(weight[0].numel() * self.track.points))
             if self.wave == "learned":
@@ -248,7 +248,7 @@ def fitted_scale(weight: Tensor, values: Sequence[float], rounds: int = 20) -> T
     rows = weight.float().reshape(len(weight), -1)
     scale = rows.square().mean(1, keepdim=True).sqrt() / levels.square().mean().sqrt()
     for _ in range(rounds):
-        taken = levels[nearest_of(rows / positive(scale), levels)]
+        taken = levels[nearest_of(rows / abs_nonzero(scale), levels)]
         fitted = (rows * taken).sum(1, keepdim=True) / taken.square().sum(1, keepdim=True).clamp(min=1e-12)
         scale = torch.where(fitted > 0, fitted, scale)
     # A channel without any weight fits every scale.
@@ -270,7 +270,7 @@ def nearest_place(target: Tensor, codebook: Tensor) -> Tensor:
     return order[first + coin % (last - first)]
 
 
-def positive(scale: Tensor) -> Tensor:
+def abs_nonzero(scale: Tensor) -> Tensor:
     """Fit to be divided by."""
     return scale.abs().clamp(min=1e-8)
 

@@ -35,7 +35,7 @@ class RingLegacy(Quantizer):
 
     levels = None
     decay_scalars = True
-    follows_weights = False
+    latent_from_weight = False
     of_evaluation = ("snap",)
 
     def __init__(self, weight: Tensor, ring_size: int = 8, wave: str = "triangle", snap: bool = False) -> None:
@@ -76,7 +76,7 @@ class RingLegacy(Quantizer):
         point = (weight.detach() * self.ring_size).round().long() % self.ring_size
         return Codes(rank[point].to(torch.uint8), values, values.new_ones(()))
 
-    def adopt(self, codes: Codes) -> Tensor:
+    def latent_from_codes(self, codes: Codes) -> Tensor:
         """The first point of the ring that has the value of a code."""
         points = [self.template.index(min(self.template, key=lambda v, to=value: abs(v - to)))  # type: ignore[misc]
                   for value in codes.values.tolist()]  # fmt: skip

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from bitq.quant.thresholds import smallest, whole
+from bitq.quant.thresholds import floor_count, smallest
 
 
 def largest(importance: Tensor, share: float) -> Tensor:
@@ -14,7 +14,7 @@ def largest(importance: Tensor, share: float) -> Tensor:
     [[False, True], [True, True]]
     """
     row = importance.reshape(1, -1)
-    count = whole(share, row.shape[1])
+    count = floor_count(share, row.shape[1])
     return ~smallest(row, row.shape[1] - count).view(importance.shape)
 
 

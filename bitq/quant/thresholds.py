@@ -10,10 +10,10 @@ from torch import Tensor
 Rule = Callable[[Tensor], Tensor]  # sizes |w| in rows → mask of those that stay
 
 
-def whole(share: float, of: int) -> int:
+def floor_count(share: float, of: int) -> int:
     """How many are a share of so many, rounded down.
 
-    >>> whole(0.29, 100)   # 28.999999999999996 in floats
+    >>> floor_count(0.29, 100)   # 28.999999999999996 in floats
     29
     """
     return math.floor(share * of + 1e-9)
@@ -27,16 +27,16 @@ def smallest(values: Tensor, count: int) -> Tensor:
     """
     if count == 0:
         return values.new_zeros(values.shape).bool()
-    edge = rising(values)[:, count - 1 : count]
+    edge = sort_rows(values)[:, count - 1 : count]
     below, equal = values < edge, values == edge
     missing = count - below.sum(1, keepdim=True)
     return below | (equal & (equal.cumsum(1) <= missing))
 
 
-def rising(values: Tensor) -> Tensor:
+def sort_rows(values: Tensor) -> Tensor:
     """The rows sorted. On a CPU by numpy, some thirty times as fast as torch, which sorts their places too.
 
-    >>> rising(torch.tensor([[3.0, 1.0, 2.0]])).tolist()
+    >>> sort_rows(torch.tensor([[3.0, 1.0, 2.0]])).tolist()
     [[1.0, 2.0, 3.0]]
     """
     if values.device.type != "cpu":
@@ -50,7 +50,7 @@ def by_quantile(size: Tensor, sparsity: float) -> Tensor:
     >>> by_quantile(torch.tensor([[3.0, 1.0, 1.0, 1.0, 2.0]]), 0.4).tolist()
     [[True, False, False, True, True]]
     """
-    return ~smallest(size, whole(sparsity, size.shape[1]))
+    return ~smallest(size, floor_count(sparsity, size.shape[1]))
 
 
 def above_mean(size: Tensor, factor: float = 0.7) -> Tensor:
@@ -80,7 +80,7 @@ def by_least_squares(size: Tensor) -> Tensor:
     >>> by_least_squares(torch.tensor([[1.0, 0.1, 0.9, 0.2]])).tolist()   # 1, 1.805, 1.47, 1.21
     [[True, False, True, False]]
     """
-    falling = rising(size).flip(1)
+    falling = sort_rows(size).flip(1)
     total = falling.double().cumsum(1)
     count = total.new_ones(total.shape).cumsum(1)
     last = (total.square() / count).argmax(1, keepdim=True)

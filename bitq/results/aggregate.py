@@ -19,8 +19,8 @@ from bitq.errors import DataError, UsageError
 from bitq.io import canonical_json, read_bytes, write_atomic
 from bitq.results.columns import CENSUS, CURVES, LAYERS, RUNS, Census, Column, from_numbers, from_values, schema
 from bitq.results.folder import folder_of
+from bitq.results.forked import run_forked
 from bitq.results.manifest import RESULTS, Files, entry, model_entry, root_digest, under
-from bitq.results.parts import results_of
 from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
 from bitq.run import Run
 
@@ -53,7 +53,7 @@ def aggregate(root: Path, runs: Sequence[Run], out: Path, verified: str | None =
         raise UsageError("no run was selected, so there is nothing to aggregate; name a study and a scale that it has.")
     ordered = sorted({run.path: run for run in runs}.values(), key=row_order)
     starts = range(0, len(ordered), PART)
-    parts = list(results_of([partial(collect, root, ordered[start : start + PART]) for start in starts]))
+    parts = list(run_forked([partial(collect, root, ordered[start : start + PART]) for start in starts]))
     present = sum(part.runs.num_rows for part in parts)
     census = census_of(runs, present, root_digest({path: file for part in parts for path, file in part.files.items()}))
     if verified not in (None, census.root):

@@ -56,7 +56,7 @@ def contrast(
     a: Cell, b: Cell, margin: float | None = None, column: str = "accuracy", across: Collection[str] = ()
 ) -> Contrast:
     """Everything that the paired runs say about a - b; with a margin, also whether the two are equivalent."""
-    _refuse_strangers(a, b, across)
+    _check_comparable(a, b, across)
     seeds, (left, right) = paired([a, b], column)
     differences = left - right
     return Contrast(
@@ -86,7 +86,7 @@ def contrast(
     )
 
 
-def _refuse_strangers(a: Cell, b: Cell, across: Collection[str]) -> None:
+def _check_comparable(a: Cell, b: Cell, across: Collection[str]) -> None:
     """A difference between two data sets or two machines is not a contrast of methods."""
     for column in _differing(a, b, SAME_DATA + HARDWARE):
         if column not in across:
@@ -118,7 +118,7 @@ class Recovery(Frozen):
 def recovery(kept: Cell, low: Cell, high: Cell, across: Collection[str] = ()) -> Recovery:
     """(kept - low) / (high - low), paired by seed."""
     for other in (low, high):
-        _refuse_strangers(kept, other, across)
+        _check_comparable(kept, other, across)
     seeds, (some, least, most) = paired([kept, low, high])
     gained, gap = some - least, most - least
     return Recovery(

@@ -9,14 +9,14 @@ from bitq.errors import UsageError
 from bitq.quant.atq import Atq
 from bitq.quant.convert import quantized_layers
 from bitq.quant.layers import QuantLayer
-from bitq.quant.thresholds import smallest, whole
+from bitq.quant.thresholds import floor_count, smallest
 from bitq.train.loop import Training, autocast, hard_loss
 
 BATCHES = 4  # of the first epoch, for the gradients
 NEVER_ZERO = 0.05  # of each layer, its most sensitive weights: no layer is lost
 
 
-def deal_budget(training: Training) -> None:
+def allocate_sparsity(training: Training) -> None:
     """Give each layer its share of zeros; nothing happens to networks without a budget."""
     groups: dict[float, list[tuple[QuantLayer, Atq]]] = {}  # settings below a glob may be budgets of their own
     for layer in quantized_layers(training.model).values():
@@ -49,9 +49,9 @@ def zeros_of(sensitivity: list[Tensor], budget: float) -> list[int]:
     """
     rows = [layer.flatten().double() for layer in sensitivity]
     for row in rows:
-        row[row.topk(max(whole(NEVER_ZERO, len(row)), 1)).indices] = torch.inf
+        row[row.topk(max(floor_count(NEVER_ZERO, len(row)), 1)).indices] = torch.inf
     everything = torch.cat(rows).view(1, -1)
-    zeros, most = whole(budget, everything.shape[1]), int(everything.isfinite().sum())
+    zeros, most = floor_count(budget, everything.shape[1]), int(everything.isfinite().sum())
     if zeros > most:
         raise UsageError(
             f"budget={budget} was given, but {NEVER_ZERO:.0%} of the weights of each layer are never zero; allowed: at "

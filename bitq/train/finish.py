@@ -7,20 +7,22 @@ import torch
 from torch import nn
 
 from bitq.deploy.audit import audit
+from bitq.deploy.blueprint import spec_of
 from bitq.deploy.coverage import cast_layers, coverage
 from bitq.deploy.evaluate import Score, evaluate
 from bitq.deploy.export import export, float_bytes, lowbit_layers
 from bitq.deploy.verify import verify
+from bitq.engine import code_sha256
 from bitq.errors import Bug
 from bitq.io import sha256
-from bitq.machine import code_sha256, fingerprint, versions
+from bitq.machine import fingerprint, versions
 from bitq.quant.cast import counting
 from bitq.results.folder import MODEL, folder_of, publish, text
 from bitq.results.schema import Divergence, Env, History, Packed, Results
 from bitq.run import Run
+from bitq.train.images import TestSet
 from bitq.train.loop import Training
 from bitq.train.memory import peak_memory
-from bitq.train.prepare import TestSet, spec_of
 
 
 def finish(training: Training, test: TestSet, results: Path, seconds: float) -> Results:

@@ -51,7 +51,7 @@ class Training:
     diverged: Divergence | None = None
 
     def __post_init__(self) -> None:
-        refuse_nonsense(self.run, self.model)
+        validate_recipe(self.run, self.model)
         self.trained = nn.ModuleDict({"model": self.model})
         if self.teacher is not None and self.online:
             self.trained["teacher"] = self.teacher
@@ -113,7 +113,7 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def refuse_nonsense(run: Run, model: nn.Module) -> None:
+def validate_recipe(run: Run, model: nn.Module) -> None:
     """What no recipe can mean, before the first step."""
     if run.recipe.mixup and run.data.words:
         raise UsageError(

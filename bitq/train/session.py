@@ -15,12 +15,15 @@ from bitq.machine import Machine
 from bitq.results.folder import finished
 from bitq.results.schema import Results
 from bitq.run import Run
-from bitq.train import checkpoint, prepare
+from bitq.train import checkpoint
+from bitq.train.before_training import calibrate_before_training
 from bitq.train.finish import finish
-from bitq.train.fit import fit
+from bitq.train.images import open_data, test_batches, training_batches
 from bitq.train.lock import exclusive
 from bitq.train.loop import Training, train
 from bitq.train.memory import forget_peak
+from bitq.train.network import build_network, build_teacher
+from bitq.train.parents import check_parents
 from bitq.train.progress import Progress, clock
 from bitq.train.signals import StopRequest, stop_on_signals
 
@@ -71,7 +74,7 @@ class Session:
         done = finished(run, self.results, need_model)
         if done:
             return done.results
-        prepare.refuse_misfit(run)
+        check_parents(run)
         for parent in run.parents:
             if not parent.is_file and self.ensure(find_run(parent.id, run.scale), stop, need_model=True).packed is None:
                 raise DataError(f"{run.id} needs {parent.id}, which diverged and ships nothing to go on from.")
@@ -93,18 +96,18 @@ class Session:
 
     def _train_to_the_end(self, run: Run, stop: StopRequest) -> Results:
         forget_peak(self.machine.device)
-        images = prepare.open_data(run)
+        images = open_data(run)
         training = Training(
             run=run,
-            model=prepare.network(run, self.machine, self.results),
-            batches=prepare.training_batches(images, run, self.machine),
+            model=build_network(run, self.machine, self.results),
+            batches=training_batches(images, run, self.machine),
             machine=self.machine,
             folder=self._folder(run),
-            teacher=prepare.teacher(run, self.machine, self.results),
+            teacher=build_teacher(run, self.machine, self.results),
         )
         if not training.resume():
-            fit(training)
-        test = prepare.test_batches(images, run, self.machine)
+            calibrate_before_training(training)
+        test = test_batches(images, run, self.machine)
         progress = Progress(run.id, run.recipe.epochs, training.batches.steps, training.epoch)
         train(training, test, stop, progress)
         outcome = finish(training, test, self.results, progress.seconds)

@@ -4,13 +4,13 @@ import torch
 from torch import nn
 
 from bitq.ptq.calibrate import calibrate
-from bitq.train.budget import deal_budget
+from bitq.train.budget import allocate_sparsity
 from bitq.train.loop import Training
 
 
-def fit(training: Training) -> None:
+def calibrate_before_training(training: Training) -> None:
     """Whatever the run asks for; a run of zero epochs ships what comes out of this."""
-    deal_budget(training)
+    allocate_sparsity(training)
     calibration = training.run.calibration
     if calibration is None:
         return

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 _inherited: list[Callable[[], Any]] = []  # by the forked processes, to which only a number has to be sent
 
 
-def results_of(parts: Sequence[Callable[[], Result]]) -> Iterator[Result]:
+def run_forked(parts: Sequence[Callable[[], Result]]) -> Iterator[Result]:
     """Call every part. A single one, or a single processor, is no reason to start processes."""
     processes = min(len(parts), len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
     if processes < 2:

@@ -1,0 +1,37 @@
+"""The images of a run, in batches on the device that trains."""
+
+from torch import Tensor
+
+from bitq.data.inputs import Inputs
+from bitq.data.loader import EVALUATION_BATCH, Batches, evaluation_batches
+from bitq.data.registry import variant
+from bitq.data.store import ImageSet, open_set
+from bitq.errors import DataError
+from bitq.machine import Machine
+from bitq.run import Run
+
+TestSet = list[tuple[Inputs, Tensor]]  # what the network takes, normalised, and labels, on the device
+
+
+def open_data(run: Run) -> ImageSet:
+    """The run's images; not those of another digest under the same name."""
+    found = variant(run.data.dataset, run.data.variant)
+    if found.digest != run.data.digest:
+        raise DataError(
+            f"{run.id} was planned for {run.data.dataset}/{run.data.variant} with digest {run.data.digest[:12]}, "
+            f"but this machine has {found.digest[:12]}; import the right data or plan the run again."
+        )
+    return open_set(found)
+
+
+def test_batches(images: ImageSet, run: Run, machine: Machine) -> TestSet:
+    """The test set, normalised, on the device."""
+    batches = evaluation_batches(
+        images.x_test, images.y_test, run.recipe.normalisation, EVALUATION_BATCH, machine.device, images.t_test
+    )
+    return list(batches)
+
+
+def training_batches(images: ImageSet, run: Run, machine: Machine) -> Batches:
+    """The training images in the order of the run's seed."""
+    return Batches(images, run.recipe, run.seed, machine.device)
