@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-MODULES = ("run.py", "rng.py", "machine.py")
+MODULES = ("run.py", "rng.py", "machine.py", "precision.py")
 ROOMS = ("data", "models", "quant", "ptq", "train", "deploy")
 # Data are known by the digest of their pixels, whoever brought them; what a run prints or waits for is no number.
 WITHOUT = ("data/fetch.py", "data/archives.py", "data/importers.py", "data/foreign.py",

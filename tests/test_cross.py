@@ -49,7 +49,7 @@ def cross(method: str, network: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
         export(model, {"model": network, "classes": 3, "method": method, **geometry}, path)
-        verify(model, path, images(2, shape), torch.bfloat16)
+        verify(model, path, images(2, shape), "bf16")
         report = audit_file(path)
     ships_codes = {name for name, layer in quantized_layers(model).items() if layer.quantizer.levels}
     assert {layer.name for layer in report.layers} == ships_codes

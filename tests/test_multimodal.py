@@ -179,7 +179,7 @@ def test_every_method_trains_packs_and_reads_back_both_inputs(method: str, tmp_p
         with torch.no_grad():
             layer.quantizer.project_(layer.weight)
     export(model, {"model": "gated_fusion", "method": method, **GEOMETRY}, tmp_path / "m.safetensors")
-    verify(model, tmp_path / "m.safetensors", inputs(), torch.bfloat16)
+    verify(model, tmp_path / "m.safetensors", inputs(), "bf16")
     packed = {layer.name for layer in audit_file(tmp_path / "m.safetensors").layers}
     assert not packed or packed == models.weight_layers(model).keys()  # the word vectors among them
 

@@ -1,7 +1,7 @@
 """The promise behind every reported number: the file computes what the network in memory computes, bit for bit."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,24 @@ from bitq.deploy.evaluate import full_precision, inference
 from bitq.deploy.export import float_state, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import Bug
+from bitq.precision import autocast
+from bitq.run import Precision
 
 
-def verify(model: nn.Module, path: Path, images: Inputs, autocast: torch.dtype | None = None) -> nn.Module:
-    """Read the file back and compare: every weight, then the logits of `images` in fp32 and under `autocast`.
+def verify(model: nn.Module, path: Path, images: Inputs, precision: Precision = "fp32") -> nn.Module:
+    """Read the file back and compare every weight, then the logits of `images` in fp32 and in the training precision.
 
     `images` lie on the model's device in the layout that it was trained in. Returns the network that was read, on that
     device and in that layout: what is measured from here on is the file.
     """
     stored: nn.Module = load(path)[0].to(device_of(images), memory_format=_layout(model))  # type: ignore[call-overload]
     _compare_weights(path, model, stored)
-    for dtype in dict.fromkeys((None, autocast)):
-        with inference(model), full_precision(), _autocast(images, dtype):
+    in_fp32: Precision = "fp32"
+    for each in dict.fromkeys((in_fp32, precision)):
+        with inference(model), full_precision(), autocast(each, device_of(images)):
             if not torch.equal(model(images), stored(images)):
                 layer = _first_difference(model, stored, images)
-                precision = str(dtype or torch.float32).removeprefix("torch.")
-                raise Bug(f"{path}: the logits differ from those in memory in {precision}, first after {layer}.")
+                raise Bug(f"{path}: the logits differ from those in memory in {each}, first after {layer}.")
     return stored
 
 
@@ -37,10 +39,6 @@ def _layout(model: nn.Module) -> torch.memory_format:
     kernels = [weight for weight in model.parameters() if weight.dim() == 4 and not weight.is_contiguous()]
     last = bool(kernels) and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
     return torch.channels_last if last else torch.contiguous_format
-
-
-def _autocast(images: Inputs, dtype: torch.dtype | None) -> torch.autocast | nullcontext[None]:
-    return torch.autocast(device_of(images).type, dtype) if dtype else nullcontext()
 
 
 def _compare_weights(path: Path, model: nn.Module, stored: nn.Module) -> None:

@@ -20,13 +20,14 @@ from bitq.grid.expand import expand
 from bitq.grid.plan import Cost, PlanRow, plan_row
 from bitq.grid.study import scale, scales, studies
 from bitq.machine import Machine, machine
+from bitq.precision import autocast
 from bitq.quant.cast import Cast
 from bitq.quant.convert import settings_of
 from bitq.quant.registry import make_quantizer
 from bitq.run import Run
 from bitq.train.finish import ship
 from bitq.train.images import TestSet, test_batches, training_batches
-from bitq.train.loop import Training, autocast, measure, train_step
+from bitq.train.loop import Training, measure, train_step
 from bitq.train.network import AS_TEACHER, build_network
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
@@ -124,7 +125,7 @@ def probe(run: Run, on: Machine) -> Speed:
         batches = training.batches.epoch(0)
         train_step(training, next(batches))
         step, _ = timed(lambda: [train_step(training, one) for one in batches], on)
-        with autocast(run, on):
+        with autocast(run.precision, on.device):
             measure(training.model, test)
             evaluation, _ = timed(lambda: measure(training.model, test), on)
         once, _ = timed(lambda: _ship(training, test), on)

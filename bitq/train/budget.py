@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from bitq.errors import UsageError
+from bitq.precision import autocast
 from bitq.quant.atq import Atq
 from bitq.quant.convert import quantized_layers
 from bitq.quant.layers import QuantLayer
 from bitq.quant.thresholds import floor_count, smallest
-from bitq.train.loop import Training, autocast, hard_loss
+from bitq.train.loop import Training, hard_loss
 
 BATCHES = 4  # of the first epoch, for the gradients
 NEVER_ZERO = 0.05  # of each layer, its most sensitive weights: no layer is lost
@@ -33,7 +34,7 @@ def sensitivities(training: Training, weights: list[Tensor]) -> list[Tensor]:
     total = [torch.zeros_like(weight) for weight in weights]
     training.model.eval()  # no statistic moves, no dropout draws
     for batch in islice(training.batches.epoch(0), BATCHES):
-        with autocast(training.run, training.machine):
+        with autocast(training.run.precision, training.machine.device):
             logits = training.model(batch.x).float()
         loss = hard_loss(training.run, logits, batch)
         for part, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):

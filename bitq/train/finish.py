@@ -44,7 +44,7 @@ def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> P
     path, model = folder / MODEL, training.model
     spec = spec_of(training.run)
     exported = export(model, spec, path)
-    shipped = verify(model, path, test[0][0], torch.bfloat16 if training.run.precision == "bf16" else None)
+    shipped = verify(model, path, test[0][0], training.run.precision)
     with counting(shipped):
         score = evaluate(shipped, test)
     if score != in_memory:

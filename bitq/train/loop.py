@@ -15,6 +15,7 @@ from bitq.deploy.audit import share_of_zeros
 from bitq.deploy.export import packed_layers
 from bitq.errors import Preempted, UsageError
 from bitq.machine import Machine
+from bitq.precision import autocast
 from bitq.quant.convert import quantized_layers
 from bitq.results.schema import Divergence
 from bitq.rng import derive
@@ -200,7 +201,7 @@ def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
 
 def forward(training: Training, batch: Batch) -> tuple[Loss, Tensor]:
     """Loss and logits of a batch, in the run's precision."""
-    with autocast(training.run, training.machine):
+    with autocast(training.run.precision, training.machine.device):
         logits = training.model(batch.x).float()
         teacher_logits = _teach(training, batch.x)
     loss = loss_of(hard_loss(training.run, logits, batch), logits, teacher_logits, training.run.distillation)
@@ -219,12 +220,6 @@ def hard_loss(run: Run, logits: Tensor, batch: Batch) -> Tensor:
 def _teach(training: Training, x: Inputs) -> Tensor | None:
     with torch.set_grad_enabled(training.online):
         return None if training.teacher is None else training.teacher(x).float()
-
-
-def autocast(run: Run, machine: Machine) -> torch.autocast:
-    """Sixteen bits where that is safe, for runs in bf16 or fp16."""
-    dtype = torch.float16 if run.precision == "fp16" else torch.bfloat16
-    return torch.autocast(machine.device.type, dtype=dtype, enabled=run.precision != "fp32")
 
 
 def _sums(loss: Loss, logits: Tensor, batch: Batch) -> Tensor:
@@ -251,7 +246,7 @@ def close_epoch(training: Training, test: list[tuple[Inputs, Tensor]]) -> None:
     if training.run.precision == "fp16":
         point |= {"loss_scale": training.scaler.get_scale(), "skipped_share": training.skipped / steps}
     training.progress_to(training.epoch + 1)
-    with autocast(training.run, training.machine):
+    with autocast(training.run.precision, training.machine.device):
         point["test_loss"], point["test_accuracy"] = measure(training.model, test)
         if training.batches.held_out:
             point["validation_accuracy"] = measure(training.model, training.batches.held_out)[1]
