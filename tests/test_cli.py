@@ -237,7 +237,7 @@ def test_every_method_keep_and_teacher_ends_in_valid_results(tmp_path: Path) -> 
 def test_the_plan_of_a_smoke_study_comes_true(tmp_path: Path) -> None:
     """Predicted and measured hours agree within 30 %, both on the clock of this thread: others may be busy here."""
     runs = [r for r in grid("smoke", ["bitnet"]) if r.data.dataset == "cifar10"]
-    row = plan_row("bitnet", "smoke", runs, Planner(machine("cpu"), startup=0.0).cost, jobs=1)
+    row = plan_row("bitnet", "smoke", runs, (), Planner(machine("cpu"), startup=0.0).cost, jobs=1)
     start = time.process_time()
     assert session(tmp_path).train(runs) == 0
     measured = (time.process_time() - start) / 3600

@@ -4,8 +4,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from bitq.data.registry import variant
 from bitq.data.store import ImageSet
 from bitq.deploy.evaluate import evaluate
 from bitq.deploy.pack import BITS, default_packing
+from bitq.errors import DataError
 from bitq.grid.expand import expand
 from bitq.grid.plan import Cost, PlanRow, plan_row
 from bitq.grid.study import scale, scales, studies
@@ -24,59 +26,74 @@ from bitq.precision import autocast
 from bitq.quant.cast import Cast
 from bitq.quant.convert import settings_of
 from bitq.quant.registry import make_quantizer
-from bitq.run import Run
+from bitq.results.folder import finished
+from bitq.run import Norm, Precision, Run
 from bitq.train.finish import ship
 from bitq.train.images import TestSet, test_batches, training_batches
 from bitq.train.loop import Training, measure, train_step
 from bitq.train.network import AS_TEACHER, build_network
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
-PROBE_MACS = 4e9
-STEPS = 3
+PROBE_MACS = 1e9
+STEPS = 2
 JSON_BYTES = 30_000  # four files with curves and level audit
+PLAIN: dict[str, Any] = {**AS_TEACHER, "norm": "none", "distillation": None, "keep": ()}
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds, measured."""
+    """Seconds of a network in full precision, measured."""
 
     step: float  # per training image
     evaluation: float  # per image at the end of an epoch
     start: float  # per run: building the network
-    end: float  # per run: export, read back, compare, evaluate one batch
-    end_image: float  # per further test image at the end
-    memory_bytes: int
+    end: float  # per run: export, read back, compare
 
 
-def plan_studies(scale_names: Sequence[str], study_names: Sequence[str], jobs: int, device: str) -> list[PlanRow]:
-    """A row for every study at every scale."""
+def plan_studies(
+    scale_names: Sequence[str], study_names: Sequence[str], jobs: int, device: str, results: Path
+) -> list[PlanRow]:
+    """Plan every study at every scale; what lies finished in `results` costs nothing more."""
     startup = time.process_time()  # what this process took to load its libraries, as every job will
     planner = Planner(machine(device), startup)
     planner.machine.prepare()
-    return [
-        plan_row(study, at, expand(study, at), planner.cost, jobs)
-        for at in scale_names or scales()
-        for study in study_names or studies()
-    ]
+    rows = []
+    for at in scale_names or scales():
+        for study in study_names or studies():
+            runs = expand(study, at)
+            done = {run.id for run in runs if _is_finished(run, results)}
+            rows.append(plan_row(study, at, runs, done, planner.cost, jobs))
+    return rows
+
+
+def _is_finished(run: Run, results: Path) -> bool:
+    try:
+        return finished(run, results) is not None
+    except DataError:  # damaged, or of another grid: it will have to be trained
+        return False
 
 
 class Planner:
-    """Costs of runs; each kind of run is probed once."""
+    """Costs of runs, from one probe of each network and one of each treatment.
+
+    A network is probed in full precision; what a method adds to a step is the ratio that it has in a small network.
+    """
 
     def __init__(self, on: Machine, startup: float) -> None:
         self.machine, self.startup = on, startup
         self.speeds: dict[tuple[object, ...], Speed] = {}
+        self.steps: dict[tuple[object, ...], float] = {}  # seconds of the small network, by treatment
 
     def cost(self, run: Run) -> Cost:
-        """Of one run, start-up shared with the runs of its batch."""
+        """Estimate one run, start-up shared with the runs of its batch."""
         speed, found = self.speed(run), variant(run.data.dataset, run.data.variant)
         trained = found.train * (1 - run.recipe.validation) * run.recipe.epochs
+        teaching = speed.evaluation if run.distillation else 0.0
         seconds = (
             speed.start
-            + trained * speed.step
-            + found.test * run.recipe.epochs * speed.evaluation
+            + trained * (speed.step * self.ratio(run) + teaching)
+            + found.test * (run.recipe.epochs + 2) * speed.evaluation  # at the end in memory, and from the file
             + speed.end
-            + (found.test - EVALUATION_BATCH) * speed.end_image
             + self.startup / scale(run.scale).batch_runs
         )
         macs, float_size = _macs(run), 4 * _params(run)
@@ -87,17 +104,31 @@ class Planner:
             seconds=seconds,
             result_bytes=JSON_BYTES + round(float_size * stored_bits(run) / 32),
             state_bytes=2 * states * float_size,
-            memory_bytes=speed.memory_bytes,
+            memory_bytes=_peak_memory(run),
         )
 
     def speed(self, run: Run) -> Speed:
-        """Of this kind of run."""
+        """Probe the run's network, unless one of its shape was probed before."""
         shape = (run.model, run.width, run.stem, run.data.image_size, run.data.channels, run.data.words)
-        treatment = (run.method, run.norm, run.precision, bool(run.distillation))
-        key = (*shape, *treatment, run.recipe.batch, run.recipe.optimizer)
+        key = (*shape, run.precision, run.recipe.batch, run.recipe.optimizer)
         if key not in self.speeds:
-            self.speeds[key] = probe(run, self.machine)
+            self.speeds[key] = probe(run.model_copy(update=PLAIN), self.machine)
         return self.speeds[key]
+
+    def ratio(self, run: Run) -> float:
+        """Return by how much the run's treatment of layers lengthens a step."""
+        return self._small_step(run.method, run.norm, run.precision) / self._small_step("fp32", "none", run.precision)
+
+    def _small_step(self, method: str, norm: Norm, precision: Precision) -> float:
+        key = (method, norm, precision)
+        if key not in self.steps:
+            treatment = {"method": method, "norm": norm, "precision": precision}
+            self.steps[key] = step_seconds(self._small_run().model_copy(update=treatment), self.machine)
+        return self.steps[key]
+
+    def _small_run(self) -> Run:
+        first = next(run for run in expand("ring", "smoke") if run.method == "fp32")
+        return first.model_copy(update=PLAIN | {"recipe": first.recipe.model_copy(update={"batch": 128})})
 
 
 def stored_bits(run: Run) -> float:
@@ -122,23 +153,25 @@ def probe(run: Run, on: Machine) -> Speed:
     with tempfile.TemporaryDirectory() as folder:
         start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
         test = test_batches(images, run, on)
-        batches = training.batches.epoch(0)
-        train_step(training, next(batches))
-        step, _ = timed(lambda: [train_step(training, one) for one in batches], on)
+        step = _fastest_step(training, on)
         with autocast(run.precision, on.device):
             measure(training.model, test)
             evaluation, _ = timed(lambda: measure(training.model, test), on)
-        once, _ = timed(lambda: _ship(training, test), on)
-        twice, _ = timed(lambda: _ship(training, [*test, *test]), on)
-    end_image = max(twice - once, 0.0) / tests
-    return Speed(
-        step=step / (STEPS * batch),
-        evaluation=evaluation / tests,
-        start=start,
-        end=once + (EVALUATION_BATCH - tests) * end_image,
-        end_image=end_image,
-        memory_bytes=_peak_memory(run),
-    )
+        end, _ = timed(lambda: _ship(training, test), on)
+    return Speed(step=step / batch, evaluation=evaluation / tests, start=start, end=end)
+
+
+def step_seconds(run: Run, on: Machine) -> float:
+    """Measure one training step on noise."""
+    images = _noise(run, run.recipe.batch * (STEPS + 1), 2)
+    with tempfile.TemporaryDirectory() as folder:
+        return _fastest_step(_training(run, images, run.recipe.batch, on, Path(folder)), on)
+
+
+def _fastest_step(training: Training, on: Machine) -> float:
+    batches = training.batches.epoch(0)
+    train_step(training, next(batches))
+    return min(timed(partial(train_step, training, batch), on)[0] for batch in batches)
 
 
 def _ship(training: Training, test: TestSet) -> None:
@@ -151,14 +184,12 @@ def _training(run: Run, images: ImageSet, batch: int, on: Machine, folder: Path)
     gentle = {"lr": 1e-6, "min_lr": 0.0, "batch": batch, "validation": 0.0}
     recipe = run.recipe.model_copy(update=gentle)
     probed = run.model_copy(update={"recipe": recipe, "start": None})
-    teacher = build_network(probed.model_copy(update=AS_TEACHER), on, folder).eval()
     return Training(
         run=probed,
         model=build_network(probed, on, folder),
         batches=training_batches(images, probed, on),
         machine=on,
         folder=folder,
-        teacher=teacher if run.distillation else None,
     )
 
 

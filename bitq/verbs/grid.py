@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bitq.verbs.common import DeviceOption, Ints, Json, ScaleOption, Texts, emit
+from bitq.verbs.common import DeviceOption, Ints, Json, ResultsOption, ScaleOption, Texts, emit
 
 
 def grid(
@@ -50,11 +50,13 @@ def plan(
     study: Texts = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
     device: DeviceOption = "auto",
+    results: ResultsOption = None,
     as_json: Json = False,
 ) -> None:
-    """Say before anything starts: FLOPs, hours on this machine, disk and memory, per study and scale."""
+    """Estimate FLOPs, hours on this machine, disk and memory of what is not done yet, per study and scale."""
     from bitq.grid.plan import plan_table
     from bitq.measure.speed import plan_studies
+    from bitq.paths import results_dir
 
-    rows = plan_studies(scale or [], study or [], jobs, device)
-    emit([r.model_dump() for r in rows], as_json, plan_table(rows))
+    rows = plan_studies(scale or [], study or [], jobs, device, results or results_dir())
+    emit([r.model_dump() for r in rows], as_json, plan_table(rows, jobs))
