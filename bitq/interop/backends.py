@@ -1,7 +1,7 @@
-"""The same file under other engines: torchao's tensors and kernels for linear layers, its PT2E flow for whole networks.
+"""Run a packed network under other engines: torchao's kernels for linear layers, its PT2E flow for whole networks.
 
-bitq computes with the codes by itself; a second engine that was written by others shows that they mean what they say.
-What an engine leaves in floating point is counted on the tensors that result, not taken from what was asked for.
+An independent engine confirms what the codes mean. What it leaves in floating point is counted on the tensors that
+result, not taken from what was asked for.
 """
 
 import copy
@@ -38,7 +38,7 @@ class Ported:
 
 
 def ported(model: nn.Module, backend: str, example: Inputs) -> Ported:
-    """The network under the engine of that name; `example` is a batch as the network takes it."""
+    """Convert the network for the engine of that name; `example` is a batch as the network takes it."""
     if backend not in BACKENDS:
         raise one_of("backend", backend, BACKENDS)
     if not isinstance(example, Tensor):
@@ -57,8 +57,8 @@ def ported(model: nn.Module, backend: str, example: Inputs) -> Ported:
 
 
 def require_torchao(backend: str) -> None:
-    """Say how to get it where it is absent."""
-    # Its CUDA extensions are of no use here, and it complains where they do not load.
+    """Check that torchao is installed, or say how to get it."""
+    # Its CUDA extensions are not used here, and it warns where they do not load.
     os.environ.setdefault("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", "1")
     try:
         import torchao  # noqa: F401
@@ -70,7 +70,7 @@ def require_torchao(backend: str) -> None:
 
 
 def torchao_linear(model: nn.Module, _: Tensor) -> tuple[nn.Module, list[str]]:
-    """Linear layers with integer codes of 2 to 8 bits as torchao's tensors; everything else computes in fp32."""
+    """Convert linear layers with codes of 2 to 8 bits to torchao's tensors; everything else computes in fp32."""
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerRow, quantize_
 
     plain = without_quantizers(model)
@@ -86,10 +86,10 @@ def torchao_linear(model: nn.Module, _: Tensor) -> tuple[nn.Module, list[str]]:
     return plain, [name for name, layer in weight_layers(plain).items() if _holds_integers(layer.weight)]
 
 
-def _use_codes(into: nn.Module, layer: QuantLayer) -> None:
-    """torchao chose a step of its own, from weights that were rounded already; what ships takes its place."""
-    weight: Any = into.weight
-    if _holds_integers(weight):  # it passes over some layers in silence
+def _use_codes(target: nn.Module, layer: QuantLayer) -> None:
+    """Replace the codes and steps that torchao derived from rounded weights by those that ship."""
+    weight: Any = target.weight
+    if _holds_integers(weight):  # torchao skips some layers without a warning
         integers, steps = integers_of(layer)
         weight.qdata.copy_(integers)
         weight.scale.copy_(steps.reshape(weight.scale.shape))
@@ -103,9 +103,9 @@ def _holds_integers(weight: Any) -> bool:
 
 
 def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor], list[str]]:
-    """Everything through torchao's PT2E flow for x86: uint8 activations a tensor, int8 weights a channel.
+    """Convert the whole network with torchao's PT2E flow for x86: uint8 activations a tensor, int8 weights a channel.
 
-    Its observers are told the scales and zero points that ship, so that both engines round alike.
+    Its observers get the scales and zero points that ship, so that both engines round alike.
     """
     from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -121,16 +121,18 @@ def pt2e(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor],
         if layer is not None:
             assert isinstance(layer.activation, StaticUint8)
             _, steps = integers_of(layer)
-            _tell(prepared, node.args[0], layer.activation.scale, layer.activation.zero.int())
-            _tell(prepared, node.args[1], steps, torch.zeros_like(steps, dtype=torch.int))
+            _set_scale(prepared, node.args[0], layer.activation.scale, layer.activation.zero.int())
+            _set_scale(prepared, node.args[1], steps, torch.zeros_like(steps, dtype=torch.int))
     converted = convert_pt2e(prepared)
     move_exported_model_to_eval(converted)
     return converted, [layer_of(node) for node in converted.graph.nodes if layer_of(node) and _is_integer(node)]
 
 
 def products_for_x86() -> Any:
-    """Quantize as its x86 quantizer does, but the factors of products alone: that one also rounds what goes into sums
-    and poolings, where nothing that ships says how."""
+    """Build a quantizer for x86 that quantizes the factors of products alone.
+
+    torchao's own also rounds the inputs of sums and poolings, for which no scale ships.
+    """
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantizer
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
@@ -146,14 +148,17 @@ def products_for_x86() -> Any:
             return model
 
         def validate(self, model: torch.fx.GraphModule) -> None:
-            """Nothing else is annotated."""
+            """Accept every model: nothing but the products is annotated."""
 
     return Products()
 
 
 def check_pt2e_supported(model: nn.Module, layers: Mapping[str, QuantLayer]) -> None:
-    """The flow knows one treatment of activations, and weights of eight bits at most. It folds any normalisation into
-    the weights, under the steps that ship without it: then both engines would compute with different networks."""
+    """Reject activations that are not static uint8, weights that are no integers, and batch normalisation.
+
+    PT2E folds any normalisation into the weights, under the steps that ship without it: the two engines would then
+    compute different networks.
+    """
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         raise UsageError(
             "backend pt2e folds batch normalisation into the weights, but this file was quantized without that; "
@@ -173,28 +178,28 @@ PRODUCTS = ("conv2d", "linear")
 
 
 def layer_of(node: Any) -> str:
-    """The name of the layer whose product a node of an exported graph is; "" for all other nodes."""
+    """Return the name of the layer whose product a node of an exported graph is; "" for all other nodes."""
     if node.op != "call_function" or getattr(node.target, "_opname", "") not in PRODUCTS:
         return ""
     path, _ = list(node.meta["nn_module_stack"].values())[-1]
     return str(path).removeprefix("L['self'].").replace("slice(None, None, None)", "")
 
 
-def _tell(prepared: nn.Module, observed: Any, scale: Tensor, zero: Tensor) -> None:
+def _set_scale(prepared: nn.Module, observed: Any, scale: Tensor, zero: Tensor) -> None:
     observer: Any = prepared.get_submodule(observed.target)
     observer.calculate_qparams = lambda: (scale.detach().reshape(-1), zero.reshape(-1))
 
 
 def _is_integer(node: Any) -> bool:
-    """Do both factors of the product come out of integers?"""
+    """Check that both factors of the product come out of integers."""
     return all("dequantize" in str(factor.target) for factor in node.args[:2])
 
 
-# --- what both need -----------------------------------------------------------------------------------------------
+# --- shared by both -----------------------------------------------------------------------------------------------
 
 
 def without_quantizers(model: nn.Module) -> nn.Module:
-    """A copy made of plain layers that hold the weights as inference uses them."""
+    """Copy the network with plain layers that hold the weights as inference uses them."""
     plain = copy.deepcopy(model)
     for name, layer in quantized_layers(plain).items():
         if layer.norm:
@@ -207,7 +212,7 @@ def without_quantizers(model: nn.Module) -> nn.Module:
 
 
 def integer_bits(layer: QuantLayer) -> int | None:
-    """b, if the layer's values are the integers from -2^(b-1) to 2^(b-1) - 1."""
+    """Return b if the layer's values are the integers from -2^(b-1) to 2^(b-1) - 1, else None."""
     values = layer.quantizer.codes(layer.weight).values
     bits = (len(values) - 1).bit_length()
     half = 2 ** (bits - 1)
@@ -215,7 +220,7 @@ def integer_bits(layer: QuantLayer) -> int | None:
 
 
 def integers_of(layer: QuantLayer) -> tuple[Tensor, Tensor]:
-    """The codes as int8, and one step for each output channel."""
+    """Return the codes as int8, and one step for each output channel."""
     codes = layer.quantizer.codes(layer.weight)
     integers = codes.values[codes.index.int()].to(torch.int8)
     return integers, codes.scale.reshape(-1).expand(len(integers))

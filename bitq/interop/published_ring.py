@@ -1,4 +1,4 @@
-"""The published checkpoints of Ring Quantization as networks of ours, so that their accuracy can be measured again."""
+"""Import the published checkpoints of Ring Quantization, so that their accuracy can be measured again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from bitq import models
-from bitq.deploy.export import NOT_SHIPPED, Exported, export
+from bitq.deploy.export import Exported, export
 from bitq.errors import DataError, UsageError
-from bitq.interop.pth import read_pth, refuse_misfit, state_of
-from bitq.io import sha256_file
+from bitq.interop.checkpoint import check_names, load_tensors, published_spec, read_state
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.ring_legacy import WAVES
 from bitq.quant.waves import both_ends
 
-NAMES = {"linear.": "fc.", ".shortcut.0.": ".downsample.0.", ".shortcut.1.": ".downsample.1."}  # theirs, ours
+# Published name → bitq's.
+NAMES = {"linear.": "fc.", ".shortcut.0.": ".downsample.0.", ".shortcut.1.": ".downsample.1."}
 MODELS = ("resnet20", "resnet32", "resnet44")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a checkpoint says of itself."""
+    """The contents of a checkpoint, under the names of bitq."""
 
     state: dict[str, Tensor]
     ring_size: int | None  # none: an FP32 network
@@ -31,24 +31,25 @@ class Published:
 
     @property
     def classes(self) -> int:
-        """Outputs of the last layer."""
+        """Number of outputs of the last layer."""
         return len(self.state["fc.bias"]) if "fc.bias" in self.state else 10
 
 
 def import_published(source: Path, target: Path, model: str, ring_size: int | None, snap: bool) -> Exported:
     """Write the checkpoint as a model file: soft as it was published, or snapped to its ring and packed."""
-    found = published(source)
+    found = read_published(source)
     if ring_size is not None and ring_size != found.ring_size:
         raise UsageError(f"--ring-size {ring_size} was given, but the ring in {source} has {found.ring_size} points.")
     if snap and found.ring_size is None:
         raise UsageError(f"{source} holds an FP32 network, which has no ring to snap to; leave --snap out.")
     network, method, settings = _network(source, model, found, snap)
-    return export(network, _spec(source, found, model, method, settings), target)
+    spec = published_spec(source, model, found.classes, "cifar10")
+    return export(network, spec | {"method": method, "settings": settings, "keep": ["last"]}, target)
 
 
-def published(path: Path) -> Published:
-    """The tensors under our names, with the ring that they are positions on."""
-    state = state_of(read_pth(path), path)
+def read_published(path: Path) -> Published:
+    """Read the tensors under the names of bitq, with the ring that they are positions on."""
+    state = read_state(path)
     rings = {name: value for name, value in state.items() if name.endswith("ring_template")}
     ours = {_our_name(name): value for name, value in state.items() if name not in rings}
     on_rings = frozenset(_our_name(name).removesuffix(".ring_template") for name in rings)
@@ -80,38 +81,13 @@ def _network(source: Path, name: str, found: Published, snap: bool) -> tuple[nn.
     if found.ring_size:
         method, settings = "ring_legacy", {"ring_size": found.ring_size, "wave": found.wave, "snap": snap}
         convert(network, method, settings, keep=("fc",))
-    expected = network.state_dict()
-    for key in sorted(expected.keys() ^ found.state.keys()):
-        if not key.endswith(NOT_SHIPPED):
-            where = "missing" if key in expected else "unknown to it"
-            raise DataError(f"{source} does not hold a {name}: {key} is {where}; give --model as it was trained.")
+    check_names(source, name, network, found.state)
     for layer in sorted(quantized_layers(network).keys() ^ found.on_rings):
         has, lacks = ("a ring", "none") if layer in found.on_rings else ("no ring", "one")
         raise DataError(f"{source} does not hold a published {name}: {layer} has {has}, where it should have {lacks}.")
-    for key, value in found.state.items():
-        if key in expected:
-            is_ring = key.removesuffix(".weight") in found.on_rings
-            shape = (expected[key].numel(),) if is_ring else tuple(expected[key].shape)  # positions lie flat
-            refuse_misfit(source, key, value, shape, expected[key])
-            if is_ring and not bool(((value >= 0) & (value <= 1)).all()):
-                raise DataError(f"{source}: {key} holds positions beyond its ring, which goes from 0 to 1.")
-    shaped = {key: found.state.get(key, value).reshape(value.shape).to(value.dtype) for key, value in expected.items()}
-    network.load_state_dict(shaped)
+    positions = frozenset(f"{layer}.weight" for layer in found.on_rings)
+    load_tensors(source, network, found.state, flat=positions)
+    for key in sorted(positions):
+        if not bool(((found.state[key] >= 0) & (found.state[key] <= 1)).all()):
+            raise DataError(f"{source}: {key} holds positions beyond its ring, which goes from 0 to 1.")
     return network.eval(), method, settings
-
-
-def _spec(source: Path, found: Published, model: str, method: str, settings: dict[str, Any]) -> dict[str, Any]:
-    digest = sha256_file(source)
-    return {
-        "run": f"published/{source.name}",
-        "hash": digest,
-        "model": model,
-        "classes": found.classes,
-        "method": method,
-        "settings": settings,
-        "keep": ["last"],
-        "dataset": "cifar10",
-        "variant": "official",
-        "normalisation": "cifar10",
-        "source": {"file": source.name, "sha256": digest},
-    }
