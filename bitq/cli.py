@@ -1,4 +1,4 @@
-"""The command line: which verbs there are, and how a failure ends."""
+"""The command line: its verbs, and the exit code of every failure."""
 
 import io
 import sys
@@ -11,7 +11,7 @@ from bitq.verbs import data, grid, packed, report, results, train
 
 
 def group(about: str) -> typer.Typer:
-    """A set of verbs; without rich, which would cost more than all else at start-up."""
+    """Create a set of verbs, without rich, which would cost more than all else at start-up."""
     return typer.Typer(
         help=about,
         no_args_is_help=True,
@@ -38,8 +38,8 @@ app.add_typer(images, name="data")
 
 
 def main() -> None:
-    """Entry point: one sentence and an exit code for what a user can act on."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another
+    """Run the command line; a failure that a user can act on is one sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):  # replace what the encoding cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:

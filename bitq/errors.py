@@ -1,4 +1,4 @@
-"""One exception class per kind of failure; each carries the exit code of the command line."""
+"""The exceptions, one class per kind of failure, each with the exit code of the command line."""
 
 
 class BitqError(Exception):
@@ -8,7 +8,7 @@ class BitqError(Exception):
 
 
 class UsageError(BitqError):
-    """What was asked for does not exist or makes no sense; never worth a retry."""
+    """A request that names something that does not exist or makes no sense; never worth a retry."""
 
     exit_code = 2
 
@@ -50,7 +50,7 @@ class Preempted(BitqError):
 
 
 def one_of(kind: str, given: object, allowed: object, remedy: str = "") -> UsageError:
-    """The usual complaint about a name.
+    """Build the error for an unknown name.
 
     >>> str(one_of("method", "bitnt", ["bitnet", "ttq"]))
     "unknown method 'bitnt'; allowed: bitnet, ttq. Did you mean 'bitnet'?"

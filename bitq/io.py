@@ -1,4 +1,4 @@
-"""Reading and writing files so that a crash at any instant leaves the old file or the new one, never half."""
+"""Read and write files so that a crash at any instant leaves the old file or the new one, never half."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 def canonical_json(value: Any) -> str:
-    """The one text of a value: sorted keys, no spaces, no NaN. Its hash identifies the value.
+    """Serialise a value as its one canonical text, whose hash identifies it: sorted keys, no spaces, no NaN.
 
     >>> canonical_json({"b": 1.0, "a": [True, None]})
     '{"a":[true,null],"b":1.0}'
@@ -25,17 +25,17 @@ def canonical_json(value: Any) -> str:
 
 
 def pretty_json(value: Any) -> str:
-    """The same value laid out for people; what is written to disk."""
+    """Serialise a value for people, as it is written to disk."""
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def sha256(data: Buffer | str) -> str:
-    """Hex digest of bytes, or of a text in UTF-8."""
+    """Compute the hex digest of bytes, or of a text in UTF-8."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Compute the hex digest of a file's content."""
     with open_for_reading(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -53,7 +53,7 @@ def open_for_reading(path: Path) -> Any:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content, or one sentence."""
+    """Read a file's content, or say in one sentence why not."""
     with open_for_reading(path) as file:
         content: bytes = file.read()
     return content
@@ -64,7 +64,7 @@ def write_atomic(path: Path, *chunks: Buffer) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # 0o666 less the umask: a results file is as readable as its owner wants new files to be.
+        # 0o666 less the umask: a results file gets the permissions of any new file of its owner.
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             _write_all(handle, chunks)

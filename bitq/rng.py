@@ -1,10 +1,10 @@
-"""Seeds as pure functions of what they are for: no hidden generator, so a resumed run draws what it would have."""
+"""Derive seeds as pure functions of their purpose: a resumed run draws what it would have drawn."""
 
 import hashlib
 
 
 def derive(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed for one purpose at one place of a run.
+    """Derive a 63-bit seed for one purpose at one place of a run.
 
     Independent of the method, so that all arms of a seed share initial weights, batch order and augmentation.
 

@@ -42,7 +42,7 @@ def test_addresses_and_md5_sums_are_those_of_torchvision(dataset: str, name: str
 
 def test_a_subset_has_its_own_size_and_digest() -> None:
     whole, part = variant("cifar10", "cifar10-q5"), variant("cifar10", "cifar10-q5@5000")
-    assert (part.train, part.test, part.base, part.whole) == (5000, whole.test, whole.name, False)
+    assert (part.train, part.test, part.base, part.is_subset) == (5000, whole.test, whole.name, True)
     assert part.digest == sha256(canonical_json([whole.digest, 5000]))
 
 

@@ -1,4 +1,4 @@
-"""The official archives to arrays. Nothing is unpacked to disk; only expected members of expected size are read."""
+"""Decode the official archives to arrays: nothing is unpacked to disk, only members of expected size are read."""
 
 import gzip
 import tarfile
@@ -26,32 +26,34 @@ MAX_MEMBERS = 200_000  # the largest set has 120,609
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """A damaged archive is one sentence."""
+def _reporting_damage(name: str) -> Iterator[None]:
+    """Report a damaged archive in one sentence."""
     try:
         yield
-    except (*UNREADABLE, LookupError, ValueError, RuntimeError) as error:  # the latter three: odd text, encryption
+    except (*UNREADABLE, LookupError, ValueError, RuntimeError) as error:  # the last three: odd text, encryption
         raise DataError(f"{name} cannot be read ({error}); fetch it again.") from error
 
 
-def read_cifar10(files: Files, of: Variant) -> Decoded:
-    """cifar-10-binary: five training batches and one of test images, a record is a label and 3×32×32 bytes."""
+def read_cifar10(files: Files, variant: Variant) -> Decoded:
+    """Decode cifar-10-binary: five training batches and a test batch, records of a label and 3×32×32 bytes."""
     (name, file), folder = _only(files), "cifar-10-batches-bin/"
     batches = [f"{folder}data_batch_{number}.bin" for number in range(1, 6)]
-    record = 1 + _image_bytes(of)
-    sizes = {batch: of.train // 5 * record for batch in batches} | {f"{folder}test_batch.bin": of.test * record}
+    record = 1 + _image_bytes(variant)
+    sizes = {batch: variant.train // 5 * record for batch in batches} | {
+        f"{folder}test_batch.bin": variant.test * record
+    }
     members = _tar_members(name, file, sizes, f"{folder}batches.meta.txt")
     train, test = b"".join(members[batch] for batch in batches), members[f"{folder}test_batch.bin"]
-    return _records(train, test, of, labels=1), _lines(members[f"{folder}batches.meta.txt"])
+    return _records(train, test, variant, labels=1), _lines(members[f"{folder}batches.meta.txt"])
 
 
-def read_cifar100(files: Files, of: Variant) -> Decoded:
-    """cifar-100-binary: a record is a coarse label, a fine label and 3×32×32 bytes."""
+def read_cifar100(files: Files, variant: Variant) -> Decoded:
+    """Decode cifar-100-binary: records of a coarse label, a fine label and 3×32×32 bytes."""
     (name, file), folder = _only(files), "cifar-100-binary/"
-    record = 2 + _image_bytes(of)
-    sizes = {f"{folder}train.bin": of.train * record, f"{folder}test.bin": of.test * record}
+    record = 2 + _image_bytes(variant)
+    sizes = {f"{folder}train.bin": variant.train * record, f"{folder}test.bin": variant.test * record}
     members = _tar_members(name, file, sizes, f"{folder}fine_label_names.txt")
-    arrays = _records(members[f"{folder}train.bin"], members[f"{folder}test.bin"], of, labels=2)
+    arrays = _records(members[f"{folder}train.bin"], members[f"{folder}test.bin"], variant, labels=2)
     return arrays, _lines(members[f"{folder}fine_label_names.txt"])
 
 
@@ -60,29 +62,29 @@ def _only(files: Files) -> tuple[str, IO[bytes]]:
     return name, file
 
 
-def _image_bytes(of: Variant) -> int:
-    return of.channels * of.image_size**2
+def _image_bytes(variant: Variant) -> int:
+    return variant.channels * variant.image_size**2
 
 
 def _lines(text: bytes) -> tuple[str, ...]:
     return tuple(text.decode().split())
 
 
-def _records(train: bytes, test: bytes, of: Variant, labels: int) -> dict[str, Pixels]:
-    """Records of `labels` label bytes, the last of which counts, and an image stored channel by channel."""
+def _records(train: bytes, test: bytes, variant: Variant, labels: int) -> dict[str, Pixels]:
+    """Split records into images, stored channel by channel, and the last of their `labels` label bytes."""
     arrays = {}
     for split, data in (("train", train), ("test", test)):
-        table = np.frombuffer(data, np.uint8).reshape(-1, labels + _image_bytes(of))
-        images = table[:, labels:].reshape(-1, of.channels, of.image_size, of.image_size)
+        table = np.frombuffer(data, np.uint8).reshape(-1, labels + _image_bytes(variant))
+        images = table[:, labels:].reshape(-1, variant.channels, variant.image_size, variant.image_size)
         arrays[f"x_{split}"] = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         arrays[f"y_{split}"] = table[:, labels - 1].copy()
     return arrays
 
 
 def _tar_members(name: str, file: IO[bytes], sizes: Mapping[str, int], text: str) -> dict[str, bytes]:
-    """The members of exactly these sizes, and one small text file."""
+    """Read the members of exactly these sizes, and one small text file."""
     found: dict[str, bytes] = {}
-    with _readable(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
+    with _reporting_damage(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
         for member in archive:
             if not (member.isreg() or member.isdir()):
                 raise DataError(f"{name} is not the official archive: {member.name} is neither a file nor a folder.")
@@ -103,13 +105,13 @@ def _check_member(name: str, member: str, size: int, limit: int) -> None:
         raise DataError(f"{name} is not the official archive: {member} has {size} bytes, expected at most {limit}.")
 
 
-def read_tiny_imagenet(files: Files, of: Variant) -> Decoded:
-    """tiny-imagenet-200: JPEG files; classes in the order of their WordNet ids, images in the order of their names.
+def read_tiny_imagenet(files: Files, variant: Variant) -> Decoded:
+    """Decode tiny-imagenet-200: JPEG files, classes in the order of WordNet ids, images in the order of names.
 
     The test set is `val`, ordered as if its images, too, lay in one folder per class.
     """
     name, file = _only(files)
-    with _readable(name), zipfile.ZipFile(file) as archive:
+    with _reporting_damage(name), zipfile.ZipFile(file) as archive:
         _check_zip(name, archive)
         root = "tiny-imagenet-200/"
         ids = sorted(_text(archive, f"{root}wnids.txt", name).split())
@@ -119,7 +121,7 @@ def read_tiny_imagenet(files: Files, of: Variant) -> Decoded:
         arrays: dict[str, Pixels] = {}
         for split, members in (("train", train), ("test", test)):
             images = ((f"{path} in {name}", archive.read(path)) for path, _ in members)
-            arrays[f"x_{split}"] = decode_images(images, len(members), of.channels)
+            arrays[f"x_{split}"] = decode_images(images, len(members), variant.channels)
             arrays[f"y_{split}"] = np.array([label for _, label in members], np.uint8)
     return arrays, tuple(words.get(wnid, wnid) for wnid in ids)
 
@@ -156,12 +158,12 @@ def _val_members(annotations: str, ids: Sequence[str]) -> list[tuple[str, int]]:
     return sorted(members, key=lambda member: (member[1], member[0]))
 
 
-def read_idx(files: Files, of: Variant) -> Decoded:
-    """Four gzipped IDX files: a magic number, the sizes as big-endian integers, then the bytes."""
+def read_idx(files: Files, variant: Variant) -> Decoded:
+    """Decode four gzipped IDX files: a magic number, the sizes as big-endian integers, then the bytes."""
     arrays = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
-        shape = of.shape(split)
+        shape = variant.shape(split)
         arrays[f"x_{split}"] = _idx(images, files[images], shape[:3]).reshape(shape)
         arrays[f"y_{split}"] = _idx(labels, files[labels], shape[:1])
     return arrays, None
@@ -170,7 +172,7 @@ def read_idx(files: Files, of: Variant) -> Decoded:
 def _idx(name: str, file: IO[bytes], shape: tuple[int, ...]) -> Pixels:
     header = np.array([0x800 | len(shape), *shape], ">i4").tobytes()
     size = len(header) + int(np.prod(shape))
-    with _readable(name), gzip.open(file) as content:
+    with _reporting_damage(name), gzip.open(file) as content:
         data = content.read(size + 1)
     if not data.startswith(header) or len(data) != size:
         raise DataError(f"{name} is not the official file: it does not hold {'×'.join(map(str, shape))} bytes.")

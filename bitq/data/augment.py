@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device. What to do to which image is an argument: nothing here draws by itself.
+"""Augment whole batches on the device; random choices and generators are arguments, so nothing here draws by itself.
 
 Images are uint8, (B, H, W, C), until `Normalise` makes them float32.
 """
@@ -31,7 +31,7 @@ MAGNITUDE, BINS = 9, 31  # RandAugment's strength, in steps from none to full
 
 
 class Normalise:
-    """uint8 to float32: (x / 255 - mean) / std; a grey image takes the average of the three constants."""
+    """Map uint8 to float32 by (x / 255 - mean) / std; a grey image takes the average of the three constants."""
 
     def __init__(self, normalisation: str, channels: int, size: int, device: torch.device | str) -> None:
         mean, std = torch.tensor(NORMALISATIONS[normalisation], dtype=torch.float64, device=device)
@@ -42,12 +42,12 @@ class Normalise:
         self.shift = (-mean / std).repeat(size).float()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalised images, still (B, H, W, C)."""
+        """Normalise images, keeping their layout (B, H, W, C)."""
         return torch.addcmul(self.shift, x.flatten(2).float(), self.scale).view(x.shape)
 
 
 def crop_and_flip(x: Tensor, offsets: Tensor, flip: Tensor, pad: int) -> Tensor:
-    """Cut each image out of its zero-padded self at `offsets` (2, B: top, left), then mirror those with `flip`."""
+    """Crop each zero-padded image at `offsets` (2, B: top, left) to its old size, then mirror those with `flip`."""
     count, height, width, channels = x.shape
     padded = functional.pad(x, (0, 0, pad, pad, pad, pad))
     column = torch.arange(width, device=x.device)
@@ -60,7 +60,7 @@ def crop_and_flip(x: Tensor, offsets: Tensor, flip: Tensor, pad: int) -> Tensor:
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn each image by its angle in degrees about its middle; nearest pixel, black corners."""
+    """Rotate each image by its angle in degrees about its centre; nearest pixel, black corners."""
     turn = torch.deg2rad(angles.to(x.device))
     zero = torch.zeros_like(turn)
     rows = [torch.stack([turn.cos(), -turn.sin(), zero], 1), torch.stack([turn.sin(), turn.cos(), zero], 1)]
@@ -71,7 +71,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def erasing_boxes(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random erasing: (count, 4) of top, left, height, width; half of the boxes are empty."""
+    """Draw boxes to erase at random, (count, 4) of top, left, height, width; half of them are empty."""
     area = size**2 * _uniform(*ERASE_AREA, (count, ERASE_ATTEMPTS), generator)
     ratio = _uniform(math.log(ERASE_RATIO[0]), math.log(ERASE_RATIO[1]), (count, ERASE_ATTEMPTS), generator).exp()
     sides = torch.stack([(area * ratio).sqrt().round(), (area / ratio).sqrt().round()], dim=2)
@@ -95,21 +95,21 @@ def erase(x: Tensor, boxes: Tensor) -> Tensor:
 
 
 def rand_augment(x: Tensor, operations: Tensor, signs: Tensor) -> Tensor:
-    """RandAugment: the operations (B, ROUNDS) of each image in turn, stronger or weaker by its sign of ±1.
+    """Apply the RandAugment operations (B, ROUNDS) of each image in turn, stronger or weaker by its sign of ±1.
 
-    Both tell what to do on the host, so they stay there; images with equal work are done together.
+    The host branches on `operations` and `signs`, so they stay there; images with equal operations form one batch.
     """
     x = x.permute(0, 3, 1, 2).clone()
-    work = operations * 2 + (signs > 0)
-    for now in work.T:
-        for kind in now.unique().tolist():
-            members = (now == kind).nonzero()[:, 0].to(x.device)
-            x[members] = OPERATIONS[kind // 2](x[members], 1 if kind % 2 else -1)
+    signed = operations * 2 + (signs > 0)
+    for drawn in signed.T:
+        for operation in drawn.unique().tolist():
+            members = (drawn == operation).nonzero()[:, 0].to(x.device)
+            x[members] = OPERATIONS[operation // 2](x[members], 1 if operation % 2 else -1)
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def _with(name: str, **settings: Any) -> Tensor:
-    """A function of torchvision, imported at its first use: only these recipes need it."""
+def _torchvision(name: str, **settings: Any) -> Tensor:
+    """Call a function of torchvision, imported at first use since only these recipes need it."""
     import torchvision.transforms.v2.functional as transforms
 
     result: Tensor = getattr(transforms, name)(**settings)
@@ -117,11 +117,11 @@ def _with(name: str, **settings: Any) -> Tensor:
 
 
 def _shear(x: Tensor, degrees: list[float]) -> Tensor:
-    return _with("affine", inpt=x, angle=0.0, translate=[0, 0], scale=1.0, shear=degrees, center=[0, 0])
+    return _torchvision("affine", inpt=x, angle=0.0, translate=[0, 0], scale=1.0, shear=degrees, center=[0, 0])
 
 
 def _translate(x: Tensor, right: int, down: int) -> Tensor:
-    return _with("affine", inpt=x, angle=0.0, translate=[right, down], scale=1.0, shear=[0.0, 0.0])
+    return _torchvision("affine", inpt=x, angle=0.0, translate=[right, down], scale=1.0, shear=[0.0, 0.0])
 
 
 def _strength(full: float) -> float:
@@ -142,13 +142,13 @@ OPERATIONS: tuple[Callable[[Tensor, int], Tensor], ...] = (
     lambda x, sign: _shear(x, [0.0, sign * SHEAR]),
     lambda x, sign: _translate(x, sign * int(SHIFT * x.shape[3]), 0),
     lambda x, sign: _translate(x, 0, sign * int(SHIFT * x.shape[2])),
-    lambda x, sign: _with("rotate", inpt=x, angle=sign * TURN),
-    lambda x, sign: _with("adjust_brightness", inpt=x, brightness_factor=1 + sign * ENHANCE),
-    lambda x, sign: _with("adjust_saturation", inpt=x, saturation_factor=1 + sign * ENHANCE),
-    lambda x, sign: _with("adjust_contrast", inpt=x, contrast_factor=1 + sign * ENHANCE),
-    lambda x, sign: _with("adjust_sharpness", inpt=x, sharpness_factor=1 + sign * ENHANCE),
-    lambda x, sign: _with("posterize", inpt=x, bits=BITS),
-    lambda x, sign: _with("solarize", inpt=x, threshold=THRESHOLD),
-    lambda x, sign: _with("autocontrast", inpt=x),
-    lambda x, sign: _with("equalize", inpt=x),
+    lambda x, sign: _torchvision("rotate", inpt=x, angle=sign * TURN),
+    lambda x, sign: _torchvision("adjust_brightness", inpt=x, brightness_factor=1 + sign * ENHANCE),
+    lambda x, sign: _torchvision("adjust_saturation", inpt=x, saturation_factor=1 + sign * ENHANCE),
+    lambda x, sign: _torchvision("adjust_contrast", inpt=x, contrast_factor=1 + sign * ENHANCE),
+    lambda x, sign: _torchvision("adjust_sharpness", inpt=x, sharpness_factor=1 + sign * ENHANCE),
+    lambda x, sign: _torchvision("posterize", inpt=x, bits=BITS),
+    lambda x, sign: _torchvision("solarize", inpt=x, threshold=THRESHOLD),
+    lambda x, sign: _torchvision("autocontrast", inpt=x),
+    lambda x, sign: _torchvision("equalize", inpt=x),
 )

@@ -1,4 +1,4 @@
-"""Official image sets from where their authors put them: downloaded, checked against the published digest, decoded."""
+"""Download the official image sets from their publishers, check the published digests, and decode them."""
 
 import hashlib
 import http.client
@@ -11,7 +11,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from bitq.data.archives import READERS
-from bitq.data.registry import Archive, Download, Variant, default_data_dir, download, variant
+from bitq.data.registry import Archive, Download, Variant, default_data_dir, download
+from bitq.data.registry import variant as find_variant
 from bitq.data.store import status, summary, write_set
 from bitq.errors import DataError, StorageError
 
@@ -27,47 +28,47 @@ def fetch(dataset: str, data_dir: Path | None = None, mirror: str | None = None)
     source = download(dataset)
     if mirror:
         source = source.model_copy(update={"mirrors": (as_url(mirror),)})
-    return fetch_variant(variant(dataset), source, data_dir or default_data_dir())
+    return fetch_variant(find_variant(dataset), source, data_dir or default_data_dir())
 
 
 def as_url(place: str) -> str:
-    """A URL that ends with a slash, of a URL or a folder."""
+    """Return the URL of a URL or a folder, with a slash at its end."""
     url = place if "://" in place else Path(place).resolve().as_uri()
     return url.rstrip("/") + "/"
 
 
-def fetch_variant(whole: Variant, source: Download, data_dir: Path) -> dict[str, Any]:
-    """The same for any record and source."""
-    if status(whole, data_dir) != "present":
+def fetch_variant(variant: Variant, source: Download, data_dir: Path) -> dict[str, Any]:
+    """Download and decode one variant from one source, unless it is there already."""
+    if status(variant, data_dir) != "present":
         with ExitStack() as stack:
             # Unnamed temporary files: a crash leaves nothing behind.
             files = {a.name: stack.enter_context(tempfile.TemporaryFile()) for a in source.archives}
             for archive in source.archives:
-                _download(archive, source.mirrors, files[archive.name], whole)
-            arrays, names = READERS[source.layout](files, whole)
-        write_set(whole, arrays, names, data_dir)
-    return summary(whole, data_dir)
+                _download(archive, source.mirrors, files[archive.name], variant)
+            arrays, names = READERS[source.layout](files, variant)
+        write_set(variant, arrays, names, data_dir)
+    return summary(variant, data_dir)
 
 
-def _download(archive: Archive, mirrors: tuple[str, ...], file: IO[bytes], whole: Variant) -> None:
+def _download(archive: Archive, mirrors: tuple[str, ...], file: IO[bytes], variant: Variant) -> None:
     """Fill `file` from the first mirror that delivers the archive undamaged."""
     *others, last = mirrors
     for mirror in others:
         try:
-            return _receive(mirror, archive, file, whole)
+            return _receive(mirror, archive, file, variant)
         except (DataError, StorageError):
             continue
-    _receive(last, archive, file, whole)
+    _receive(last, archive, file, variant)
 
 
-def _receive(mirror: str, archive: Archive, file: IO[bytes], whole: Variant) -> None:
+def _receive(mirror: str, archive: Archive, file: IO[bytes], variant: Variant) -> None:
     try:
         _copy(mirror + archive.name, archive, file)
     except (OSError, http.client.HTTPException) as error:
         host = urlsplit(mirror).netloc or mirror
         raise StorageError(
             f"{archive.name} could not be downloaded from {host} ({_reason(error)}); try again later, or get the file "
-            f"elsewhere and run `bitq data fetch {whole.dataset} --mirror FOLDER`, or use `bitq data import`."
+            f"elsewhere and run `bitq data fetch {variant.dataset} --mirror FOLDER`, or use `bitq data import`."
         ) from error
     file.seek(0)
 

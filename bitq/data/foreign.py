@@ -1,4 +1,4 @@
-"""Other people's files to arrays: the npz layout that many tools share, and Parquet tables as data hubs export them."""
+"""Read the image files of others: the usual .npz layout, and Parquet tables as data hubs export them."""
 
 import json
 import zipfile
@@ -19,12 +19,12 @@ Rows = list[tuple[bytes, Any]]  # encoded image, label
 
 MAX_BYTES = 16 << 30  # unpacked; a small file can claim any size
 IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "labels", "fine_label")
-SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # the first that is there counts
+SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}  # the first one present is read
 BATCH = 1024  # rows
 
 
 def read_foreign(file: Path, channels: int) -> Content:
-    """Arrays under the names of ARRAYS, as the file has them, and the names of the classes if it has any."""
+    """Read the arrays named in ARRAYS as the file has them, and the names of the classes if it has any."""
     if not file.exists():
         raise UsageError(f"{file} does not exist; give a .npz file, a .parquet file or a folder of .parquet files.")
     if file.is_dir() or file.suffix == ".parquet":
@@ -35,10 +35,10 @@ def read_foreign(file: Path, channels: int) -> Content:
 
 
 def read_npz(file: Path) -> Content:
-    """x_train, y_train, x_test, y_test and, optionally, classes."""
+    """Read x_train, y_train, x_test, y_test and, if present, classes."""
     try:
         with zipfile.ZipFile(file) as archive:
-            _refuse_bomb(file, sum(member.file_size for member in archive.infolist()))
+            _check_unpacked_size(file, sum(member.file_size for member in archive.infolist()))
         with np.load(file, allow_pickle=False) as content:
             for name in ARRAYS:
                 if name not in content:
@@ -49,13 +49,13 @@ def read_npz(file: Path) -> Content:
         raise DataError(f"{file} cannot be read as .npz ({error}); get the file again.") from error
 
 
-def _refuse_bomb(file: Path, size: int) -> None:
+def _check_unpacked_size(file: Path, size: int) -> None:
     if size > MAX_BYTES:
         raise DataError(f"{file} would unpack to {size >> 30} GiB; at most {MAX_BYTES >> 30} GiB are read.")
 
 
 def read_parquet(place: Path, channels: int) -> Content:
-    """One file with a column `split`, or a folder of files named after their split, such as train-00000-of-00001."""
+    """Read one file with a column `split`, or a folder of files named by split, such as train-00000-of-00001."""
     rows: dict[str, Rows] = defaultdict(list)
     names = None
     for file in sorted(place.glob("*.parquet")) if place.is_dir() else [place]:
@@ -75,19 +75,19 @@ def read_parquet(place: Path, channels: int) -> Content:
 
 
 def _read_table(file: Path, rows: dict[str, Rows]) -> tuple[str, ...] | None:
-    """Append the file's rows to those of their split; returns the names of the classes."""
+    """Append the rows of a file to those of their split, and return the names of the classes."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             groups = range(table.metadata.num_row_groups)
-            _refuse_bomb(file, sum(table.metadata.row_group(group).total_byte_size for group in groups))
+            _check_unpacked_size(file, sum(table.metadata.row_group(group).total_byte_size for group in groups))
             image, label = (_column(file, table.schema_arrow.names, some) for some in (IMAGE_COLUMNS, LABEL_COLUMNS))
             split = ["split"] if "split" in table.schema_arrow.names else []
             for row in _records(table, [image, label, *split]):
                 name = row["split"] if split else file.stem.partition("-")[0]
-                rows[name].append((_blob(row[image], file), row[label]))
+                rows[name].append((_encoded_image(row[image], file), row[label]))
             return _class_names(table.schema_arrow.metadata or {}, label)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{file} cannot be read as Parquet ({error}); get the file again.") from error
@@ -105,7 +105,7 @@ def _records(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _blob(image: Any, file: Path) -> bytes:
+def _encoded_image(image: Any, file: Path) -> bytes:
     content = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(content, bytes):
         raise DataError(f"{file} does not hold the images themselves; export it with embedded PNG or JPEG bytes.")
@@ -113,7 +113,7 @@ def _blob(image: Any, file: Path) -> bytes:
 
 
 def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
-    """Hubs put the names of an integer column into the schema's metadata."""
+    """Read the class names that data hubs keep in the metadata of the schema."""
     try:
         return tuple(map(str, json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]))
     except (KeyError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Encoded images to arrays."""
+"""Decode PNG and JPEG images to arrays."""
 
 import io
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ MAX_SIDE = 1024  # pixels; a tiny file can claim to be a gigapixel image
 
 
 def decode_images(named: Iterable[tuple[str, bytes]], count: int, channels: int) -> NDArray[np.uint8]:
-    """`count` PNG or JPEG files, each with the name that complaints give it, as (N, H, W, C), colour or grey."""
+    """Decode `count` PNG or JPEG files, named for error messages, to (N, H, W, C) in colour or grey."""
     images = np.empty((0, 0, 0, channels), np.uint8)
     for index, (name, blob) in enumerate(named):
         image = decode_image(name, blob, channels)
@@ -25,7 +25,7 @@ def decode_images(named: Iterable[tuple[str, bytes]], count: int, channels: int)
 
 
 def decode_image(name: str, blob: bytes, channels: int) -> NDArray[np.uint8]:
-    """One of them, (H, W, C)."""
+    """Decode one PNG or JPEG file to (H, W, C)."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""Image sets from local files: recognised by their digest, or taken in under a name and provenance of their own."""
+"""Import image sets from local files: a registered variant by its digest, others with a name and a provenance."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from bitq.data.registry import (
     imported,
     paired_with,
     registered,
-    variant,
 )
+from bitq.data.registry import variant as find_variant
 from bitq.data.sentences import read_sentences
 from bitq.data.store import (
     Arrays,
@@ -38,18 +38,18 @@ def import_set(
     provenance: str | None = None,
     data_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Decode a local file into the data folder: as the registered variant that it is, else under a name of its own."""
-    official, root = variant(dataset), data_dir or default_data_dir()
+    """Decode a local file into the data folder, as the registered variant it is or under a name of its own."""
+    official, root = find_variant(dataset), data_dir or default_data_dir()
     vocabulary = None
     if images := paired_with(dataset):
         arrays, names, vocabulary = _pairs(official, images, file, root)
     else:
         arrays, names = _decoded(official, file)
-    whole = _recognise(dataset, arrays) or _describe(official, file, arrays, names, name or "custom", provenance)
-    if status(whole, root) != "present":
-        _refuse_overwriting(whole, root)
-        write_set(whole, arrays, names, root, vocabulary)
-    return summary(variant(dataset, whole.name, root), root)
+    variant = _recognise(dataset, arrays) or _describe(official, file, arrays, names, name or "custom", provenance)
+    if status(variant, root) != "present":
+        _refuse_overwriting(variant, root)
+        write_set(variant, arrays, names, root, vocabulary)
+    return summary(find_variant(dataset, variant.name, root), root)
 
 
 def _decoded(official: Variant, file: Path) -> tuple[Arrays, tuple[str, ...] | None]:
@@ -61,20 +61,20 @@ def _decoded(official: Variant, file: Path) -> tuple[Arrays, tuple[str, ...] | N
 def _pairs(
     official: Variant, images: str, file: Path, root: Path
 ) -> tuple[Arrays, tuple[str, ...] | None, tuple[str, ...]]:
-    """The images that lie in the data folder, each with a sentence of the file; names of the classes; the words."""
-    pictures = open_set(variant(images), root)
+    """Pair the images in the data folder with the sentences of a file: arrays, class names and vocabulary."""
+    pictures = open_set(find_variant(images), root)
     arrays, vocabulary = pair(pictures, *read_sentences(file), official)
     return arrays, class_names(pictures.classes), vocabulary
 
 
 def info(dataset: str | None = None, data_dir: Path | None = None) -> list[dict[str, Any]]:
-    """Every variant that is registered or in the data folder, each with its status: present, damaged or missing."""
+    """List every variant that is registered or in the data folder, with its status: present, damaged or missing."""
     root = data_dir or default_data_dir()
     found = []
     for each in [dataset] if dataset else datasets():
         for name in (*registered(each), *imported(each, root)):
-            whole = variant(each, name, root)
-            found.append(summary(whole, root) | {"status": status(whole, root)})
+            variant = find_variant(each, name, root)
+            found.append(summary(variant, root) | {"status": status(variant, root)})
     return found
 
 
@@ -104,7 +104,7 @@ def _labels(what: str, labels: np.ndarray[Any, Any]) -> Pixels:
 def _describe(
     official: Variant, file: Path, arrays: Arrays, names: tuple[str, ...] | None, name: str, provenance: str | None
 ) -> Variant:
-    """A record of data that no other copy of bitq knows."""
+    """Describe data that is not registered as a variant."""
     _check_name(official.dataset, file, name)
     if not (provenance or "").strip():
         raise UsageError(
@@ -141,10 +141,10 @@ def _check_name(dataset: str, file: Path, name: str) -> None:
         raise UsageError(f"--variant {name!r} was given; allowed: small letters, digits, '-', '_' and '.'.")
 
 
-def _refuse_overwriting(whole: Variant, root: Path) -> None:
-    taken = whole.name in imported(whole.dataset, root)
-    if taken and variant(whole.dataset, whole.name, root).digest != whole.digest:
+def _refuse_overwriting(variant: Variant, root: Path) -> None:
+    taken = variant.name in imported(variant.dataset, root)
+    if taken and find_variant(variant.dataset, variant.name, root).digest != variant.digest:
         raise UsageError(
-            f"{whole.dataset}/{whole.name} already holds other images; choose another --variant, or delete "
-            f"{folder_of(whole, root)} first."
+            f"{variant.dataset}/{variant.name} already holds other images; choose another --variant, or delete "
+            f"{folder_of(variant, root)} first."
         )

@@ -1,4 +1,4 @@
-"""What a network takes as its one argument: images, or images and the tokens of their sentences."""
+"""The input of a network: images, or images and the tokens of their sentences."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ Inputs = Tensor | tuple[Tensor, Tensor]
 
 
 def cut(x: Inputs, start: int, end: int) -> Inputs:
-    """The inputs from `start` to `end`."""
+    """Slice the inputs from `start` to `end`."""
     return x[start:end] if isinstance(x, Tensor) else (x[0][start:end], x[1][start:end])
 
 
 def device_of(x: Inputs) -> torch.device:
-    """Where they lie."""
+    """Return the device of the inputs."""
     return x.device if isinstance(x, Tensor) else x[0].device

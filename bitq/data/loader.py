@@ -1,4 +1,4 @@
-"""Batches on the device. Order and augmentation are functions of (seed, epoch): a run can start again at any step."""
+"""Build batches on the device; order and augmentation are functions of (seed, epoch), so a run resumes at any step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an epoch does to which image, in the order of the epoch."""
+    """The random choices of one epoch, in the order of its images."""
 
     order: Tensor  # (N), indices of the images
     crops: Tensor  # (2, N), top and left offset in 0 … 2·pad
@@ -51,7 +51,7 @@ class Plan:
 
 
 def draw_plan(recipe: Recipe, images: int, size: int, seed: int, epoch: int, device: torch.device) -> Plan:
-    """Everything random in an epoch. Each purpose has a generator of its own, so that no setting disturbs another."""
+    """Draw everything random in an epoch, with a generator for each purpose so that no setting affects another."""
 
     def generator(purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive(seed, purpose, epoch))
@@ -71,7 +71,7 @@ def draw_plan(recipe: Recipe, images: int, size: int, seed: int, epoch: int, dev
 
 
 def draw_lams(alpha: float, steps: int, key: int) -> list[float]:
-    """λ ~ Beta(α, α) of each step; 1 without mixup."""
+    """Draw λ ~ Beta(α, α) for each step, 1 without mixup."""
     if not alpha:
         return [1.0] * steps
     lams: list[float] = np.random.Generator(np.random.Philox(key=key)).beta(alpha, alpha, steps).tolist()
@@ -79,7 +79,7 @@ def draw_lams(alpha: float, steps: int, key: int) -> list[float]:
 
 
 class Batches:
-    """The training images on the device, as uint8, and the recipe's way through them."""
+    """The training images on the device, as uint8, and the batches that a recipe makes of them."""
 
     def __init__(self, images: ImageSet, recipe: Recipe, seed: int, device: torch.device | str) -> None:
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
@@ -99,18 +99,18 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Per epoch. The last batch may be smaller, but batch norm has no use for a single image: that is dropped."""
+        """Steps per epoch; a last batch of a single image is dropped, since batch normalisation needs two."""
         full, rest = divmod(len(self.y), self.recipe.batch)
         return full + (rest > 1)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on."""
+        """Yield the batches of an epoch from step `start` on."""
         plan = draw_plan(self.recipe, len(self.y), self.size, self.seed, epoch, self.device)
         for step in range(start, self.steps):
             yield self._batch(plan, step)
 
     def sample(self, images: int) -> Iterator[Inputs]:
-        """Training images as they are, normalised, in batches: the first ones of the first epoch's order."""
+        """Yield batches of unaugmented, normalised training images, the first ones of the first epoch's order."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", 0))
         chosen = torch.randperm(len(self.y), generator=generator)[:images].to(self.device)
         for start in range(0, len(chosen), EVALUATION_BATCH):
@@ -118,45 +118,45 @@ class Batches:
             yield self._with_text(self.normalise(self.x.index_select(0, part)), part)
 
     def _with_text(self, x: Tensor, chosen: Tensor) -> Inputs:
-        """Images as a network takes them, with their sentences if they have any."""
+        """Return images in the network's layout, with their sentences if they have any."""
         images = _channels_first(x)
         return images if self.t is None else (images, self.t.index_select(0, chosen).long())
 
     def _batch(self, plan: Plan, step: int) -> Batch:
-        here = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
-        x, y = self.x.index_select(0, plan.order[here]), self.y[plan.order[here]]
+        part = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
+        x, y = self.x.index_select(0, plan.order[part]), self.y[plan.order[part]]
         if "randaug" in self.stages:
-            x = rand_augment(x, plan.operations[here], plan.signs[here])
+            x = rand_augment(x, plan.operations[part], plan.signs[part])
         if "rotate" in self.stages:
-            x = rotate(x, plan.angles[here])
+            x = rotate(x, plan.angles[part])
         if "crop" in self.stages:
-            x = crop_and_flip(x, plan.crops[:, here], plan.flips[here], self.recipe.pad)
+            x = crop_and_flip(x, plan.crops[:, part], plan.flips[part], self.recipe.pad)
         x = self.normalise(x)
         if "erase" in self.stages:
-            x = erase(x, plan.boxes[here])
+            x = erase(x, plan.boxes[part])
         if not self.recipe.mixup:
-            return Batch(self._with_text(x, plan.order[here]), y, y, 1.0)
-        lam, partner = plan.lams[step], plan.partners[here].argsort()
+            return Batch(self._with_text(x, plan.order[part]), y, y, 1.0)
+        lam, partner = plan.lams[step], plan.partners[part].argsort()
         return Batch(_channels_first(torch.lerp(x.index_select(0, partner), x, lam)), y, y[partner], lam)
 
 
 def evaluation_batches(
     x: Pixels, y: Pixels, normalisation: str, batch: int, device: torch.device | str, t: Tokens | None = None
 ) -> Iterator[tuple[Inputs, Tensor]]:
-    """Normalised images, with their sentences if they have any, and their labels in stored order, nothing left out."""
+    """Yield normalised images, with their sentences if they have any, and labels in stored order, leaving none out."""
     normalise = Normalise(normalisation, x.shape[3], x.shape[2], device)
     for start in range(0, len(x), batch):
-        here = slice(start, start + batch)
-        images = _channels_first(normalise(_to_device(x[here], device)))
-        inputs = images if t is None else (images, _to_device(t[here], device).long())
-        yield inputs, _to_device(y[here], device).long()
+        part = slice(start, start + batch)
+        images = _channels_first(normalise(_to_device(x[part], device)))
+        inputs = images if t is None else (images, _to_device(t[part], device).long())
+        yield inputs, _to_device(y[part], device).long()
 
 
 def _to_device(array: Pixels | Tokens, device: torch.device | str) -> Tensor:
-    # A copy: torch wants memory that it may write to, a mapped file is not. And few kernels take 16 unsigned bits.
+    # A copy, since torch needs writable memory, which a mapped file is not; int32, since few kernels take uint16.
     return torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else np.int32)).to(device)
 
 
 def _channels_first(x: Tensor) -> Tensor:
-    """(B, C, H, W) without moving a byte: the memory stays channels-last."""
+    """Permute to (B, C, H, W) without moving a byte: the memory stays channels-last."""
     return x.permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Small colour textures computed on the spot: what smoke runs and tests train on, with no data at hand.
+"""Compute small colour textures, on which smoke runs and tests train without a data set.
 
 An image is a plaid, cos(fx·x + φx) · cos(fy·y + φy), swinging along one tint around grey, with noise; its class is the
 pair (plaid, tint). The phases are random: the mean image of every class is flat, so that a linear model is poor at it,
@@ -24,23 +24,23 @@ COSINE = np.array([round(256 * math.cos(2 * math.pi * step / TURN)) for step in 
 
 
 class Draws:
-    """Named columns of random integers, one row per image."""
+    """Numbered columns of random integers, one row per image."""
 
     def __init__(self, key: int, rows: int) -> None:
         self.key, self.rows = key, rows
 
     def raw(self, column: int, per_row: int = 1) -> NDArray[np.uint64]:
-        """Raw 64-bit words, (rows, per_row); each column is a stream of its own."""
+        """Return raw 64-bit words, (rows, per_row); each column is a stream of its own."""
         words: NDArray[np.uint64] = np.random.Philox(key=self.key << 8 | column).random_raw(self.rows * per_row)
         return words.reshape(self.rows, per_row)
 
     def integers(self, column: int, low: int, high: int, per_row: int = 1) -> Integers:
-        """Integers in [low, high]."""
+        """Return integers in [low, high]."""
         return low + (self.raw(column, per_row) % np.uint64(high - low + 1)).astype(np.int64)
 
 
 def images(dataset: str, classes: int) -> dict[str, NDArray[np.uint8]]:
-    """The whole set, balanced, for 5, 10, 15 or 20 classes: x_train, y_train, x_test, y_test.
+    """Compute the balanced set for 5, 10, 15 or 20 classes: x_train, y_train, x_test, y_test.
 
     Each data set has draws of its own: stand-ins that shared their images would repeat one experiment under many names.
     """
@@ -53,12 +53,12 @@ def images(dataset: str, classes: int) -> dict[str, NDArray[np.uint8]]:
 
 
 def balanced_labels(order: NDArray[np.uint64], classes: int) -> Integers:
-    """Labels of which every class has equally many, in the order that random keys give."""
+    """Assign equally frequent labels in the order of random keys."""
     return np.argsort(order, kind="stable") % classes
 
 
 def _texture(draws: Draws, y: Integers) -> Integers:
-    """The plaid of each label, (N, 16, 16, 3), within ±131."""
+    """Compute the plaid of each label, (N, 16, 16, 3), within ±131."""
     step = PLAIDS[y // len(TINTS), :, None] * np.arange(SIZE) + draws.integers(1, 0, TURN - 1, 2)[..., None]
     columns, rows = COSINE[step % TURN].swapaxes(0, 1)
     tint = (TINTS[y % len(TINTS)] + draws.integers(2, -3, 3, 3)) * draws.integers(3, 110, 125)
@@ -67,11 +67,11 @@ def _texture(draws: Draws, y: Integers) -> Integers:
 
 
 def _shade(draws: Draws) -> Integers:
-    """A random ground colour for each image."""
+    """Draw a background colour for each image."""
     return draws.integers(4, -5, 5, 3)[:, None, None, :]
 
 
 def _noise(draws: Draws) -> Integers:
-    """Triangular noise within ±10 for each pixel and channel."""
+    """Draw triangular noise within ±10 for each pixel and channel."""
     raw = draws.raw(5, SIZE * SIZE * 3 // 8).astype("<u8").view(np.uint8).astype(np.int64)
     return ((raw & 15) + (raw >> 4) - 15).reshape(draws.rows, SIZE, SIZE, 3) * 10 >> 4

@@ -1,4 +1,4 @@
-"""Grey textures with made-up sentences: pairs whose label, category × sentiment, neither half can tell alone.
+"""Compute grey textures with made-up sentences; the label, category × sentiment, needs arrays inputs.
 
 The image is the plaid of one of five frequencies on dark or bright ground: ten categories. The sentence consists of
 neutral words and a few that are pleasant or unpleasant; which of the two is its sentiment. Label = 2 · category +
@@ -17,21 +17,21 @@ from bitq.data.registry import Variant
 PLAIDS = np.array([(3, 3), (30, 30), (3, 30), (30, 3), (14, 14)])  # (fx, fy) in 64ths of a cycle per pixel
 GROUNDS = np.array([96, 160])
 UNPLEASANT, PLEASANT, NEUTRAL = 2, 10, 18  # the first token of each kind of word; 0 pads, 1 is unknown
-KEY = 1 << 20  # its own streams
+KEY = 1 << 20  # separate from the streams of `procedural`
 LEAST_WORDS = 4
 
 
-def pairs(whole: Variant) -> dict[str, NDArray[Any]]:
-    """The whole set, balanced: images, labels and sentences of both splits."""
-    draws = Draws(key=KEY, rows=whole.train + whole.test)
+def pairs(variant: Variant) -> dict[str, NDArray[Any]]:
+    """Compute the balanced set: images, labels and sentences of arrays splits."""
+    draws = Draws(key=KEY, rows=variant.train + variant.test)
     order = draws.raw(0)[:, 0]
-    parts = (order[: whole.train], order[whole.train :])
-    y = np.concatenate([balanced_labels(part, whole.classes) for part in parts])
+    parts = (order[: variant.train], order[variant.train :])
+    y = np.concatenate([balanced_labels(part, variant.classes) for part in parts])
     category, sentiment = y // 2, y % 2
-    both: dict[str, NDArray[Any]] = {"x": _images(draws, category), "t": _sentences(draws, sentiment, whole)}
-    both["y"] = y.astype(np.uint8)
-    train = {f"{name}_train": array[: whole.train] for name, array in both.items()}
-    return train | {f"{name}_test": array[whole.train :] for name, array in both.items()}
+    arrays: dict[str, NDArray[Any]] = {"x": _images(draws, category), "t": _sentences(draws, sentiment, variant)}
+    arrays["y"] = y.astype(np.uint8)
+    train = {f"{name}_train": array[: variant.train] for name, array in arrays.items()}
+    return train | {f"{name}_test": array[variant.train :] for name, array in arrays.items()}
 
 
 def _images(draws: Draws, category: Integers) -> NDArray[np.uint8]:
@@ -44,12 +44,12 @@ def _images(draws: Draws, category: Integers) -> NDArray[np.uint8]:
     return grey[..., None]
 
 
-def _sentences(draws: Draws, sentiment: Integers, whole: Variant) -> NDArray[np.uint16]:
-    """Neutral words, every third of them replaced by one that carries the sentiment; padded behind."""
-    place = np.arange(whole.words)
-    neutral = draws.integers(5, NEUTRAL, whole.vocabulary - 1, whole.words)
+def _sentences(draws: Draws, sentiment: Integers, variant: Variant) -> NDArray[np.uint16]:
+    """Draw neutral words, replace every third by one that carries the sentiment, and pad at the end."""
+    place = np.arange(variant.words)
+    neutral = draws.integers(5, NEUTRAL, variant.vocabulary - 1, variant.words)
     kind = np.where(sentiment[:, None] == 1, PLEASANT, UNPLEASANT)
-    telling = kind + draws.integers(6, 0, NEUTRAL - PLEASANT - 1, whole.words)
-    first, length = draws.integers(7, 0, 2), draws.integers(8, LEAST_WORDS, whole.words)
-    words = np.where(place % 3 == first, telling, neutral)
+    sentiment_words = kind + draws.integers(6, 0, NEUTRAL - PLEASANT - 1, variant.words)
+    first, length = draws.integers(7, 0, 2), draws.integers(8, LEAST_WORDS, variant.words)
+    words = np.where(place % 3 == first, sentiment_words, neutral)
     return np.where(place < length, words, 0).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Which image sets there are, in which variants, and the digest that tells the real one from any other."""
+"""The registered image sets, their variants, and the digest that identifies each."""
 
 import os
 import re
@@ -32,34 +32,34 @@ class Variant(Frozen):
     words: int = Field(default=0, ge=0)  # of the sentence beside each image, padded or cut; 0: there is none
     vocabulary: int = Field(default=0, ge=0, le=1 << 16)  # tokens: 0 pads, 1 is any unknown word
     digest: str
-    digest_kind: Literal["arrays", "archive"] = "arrays"  # of the decoded arrays, or of the archive they come from
+    digest_kind: Literal["arrays", "archive"] = "arrays"  # of the decoded arrays, or of their archive
     source: str
     licence: str
     citation: str
-    provenance: str = ""  # for data that is not registered: where it comes from, in its importer's words
+    provenance: str = ""  # of data that is not registered: its origin, as given at import
 
     @property
     def base(self) -> str:
-        """The variant that this one is a subset of; its own name if it is whole."""
+        """Name of the variant that this one is a subset of, or its own name."""
         return self.name.partition("@")[0]
 
     @property
-    def whole(self) -> bool:
-        """Are all training images in it?"""
-        return self.base == self.name
+    def is_subset(self) -> bool:
+        """Whether training images of `base` are left out."""
+        return self.base != self.name
 
     def shape(self, split: str) -> tuple[int, int, int, int]:
-        """Shape of the images of `train` or `test`, (N, H, W, C)."""
+        """Return the shape of the images of `train` or `test`, (N, H, W, C)."""
         count = self.train if split == "train" else self.test
         return count, self.image_size, self.image_size, self.channels
 
     def text_shape(self, split: str) -> tuple[int, int]:
-        """Shape of the sentences of `train` or `test`, (N, words)."""
+        """Return the shape of the sentences of `train` or `test`, (N, words)."""
         return self.shape(split)[0], self.words
 
 
 class Info(Frozen):
-    """What info.json records when a set is decoded."""
+    """The contents of info.json, written when a set is decoded."""
 
     variant: Variant
     class_names: tuple[str, ...] | None
@@ -83,7 +83,7 @@ class Archive(Frozen):
 
 
 class Download(Frozen):
-    """Where an official set comes from and how its archives are laid out."""
+    """The source of an official set and the layout of its archives."""
 
     layout: Literal["cifar10", "cifar100", "tiny_imagenet", "idx"]
     mirrors: tuple[str, ...]
@@ -91,7 +91,7 @@ class Download(Frozen):
 
 
 def default_data_dir() -> Path:
-    """Where decoded sets lie ($BITQ_DATA)."""
+    """Return the folder of decoded sets ($BITQ_DATA)."""
     return Path(os.environ.get("BITQ_DATA") or "data")
 
 
@@ -102,12 +102,12 @@ def _registry() -> dict[str, dict[str, Any]]:
 
 
 def datasets() -> tuple[str, ...]:
-    """The names of all image sets."""
+    """List the names of all image sets."""
     return tuple(_registry())
 
 
 def download(dataset: str) -> Download:
-    """How to get the official form of a set."""
+    """Return the source of the official form of a set."""
     if images := paired_with(dataset):
         raise UsageError(
             f"{dataset} is made of two sets: run `bitq data fetch {images}`, then `bitq data import {dataset} FILE` "
@@ -117,20 +117,20 @@ def download(dataset: str) -> Download:
 
 
 def paired_with(dataset: str) -> str | None:
-    """The image set whose images this one pairs with sentences, if it is such a set."""
+    """Return the image set whose images this one pairs with sentences, or None for any other set."""
     images: str | None = _entry(dataset).get("paired_with")
     return images
 
 
 def registered(dataset: str) -> dict[str, Variant]:
-    """The variants that every copy of bitq knows, by name."""
+    """Return the variants that every copy of bitq knows, by name."""
     entry = _entry(dataset)
     records = {name: {**entry["all"], **own} for name, own in entry["variants"].items()}
     return {name: Variant(dataset=dataset, name=name, **record) for name, record in records.items()}
 
 
 def imported(dataset: str, data_dir: Path | None = None) -> tuple[str, ...]:
-    """Names of the variants that only this data folder knows."""
+    """List the names of the variants that only this data folder knows."""
     _entry(dataset)
     folders = (data_dir or default_data_dir()).joinpath(dataset).glob(f"*/{INFO}")
     names = sorted(path.parent.name for path in folders)
@@ -138,7 +138,7 @@ def imported(dataset: str, data_dir: Path | None = None) -> tuple[str, ...]:
 
 
 def variant(dataset: str, name: str = OFFICIAL, data_dir: Path | None = None) -> Variant:
-    """A variant by name: registered, imported, or NAME@N for a fixed balanced subset of N training images.
+    """Find a variant by name: registered, imported, or NAME@N for a fixed balanced subset of N training images.
 
     >>> variant("cifar10", "cifar10-q5@5000").train
     5000
@@ -162,7 +162,7 @@ def _entry(dataset: str) -> dict[str, Any]:
 
 
 def read_info(folder: Path) -> Info:
-    """The record of a decoded set."""
+    """Read the record of a decoded set."""
     path = folder / INFO
     try:
         return Info.model_validate(read_json(path))
@@ -171,7 +171,7 @@ def read_info(folder: Path) -> Info:
 
 
 def _subset(whole: Variant, images: str) -> Variant:
-    """The first images of each class, in stored order."""
+    """Describe the subset of the first images of each class, in stored order."""
     count = int(images) if images.isdecimal() else 0
     if count < 1 or count % whole.classes or count > whole.train:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Sentences with a sentiment, from a Parquet table to tokens of a vocabulary."""
+"""Read sentences with a sentiment from a Parquet table, and encode them as tokens of a vocabulary."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bitq.data.store import Tokens
 from bitq.errors import DataError, UsageError
 
 PADDING, UNKNOWN = "", "<unknown>"  # tokens 0 and 1
-TRAIN, TEST = ("train",), ("validation", "train_dev")  # the values of the column `split` that go to either side
+TRAIN, TEST = ("train",), ("validation", "train_dev")  # values of the column `split`
 COLUMNS = ("split", "text", "label")
 
 
@@ -25,7 +25,7 @@ class Sentences:
 
 
 def read_sentences(file: Path) -> tuple[Sentences, Sentences]:
-    """The training and the test sentences; of the latter, none whose very text is also in training."""
+    """Read the training and the test sentences; a test sentence whose exact text is in training is left out."""
     import pyarrow
     import pyarrow.parquet
 
@@ -49,7 +49,7 @@ def _sentences(file: Path, side: str, rows: Sequence[dict[str, object]]) -> Sent
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-cased and cut at white space: the sentences come with their punctuation set apart.
+    """Lower-case a text and cut it at white space: the sentences come with their punctuation set apart.
 
     >>> words_of("It 's Charming .")
     ['it', "'s", 'charming', '.']
@@ -58,7 +58,7 @@ def words_of(text: str) -> list[str]:
 
 
 def vocabulary_of(texts: Sequence[str], size: int) -> tuple[str, ...]:
-    """Padding, unknown, then the most frequent words; of equally frequent ones the first in the alphabet.
+    """Build a vocabulary: padding, unknown, then the most frequent words, ties in alphabetical order.
 
     >>> vocabulary_of(["b a b", "c a"], 4)
     ('', '<unknown>', 'a', 'b')
@@ -69,7 +69,7 @@ def vocabulary_of(texts: Sequence[str], size: int) -> tuple[str, ...]:
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], words: int) -> Tokens:
-    """Tokens (N, words): longer sentences lose their end, shorter ones are padded behind.
+    """Encode sentences as tokens (N, words): longer ones are cut, shorter ones padded at the end.
 
     >>> encode(["a b", "b z a a"], ("", "<unknown>", "a", "b"), 3).tolist()
     [[2, 3, 0], [3, 1, 2]]

@@ -1,4 +1,4 @@
-"""Image sets as they lie on disk: decoded once to uint8 arrays, mapped into memory, checked at each opening."""
+"""Store image sets on disk: decoded once to uint8 arrays, mapped into memory, checked at each opening."""
 
 import contextlib
 import errno
@@ -26,8 +26,8 @@ from bitq.data.registry import (
     default_data_dir,
     paired_with,
     read_info,
-    variant,
 )
+from bitq.data.registry import variant as find_variant
 from bitq.errors import DataError, StorageError, UsageError
 from bitq.io import canonical_json, sha256, write_atomic, write_json
 from bitq.rng import derive
@@ -48,14 +48,14 @@ class ImageSet:
     y_train: Pixels
     x_test: Pixels
     y_test: Pixels
-    classes: tuple[str, ...] | None  # their names, if known
+    classes: tuple[str, ...] | None  # names, if known
     variant: Variant
     t_train: Tokens | None = None
     t_test: Tokens | None = None
 
 
 def describe(arrays: Arrays) -> tuple[ArrayRecord, ...]:
-    """Name, dtype, shape and sha256 of each array, in the order of ARRAYS and TEXTS."""
+    """Describe each array by name, dtype, shape and sha256, in the order of ARRAYS and TEXTS."""
     return tuple(
         (name, arrays[name].dtype.name, arrays[name].shape, sha256(np.ascontiguousarray(arrays[name]).data))
         for name in (*ARRAYS, *TEXTS)
@@ -64,82 +64,82 @@ def describe(arrays: Arrays) -> tuple[ArrayRecord, ...]:
 
 
 def arrays_digest(arrays: Arrays) -> str:
-    """The digest of a set: sha256 of the canonical JSON of its description."""
+    """Compute the digest of a set: sha256 of the canonical JSON of its description."""
     return sha256(canonical_json(describe(arrays)))
 
 
 def open_set(wanted: Variant, data_dir: Path | None = None) -> ImageSet:
     """Map a set into memory after checking every byte of it; the procedural set is made at first use."""
     root = data_dir or default_data_dir()
-    whole = wanted if wanted.whole else variant(wanted.dataset, wanted.base, root)
-    folder = folder_of(whole, root)
+    variant = find_variant(wanted.dataset, wanted.base, root) if wanted.is_subset else wanted
+    folder = folder_of(variant, root)
     if not folder.exists():
-        _make_procedural(whole, root)
-    arrays, names = _read_checked(folder, whole)
-    if not wanted.whole:
+        _make_procedural(variant, root)
+    arrays, names = _read_checked(folder, variant)
+    if wanted.is_subset:
         chosen = first_of_each_class(arrays["y_train"], wanted)
         arrays |= {name: array[chosen] for name, array in arrays.items() if name.endswith("_train")}
     return ImageSet(**arrays, classes=names, variant=wanted)
 
 
-def folder_of(whole: Variant, data_dir: Path) -> Path:
-    """Where a set lies."""
-    return data_dir / whole.dataset / whole.name
+def folder_of(variant: Variant, data_dir: Path) -> Path:
+    """Return the folder of a set."""
+    return data_dir / variant.dataset / variant.name
 
 
-def _make_procedural(whole: Variant, root: Path) -> None:
-    if whole.name != PROCEDURAL:
-        raise DataError(f"{whole.dataset}/{whole.name} is not in {root}; get it by `{remedy(whole)}`.")
-    write_set(whole, procedural_arrays(whole), None, root)
+def _make_procedural(variant: Variant, root: Path) -> None:
+    if variant.name != PROCEDURAL:
+        raise DataError(f"{variant.dataset}/{variant.name} is not in {root}; get it by `{remedy(variant)}`.")
+    write_set(variant, procedural_arrays(variant), None, root)
 
 
-def procedural_arrays(whole: Variant) -> Arrays:
-    """The procedural set, computed anew."""
-    return procedural_pairs.pairs(whole) if whole.words else procedural.images(whole.dataset, whole.classes)
+def procedural_arrays(variant: Variant) -> Arrays:
+    """Compute the procedural set."""
+    return procedural_pairs.pairs(variant) if variant.words else procedural.images(variant.dataset, variant.classes)
 
 
-def remedy(whole: Variant) -> str:
-    """The command that brings a set (back)."""
-    if whole.name == OFFICIAL and not paired_with(whole.dataset):
-        return f"bitq data fetch {whole.dataset}"
-    provenance = "" if not whole.provenance else f" --provenance {shlex.quote(whole.provenance)}"
-    name = "" if whole.name == OFFICIAL else f" --variant {whole.name}"
-    return f"bitq data import {whole.dataset} FILE{name}{provenance}"
+def remedy(variant: Variant) -> str:
+    """Return the command that gets a set, or gets it again."""
+    if variant.name == OFFICIAL and not paired_with(variant.dataset):
+        return f"bitq data fetch {variant.dataset}"
+    provenance = "" if not variant.provenance else f" --provenance {shlex.quote(variant.provenance)}"
+    name = "" if variant.name == OFFICIAL else f" --variant {variant.name}"
+    return f"bitq data import {variant.dataset} FILE{name}{provenance}"
 
 
-def _read_checked(folder: Path, whole: Variant) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
+def _read_checked(folder: Path, variant: Variant) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
     info = read_info(folder)
-    arrays = {name: _map(folder / f"{name}.npy", whole) for name in array_names(whole)}
+    arrays = {name: _map(folder / f"{name}.npy", variant) for name in array_names(variant)}
     found = describe(arrays)
-    for now in found:
-        if now not in info.arrays:
-            raise _damaged(folder / f"{now[0]}.npy", whole)
-    digest = sha256(canonical_json(found)) if whole.digest_kind == "arrays" else info.variant.digest
-    if digest != whole.digest:
-        raise _damaged(folder, whole)
+    for record in found:
+        if record not in info.arrays:
+            raise _damaged(folder / f"{record[0]}.npy", variant)
+    digest = sha256(canonical_json(found)) if variant.digest_kind == "arrays" else info.variant.digest
+    if digest != variant.digest:
+        raise _damaged(folder, variant)
     return arrays, info.class_names
 
 
-def array_names(whole: Variant) -> tuple[str, ...]:
-    """The arrays that a set consists of."""
-    return (*ARRAYS, *TEXTS) if whole.words else ARRAYS
+def array_names(variant: Variant) -> tuple[str, ...]:
+    """List the arrays of a set."""
+    return (*ARRAYS, *TEXTS) if variant.words else ARRAYS
 
 
-def _map(path: Path, whole: Variant) -> NDArray[Any]:
+def _map(path: Path, variant: Variant) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, whole) from error
+        raise _damaged(path, variant) from error
     return array
 
 
-def _damaged(path: Path, whole: Variant) -> DataError:
-    how = "delete its folder, it is made again" if whole.name == PROCEDURAL else f"restore it by `{remedy(whole)}`"
-    return DataError(f"{path} is damaged or not the {whole.name} form of {whole.dataset}; {how}.")
+def _damaged(path: Path, variant: Variant) -> DataError:
+    how = "delete its folder, it is made again" if variant.name == PROCEDURAL else f"restore it by `{remedy(variant)}`"
+    return DataError(f"{path} is damaged or not the {variant.name} form of {variant.dataset}; {how}.")
 
 
 def first_of_each_class(labels: Pixels, subset: Variant) -> Indices:
-    """Indices of the first train/classes images of each class, in stored order."""
+    """Select the first train/classes images of each class, in stored order."""
     share = subset.train // subset.classes
     chosen = [np.flatnonzero(labels == label)[:share] for label in range(subset.classes)]
     if min(map(len, chosen)) < share:
@@ -150,49 +150,48 @@ def first_of_each_class(labels: Pixels, subset: Variant) -> Indices:
 
 
 def write_set(
-    whole: Variant,
+    variant: Variant,
     arrays: Arrays,
     names: tuple[str, ...] | None,
     data_dir: Path,
     vocabulary: tuple[str, ...] | None = None,
 ) -> Path:
     """Store a decoded set; its folder appears complete or not at all, and replaces a damaged one."""
-    _check_fit(whole, arrays)
+    _check_fit(variant, arrays)
     found = describe(arrays)
-    if whole.digest_kind == "arrays" and sha256(canonical_json(found)) != whole.digest:
+    if variant.digest_kind == "arrays" and sha256(canonical_json(found)) != variant.digest:
         raise DataError(
-            f"the arrays given for {whole.dataset}/{whole.name} are not those of its digest {whole.digest[:12]}."
+            f"the arrays given for {variant.dataset}/{variant.name} are not those of its digest {variant.digest[:12]}."
         )
-    folder = folder_of(whole, data_dir)
+    folder = folder_of(variant, data_dir)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        for name in array_names(whole):
+        for name in array_names(variant):
             write_atomic(temporary / f"{name}.npy", *_npy(arrays[name]))
-        info = Info(variant=whole, class_names=names, arrays=found, vocabulary=vocabulary)
+        info = Info(variant=variant, class_names=names, arrays=found, vocabulary=vocabulary)
         write_json(temporary / INFO, info.model_dump(mode="json"))
-        _put_in_place(temporary, folder, whole)
+        _move_into_place(temporary, folder, variant)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _check_fit(whole: Variant, arrays: Arrays) -> None:
+def _check_fit(variant: Variant, arrays: Arrays) -> None:
+    name = f"{variant.dataset}/{variant.name}"
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if x.shape != whole.shape(split) or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:
-            raise DataError(f"{whole.dataset}/{whole.name}: the {split} arrays are not the uint8 {whole.shape(split)}.")
-        if y.max() >= whole.classes:
-            raise DataError(f"{whole.dataset}/{whole.name}: {split} label {y.max()} is not below {whole.classes}.")
-        if whole.words:
-            _check_sentences(whole, split, arrays[f"t_{split}"])
+        if x.shape != variant.shape(split) or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:
+            raise DataError(f"{name}: the {split} arrays are not the uint8 {variant.shape(split)}.")
+        if y.max() >= variant.classes:
+            raise DataError(f"{name}: {split} label {y.max()} is not below {variant.classes}.")
+        if variant.words:
+            _check_sentences(variant, split, arrays[f"t_{split}"])
 
 
-def _check_sentences(whole: Variant, split: str, tokens: NDArray[Any]) -> None:
-    shape = whole.text_shape(split)
-    if tokens.shape != shape or tokens.dtype != np.uint16 or tokens.max() >= whole.vocabulary:
-        raise DataError(
-            f"{whole.dataset}/{whole.name}: the {split} sentences are not the uint16 {shape} below {whole.vocabulary}."
-        )
+def _check_sentences(variant: Variant, split: str, tokens: NDArray[Any]) -> None:
+    name, shape = f"{variant.dataset}/{variant.name}", variant.text_shape(split)
+    if tokens.shape != shape or tokens.dtype != np.uint16 or tokens.max() >= variant.vocabulary:
+        raise DataError(f"{name}: the {split} sentences are not the uint16 {shape} below {variant.vocabulary}.")
 
 
 def _npy(array: NDArray[Any]) -> tuple[bytes, memoryview]:
@@ -202,12 +201,12 @@ def _npy(array: NDArray[Any]) -> tuple[bytes, memoryview]:
     return header.getvalue(), array.data
 
 
-def _put_in_place(temporary: Path, folder: Path, whole: Variant) -> None:
+def _move_into_place(temporary: Path, folder: Path, variant: Variant) -> None:
     """Rename; if a folder is there, another process was faster (keep its work) or it is damaged (replace it)."""
     aside = temporary.with_suffix(".old")
     try:
         while not _renamed(temporary, folder):
-            if status(whole, folder.parents[1]) == "present":
+            if status(variant, folder.parents[1]) == "present":
                 return
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder, aside)
@@ -227,28 +226,28 @@ def _renamed(source: Path, target: Path) -> bool:
     return True
 
 
-def status(whole: Variant, data_dir: Path) -> str:
-    """present, damaged or missing."""
-    folder = folder_of(whole, data_dir)
+def status(variant: Variant, data_dir: Path) -> str:
+    """Return present, damaged or missing."""
+    folder = folder_of(variant, data_dir)
     if not folder.exists():
         return "missing"
     try:
-        _read_checked(folder, whole)
+        _read_checked(folder, variant)
     except DataError:
         return "damaged"
     return "present"
 
 
-def summary(whole: Variant, data_dir: Path) -> dict[str, Any]:
-    """A set as a plain record: what it is and where it lies."""
-    return whole.model_dump(mode="json", exclude={"name"}) | {
-        "variant": whole.name,
-        "path": str(folder_of(whole, data_dir)),
+def summary(variant: Variant, data_dir: Path) -> dict[str, Any]:
+    """Summarise a set as a plain record, with its path."""
+    return variant.model_dump(mode="json", exclude={"name"}) | {
+        "variant": variant.name,
+        "path": str(folder_of(variant, data_dir)),
     }
 
 
 def split(labels: Pixels, share: float, seed: int) -> tuple[Indices, Indices]:
-    """Indices of the training and the validation images, `share` of each class in the latter; both ascending."""
+    """Split indices into training and validation, `share` of each class in the latter; both ascending."""
     keys = np.random.Philox(key=derive(seed, "split")).random_raw(len(labels))
     held = [_draw(np.flatnonzero(labels == label), keys, share) for label in np.unique(labels)]
     validation = np.sort(np.concatenate(held))

@@ -1,4 +1,4 @@
-"""Does a network hold what its name says? Levels counted on the decoded weights, bits on the stored bytes."""
+"""Audit a network against its declaration: levels counted on the decoded weights, bits on the stored bytes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from bitq.deploy.coverage import float_weights
 from bitq.deploy.evaluate import inference
-from bitq.deploy.export import checked_codes, contents, lowbit_layers, packed_layers, packed_names, parameters
+from bitq.deploy.export import (
+    checked_codes,
+    count_parameters,
+    lowbit_layers,
+    packed_layers,
+    packed_names,
+    shipped_tensors,
+)
 from bitq.deploy.load import load
 from bitq.errors import Bug, DataError
 from bitq.models import keep_patterns
@@ -29,13 +36,13 @@ def audit_file(path: Path) -> Audit:
 
 
 def reject_undeclared_float_layers(path: Path, model: nn.Module, spec: Mapping[str, Any]) -> None:
-    """A file of a low-bit method may hold plain layers, but only those that it says it keeps."""
+    """Reject a file of a low-bit method with float layers that it does not declare as kept."""
     if METHODS[spec["method"]].weight is Fp32:
         return
     kept = matching_layers(model, keep_patterns(spec["model"], tuple(spec.get("keep", ()))))
-    silent = weight_layers(model).keys() - lowbit_layers(model).keys() - kept.keys()
-    if silent:
-        named = min(silent) + (f" and {len(silent) - 1} more layers" if len(silent) > 1 else "")
+    undeclared = weight_layers(model).keys() - lowbit_layers(model).keys() - kept.keys()
+    if undeclared:
+        named = min(undeclared) + (f" and {len(undeclared) - 1} more layers" if len(undeclared) > 1 else "")
         raise DataError(
             f"{path} is sold as {spec['method']}, but {named} ship in full precision and are not among the layers that "
             "it says it keeps; name them with --keep."
@@ -43,8 +50,8 @@ def reject_undeclared_float_layers(path: Path, model: nn.Module, spec: Mapping[s
 
 
 def audit(model: nn.Module, file_bytes: int) -> Audit:
-    """Audit a network whose file has so many bytes."""
-    tensors = contents(model)
+    """Audit a network whose file has `file_bytes` bytes."""
+    tensors = shipped_tensors(model)
     layers = tuple(_layer(name, layer, tensors) for name, layer in packed_layers(model).items())
     packed = sum(layer.weights for layer in layers)
     in_float = sum(weight.numel() for weight in float_weights(model).values())
@@ -55,7 +62,7 @@ def audit(model: nn.Module, file_bytes: int) -> Audit:
         float_weights=in_float,
         coverage=packed / (packed + in_float),
         bits_per_packed_weight=bits / packed if packed else None,
-        bits_per_parameter=8 * file_bytes / parameters(model),
+        bits_per_parameter=8 * file_bytes / count_parameters(model),
     )
 
 
@@ -85,7 +92,7 @@ def _layer(name: str, layer: QuantLayer, tensors: dict[str, Tensor]) -> LayerAud
 
 
 def without_residual(weight: Tensor, codes: Codes) -> Tensor:
-    """Where a residual lies on top, the weight is what the codes alone say; everywhere else it is itself."""
+    """Return the weight with the values of its codes alone where a residual is added."""
     if codes.residual is None:
         return weight
     flat, dense = weight.flatten().clone(), codes.dense().flatten()
@@ -94,19 +101,19 @@ def without_residual(weight: Tensor, codes: Codes) -> Tensor:
 
 
 def share_of_zeros(model: nn.Module) -> float:
-    """Among the weights that ship as codes."""
+    """Compute the share of zeros among the weights that ship as codes."""
     weights = [evaluation_weight(layer) for layer in packed_layers(model).values()]
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
 def evaluation_weight(layer: QuantLayer) -> Tensor:
-    """ŵ as the layer's forward pass uses it in eval mode."""
+    """Compute ŵ as the layer's forward pass uses it in eval mode."""
     with inference(layer.quantizer):
         weight: Tensor = layer.quantizer(layer.weight)
     return weight
 
 
 def most_values_under_a_scale(weight: Tensor, scale: Tensor) -> int:
-    """Distinct values of the scale group that has most of them."""
+    """Count the distinct values of the scale group that has most of them."""
     groups = weight.reshape(scale.numel(), -1).sort(dim=1).values
     return 1 + int((groups.diff(dim=1) != 0).sum(dim=1).max())

@@ -1,4 +1,4 @@
-"""What a model file says about itself: the network to build, and how each of its packed layers is stored."""
+"""The metadata of a model file: the network to build, and how each packed layer is stored."""
 
 from collections.abc import Mapping
 from math import prod
@@ -16,7 +16,7 @@ Size = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class Spec(BaseModel):
-    """The network, and whatever else its evaluation needs to know: other keys are kept as they are.
+    """The network, and whatever else its evaluation needs; other keys are kept as they are.
 
     The caps are generous for networks of the kind and keep a forged file from asking for the whole machine.
     """
@@ -44,10 +44,10 @@ class LayerRecord(Frozen):
     levels: int | None = Field(ge=2, le=256)
     packing: str | None
     activation: str | None
-    residual: Annotated[int, Field(ge=1)] | None = None  # weights that get more than their code
+    residual: Annotated[int, Field(ge=1)] | None = None  # number of weights with a residual
 
     @model_validator(mode="after")
-    def _holds(self) -> "LayerRecord":
+    def _check_packing(self) -> "LayerRecord":
         if (self.levels is None) != (self.packing is None):
             raise ValueError("levels and a packing go together")
         if self.residual and (self.levels is None or self.residual > prod(self.shape)):
@@ -67,23 +67,25 @@ class Blueprint(Frozen):
 
 
 def blueprint(spec: dict[str, Any], layers: dict[str, LayerRecord]) -> Blueprint:
-    """Metadata of a file to write; a spec that nobody could load is refused now."""
+    """Build the metadata of a file to write, rejecting a spec that could not be loaded."""
     try:
         return Blueprint(spec=Spec.model_validate(spec), layers=layers)
     except ValidationError as error:
-        raise UsageError(f"this spec describes no network: {_first(error)}.") from error
+        raise UsageError(f"this spec describes no network: {_first_problem(error)}.") from error
 
 
 def parse(path: Path, meta: dict[str, Any]) -> Blueprint:
-    """Metadata of a file that was read."""
+    """Validate the metadata of a file."""
     try:
         return Blueprint.model_validate(meta)
     except ValidationError as error:
-        raise DataError(f"{path} is not a model that this bitq can load: {_first(error)}; export it again.") from error
+        raise DataError(
+            f"{path} is not a model that this bitq can load: {_first_problem(error)}; export it again."
+        ) from error
 
 
 def spec_of(run: Run) -> dict[str, Any]:
-    """What a packed file says of itself: enough to rebuild the network and evaluate it on the right data."""
+    """Describe a run for its packed file: enough to rebuild the network and evaluate it on the right data."""
     return {
         "run": run.id,
         "hash": run.hash,
@@ -106,22 +108,22 @@ def spec_of(run: Run) -> dict[str, Any]:
     }
 
 
-SEEN = ("classes", "channels", "image_size", "words", "vocabulary")
+GEOMETRY = ("classes", "channels", "image_size", "words", "vocabulary")
 
 
 def geometry_of(data: Any) -> dict[str, int]:
-    """What a data set or its variant decides of the networks that see it."""
-    return {size: getattr(data, size) for size in SEEN}
+    """Return the sizes of a data set, or of its variant, that fix the geometry of a network."""
+    return {size: getattr(data, size) for size in GEOMETRY}
 
 
 def must_fit(what: str, spec: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> None:
-    """Refuse a packed network that is of another geometry than what is asked of it."""
+    """Refuse a packed network whose geometry is not the one asked for."""
     odd = [size for size, wanted in asked.items() if spec.get(size) != wanted]
     if odd:
         found, wanted = (", ".join(f"{size}={of.get(size)}" for size in odd) for of in (spec, asked))
         raise UsageError(f"{what} holds a network of {found}, but {wanted} was asked for; {remedy}.")
 
 
-def _first(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

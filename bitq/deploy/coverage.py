@@ -1,4 +1,4 @@
-"""How much of a network is really quantized: of its weights, and of the multiplications that one image costs."""
+"""Measure how much of a network is quantized: its weights, and the multiplications that one image costs."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ from bitq.quant.static import StaticUint8
 from bitq.results.schema import CastLayer, Coverage, FloatWeights
 
 PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-INTEGERS = (Int8Activation, StaticUint8)  # treatments of a layer's input after which it is one
+INTEGERS = (Int8Activation, StaticUint8)  # activation quantizers that make a layer's input integer
 
 
 def coverage(model: nn.Module, example: Inputs) -> Coverage:
-    """What ships as codes and what does not, by name, with the multiplications of one image of `example`."""
+    """Count what ships as codes and what as floats, by name, with the multiplications of one image of `example`."""
     counts = multiplications(model, example)
     packed = packed_layers(model)
     total = sum(counts.values())
@@ -36,7 +36,7 @@ def coverage(model: nn.Module, example: Inputs) -> Coverage:
 
 
 def cast_layers(model: nn.Module) -> tuple[CastLayer, ...]:
-    """The layers in 16-bit floats, with what has been counted of their inputs (see `bitq.quant.cast.counting`)."""
+    """List the layers in 16-bit floats, with the counts of their inputs (see `bitq.quant.cast.counting`)."""
     return tuple(_cast_layer(name, layer) for name, layer in lowbit_layers(model).items() if is_cast(layer))
 
 
@@ -57,12 +57,12 @@ def _cast_layer(name: str, layer: QuantLayer) -> CastLayer:
 
 
 def is_cast(layer: QuantLayer) -> bool:
-    """Does the layer compute in 16-bit floats?"""
+    """Return whether the layer computes in 16-bit floats."""
     return isinstance(layer.quantizer, Cast)
 
 
 def is_integer(layer: QuantLayer) -> bool:
-    """Does the layer multiply integers with integers?"""
+    """Return whether the layer multiplies integers with integers."""
     if not isinstance(layer.activation, INTEGERS):
         return False
     codes = layer.quantizer.codes(layer.weight)
@@ -70,8 +70,10 @@ def is_integer(layer: QuantLayer) -> bool:
 
 
 def float_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every matrix that does not ship as codes, whatever kind of layer it belongs to; vectors, such as (C, 1, 1) of a
-    scale for each channel, are no matrices."""
+    """Collect every matrix that does not ship as codes, whatever kind of layer it belongs to.
+
+    Vectors, such as (C, 1, 1) of a scale for each channel, are no matrices.
+    """
     packed, layers = packed_layers(model), weight_layers(model)
     added = tuple(f"{name}.{part}." for name in quantized_layers(model) for part in ("quantizer", "activation"))
     matrices = {
@@ -83,7 +85,7 @@ def float_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def multiplications(model: nn.Module, example: Inputs) -> dict[str, int]:
-    """Of one image, by layer: each weight of a convolution of any kind or linear layer as often as it is used."""
+    """Count the multiplications of one image by layer: each weight of a product as often as it is used."""
     counts: dict[str, int] = {}
     handles = []
     for name, layer in model.named_modules():

@@ -1,4 +1,4 @@
-"""What a network gets right, in fp32 without autocast: the only precision in which accuracies are reported."""
+"""Evaluate a network in fp32 without autocast, the only precision in which accuracies are reported."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,19 +22,19 @@ class Score:
 
     @property
     def percent(self) -> float:
-        """Top-1 accuracy."""
+        """Top-1 accuracy in percent."""
         return 100 * self.correct / self.total
 
 
 def evaluate(model: nn.Module, batches: Batches) -> Score:
-    """Top-1 accuracy over all batches."""
+    """Compute top-1 accuracy over all batches."""
     logits, labels = predict(model, batches)
     correct = int((logits.argmax(1) == labels).sum())
     return Score(correct, len(labels), bool(logits.isfinite().all()))
 
 
 def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
-    """Logits and labels of all images, in order."""
+    """Compute the logits of all images in order, and return them with the labels."""
     with inference(model), full_precision():
         pairs = [(model(images).float(), labels) for images, labels in batches]
     logits, labels = zip(*pairs, strict=True)
@@ -43,7 +43,7 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards each module is in the mode it was in."""
+    """Switch to eval mode without gradients, and restore the mode of each module afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -56,7 +56,7 @@ def inference(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No autocast, and no TF32, which cuDNN takes for fp32 convolutions unless told otherwise."""
+    """Switch off autocast and TF32, which cuDNN takes for fp32 convolutions unless told otherwise."""
     kernels = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [kernel.fp32_precision for kernel in kernels]
     with ExitStack() as off:

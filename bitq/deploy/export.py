@@ -1,4 +1,4 @@
-"""A trained network as the file that would ship: codes for quantized weights, fp32 for everything else."""
+"""Export a trained network as the file that ships: codes for quantized weights, fp32 for everything else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from bitq.deploy import tensorfile
 from bitq.deploy.blueprint import LayerRecord, blueprint
 from bitq.deploy.pack import checked_packing, pack
-from bitq.deploy.residual import RESIDUAL, fits, pack_residual
+from bitq.deploy.residual import RESIDUAL, is_valid, pack_residual
 from bitq.errors import Bug
 from bitq.quant.base import Codes
 from bitq.quant.convert import quantized_layers
 from bitq.quant.fp32 import Fp32
 from bitq.quant.layers import QuantLayer
 
-# Batch normalisation's step counter, of use to nobody in evaluation.
+# Batch normalisation's step counter, which evaluation does not use.
 NOT_SHIPPED = "num_batches_tracked"
 
 
@@ -33,7 +33,7 @@ class Exported:
 
 def export(model: nn.Module, spec: Mapping[str, Any], path: Path, packing: str | None = None) -> Exported:
     """Write `model` to `path`. `spec` says what rebuilds and evaluates it (see `blueprint.Spec`)."""
-    tensors = contents(model, packing)
+    tensors = shipped_tensors(model, packing)
     records = {name: _record(layer, packing) for name, layer in lowbit_layers(model).items()}
     meta = blueprint(dict(spec), records).model_dump(mode="json")
     digest = tensorfile.write(path, tensors, meta)
@@ -41,8 +41,8 @@ def export(model: nn.Module, spec: Mapping[str, Any], path: Path, packing: str |
     return Exported(size, digest, _parts(model, tensors, size))
 
 
-def contents(model: nn.Module, packing: str | None = None) -> dict[str, Tensor]:
-    """The tensors that ship."""
+def shipped_tensors(model: nn.Module, packing: str | None = None) -> dict[str, Tensor]:
+    """Collect the tensors that ship."""
     tensors = float_state(model)
     for name, layer in packed_layers(model).items():
         codes = checked_codes(name, layer)
@@ -54,37 +54,37 @@ def contents(model: nn.Module, packing: str | None = None) -> dict[str, Tensor]:
 
 
 def packed_names(name: str, codes: Codes) -> list[str]:
-    """The tensors that ship in place of a layer's weight."""
+    """List the tensors that ship in place of a layer's weight."""
     parts = ("codes", "values", "scale", *(RESIDUAL if codes.residual else ()))
     return [f"{name}.{part}" for part in parts]
 
 
 def float_bytes(model: nn.Module, spec: Mapping[str, Any]) -> int:
-    """What the same network takes as an fp32 file, written by the same writer under the same name."""
+    """Compute the size of the same network as an fp32 file, written by the same writer under the same name."""
     plain = blueprint({**spec, "method": "fp32", "settings": {}, "keep": [], "calibration": None}, {})
     state = _network_state(model).items()
     tensors = {name: _as_shipped(value.to("meta")) for name, value in state}
     return tensorfile.measure(tensors, plain.model_dump(mode="json"))
 
 
-def parameters(model: nn.Module) -> int:
-    """How many parameters the network has, whatever its quantizers add."""
+def count_parameters(model: nn.Module) -> int:
+    """Count the parameters of the network without those of its quantizers."""
     state = _network_state(model)
     return sum(parameter.numel() for name, parameter in model.named_parameters() if name in state)
 
 
 def lowbit_layers(model: nn.Module) -> dict[str, QuantLayer]:
-    """The layers whose weight goes through a quantizer that does something."""
+    """Find the layers whose weights are quantized or cast."""
     return {name: layer for name, layer in quantized_layers(model).items() if not isinstance(layer.quantizer, Fp32)}
 
 
 def packed_layers(model: nn.Module) -> dict[str, QuantLayer]:
-    """The layers that ship as codes."""
+    """Find the layers that ship as codes."""
     return {name: layer for name, layer in lowbit_layers(model).items() if layer.quantizer.levels is not None}
 
 
 def float_state(model: nn.Module) -> dict[str, Tensor]:
-    """What ships beside the codes: all of the state but the latent weights and the parameters of their quantizers."""
+    """Collect what ships beside the codes: all state but latent weights and parameters of their quantizers."""
     packed = packed_layers(model)
     latent = {f"{name}.weight" for name in packed}
     scalars = tuple(f"{name}.quantizer." for name in packed)
@@ -97,7 +97,7 @@ def float_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _network_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state of the network without its quantizers."""
+    """Collect the state of the network without its quantizers."""
     added = tuple(f"{name}.{part}." for name in quantized_layers(model) for part in ("quantizer", "activation"))
     return {name: value for name, value in _state(model).items() if not name.startswith(added)}
 
@@ -111,24 +111,28 @@ def _as_shipped(value: Tensor) -> Tensor:
 
 
 def packing_of(layer: QuantLayer, packing: str | None = None) -> str:
-    """The packing asked for, else the one that the layer was read from, else the densest."""
+    """Choose the packing: the one given, else the one that the layer was read from, else the densest."""
     quantizer = layer.quantizer
     return checked_packing(quantizer.levels or 0, packing or getattr(quantizer, "packing", None))
 
 
 def checked_codes(name: str, layer: QuantLayer) -> Codes:
-    """What the layer ships, if it keeps the promise of its quantizer: so many levels under each scale, no more."""
+    """Compute the codes of a layer, and check them against its declared levels and the allowed scales."""
     with torch.no_grad():
         codes = layer.quantizer.codes(layer.weight)
     weight, levels = layer.weight, layer.quantizer.levels
     if codes.index.shape != weight.shape or codes.index.dtype != torch.uint8:
-        raise Bug(f"{name}: codes are {kind(codes.index)}, not uint8 of the weight's shape {tuple(weight.shape)}.")
+        raise Bug(
+            f"{name}: codes are {shape_and_type(codes.index)}, not uint8 of the weight's shape {tuple(weight.shape)}."
+        )
     if codes.values.shape != (levels,) or codes.values.dtype != torch.float32:
-        raise Bug(f"{name}: declares {levels} levels, but ships values {kind(codes.values)}.")
+        raise Bug(f"{name}: declares {levels} levels, but ships values {shape_and_type(codes.values)}.")
     if codes.scale.shape not in scale_shapes(weight.shape) or codes.scale.dtype != torch.float32:
         allowed = " or ".join(map(str, map(tuple, scale_shapes(weight.shape))))
-        raise Bug(f"{name}: ships scales {kind(codes.scale)}; its {levels} levels allow {allowed} in float32.")
-    if codes.residual and not fits(codes.residual, weight.numel()):
+        raise Bug(
+            f"{name}: ships scales {shape_and_type(codes.scale)}; its {levels} levels allow {allowed} in float32."
+        )
+    if codes.residual and not is_valid(codes.residual, weight.numel()):
         raise Bug(
             f"{name}: ships a residual that is no ascending list of positions below {weight.numel()} "
             "with int8 or fp32 values."
@@ -137,12 +141,12 @@ def checked_codes(name: str, layer: QuantLayer) -> Codes:
 
 
 def scale_shapes(weight: torch.Size) -> tuple[torch.Size, torch.Size]:
-    """One scale for the tensor, or one for each output channel; finer scales are further levels in disguise."""
+    """Return the shapes of a scale per tensor and per output channel; finer scales would be further levels."""
     return torch.Size(), torch.Size([weight[0]] + [1] * (len(weight) - 1))
 
 
-def kind(tensor: Tensor) -> str:
-    """Shape and type, as messages say them."""
+def shape_and_type(tensor: Tensor) -> str:
+    """Format shape and type for messages."""
     return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
@@ -158,7 +162,7 @@ def _record(layer: QuantLayer, packing: str | None) -> LayerRecord:
 
 
 def activation_kind(layer: QuantLayer) -> str | None:
-    """The class of the layer's activation quantizer."""
+    """Return the class of the layer's activation quantizer, or None."""
     return type(layer.activation).__name__ if layer.activation is not None else None
 
 

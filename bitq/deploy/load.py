@@ -1,4 +1,4 @@
-"""A network from its packed file alone."""
+"""Load a network from its packed file alone."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from bitq.deploy.export import (
     NOT_SHIPPED,
     activation_kind,
     float_state,
-    kind,
     lowbit_layers,
     packed_layers,
     scale_shapes,
+    shape_and_type,
 )
 from bitq.deploy.pack import packed_bytes, unpack
 from bitq.deploy.residual import RESIDUAL, unpack_residual
@@ -36,10 +36,10 @@ Records = dict[str, LayerRecord]
 
 
 def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in eval mode on the CPU, its codes in place of latent weights, and the spec it was exported with."""
+    """Load the network in eval mode on the CPU, codes in place of latent weights, and the spec of its export."""
     tensors, meta = tensorfile.read(path)
     plan = parse(path, meta)
-    # Laid out without memory first: nothing is allocated that the file does not fill.
+    # Built on the meta device, so that nothing is allocated that the file does not fill.
     model = _skeleton(path, plan)
     _compare_layers(path, model, plan.layers)
     _compare_tensors(path, model, plan.layers, tensors)
@@ -48,7 +48,7 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _skeleton(path: Path, plan: Blueprint) -> nn.Module:
-    """The converted network on the meta device, with everything in full precision that the file does not list."""
+    """Build the converted network on the meta device, in full precision wherever the file lists no layer."""
     spec = plan.spec
     try:
         geometry = Geometry.of(spec, spec.width, spec.stem)
@@ -65,11 +65,13 @@ def _skeleton(path: Path, plan: Blueprint) -> nn.Module:
 
 
 def _compare_layers(path: Path, model: nn.Module, records: Records) -> None:
-    """The quantized layers that the network has are those that the file describes."""
+    """Check that the quantized layers of the network are those that the file describes."""
     built = lowbit_layers(model)
     for name in sorted(built.keys() | records.keys()):
         layer, record = built.get(name), records.get(name)
-        _agree(path, name, record and (record.shape, record.levels, record.activation), layer and _described(layer))
+        _check_equal(
+            path, name, record and (record.shape, record.levels, record.activation), layer and _described(layer)
+        )
 
 
 def _described(layer: QuantLayer) -> tuple[tuple[int, ...], int | None, str | None]:
@@ -77,23 +79,23 @@ def _described(layer: QuantLayer) -> tuple[tuple[int, ...], int | None, str | No
 
 
 def _compare_tensors(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> None:
-    """Every leaf of the model is in the file, in its shape and type, and no other."""
-    expected = {name: kind(value) for name, value in float_state(model).items()}
+    """Check that the file holds every tensor of the model in its shape and type, and no other."""
+    expected = {name: shape_and_type(value) for name, value in float_state(model).items()}
     for name, layer in packed_layers(model).items():
         expected |= _packed_kinds(name, layer.weight.shape, records[name], tensors)
     for name in sorted(expected.keys() | tensors.keys()):
-        _agree(path, name, kind(tensors[name]) if name in tensors else None, expected.get(name))
+        _check_equal(path, name, shape_and_type(tensors[name]) if name in tensors else None, expected.get(name))
 
 
 def _packed_kinds(name: str, shape: torch.Size, record: LayerRecord, tensors: Tensors) -> dict[str, str]:
     levels = record.levels or 0
-    whole, by_channel = scale_shapes(shape)
-    is_whole = f"{name}.scale" in tensors and tensors[f"{name}.scale"].shape == whole
+    per_tensor, per_channel = scale_shapes(shape)
+    is_per_tensor = f"{name}.scale" in tensors and tensors[f"{name}.scale"].shape == per_tensor
     length = packed_bytes(shape.numel(), levels, record.packing)
     return {
         f"{name}.codes": f"{(length,)} {torch.uint8}",
         f"{name}.values": f"{(levels,)} {torch.float32}",
-        f"{name}.scale": f"{tuple(whole if is_whole else by_channel)} {torch.float32}",
+        f"{name}.scale": f"{tuple(per_tensor if is_per_tensor else per_channel)} {torch.float32}",
     } | _residual_kinds(name, record, tensors)
 
 
@@ -101,22 +103,22 @@ def _residual_kinds(name: str, record: LayerRecord, tensors: Tensors) -> dict[st
     if record.residual is None:
         return {}
     gaps = tensors.get(f"{name}.residual_gaps", torch.empty(0))
-    whole = f"{name}.residual_values" in tensors and tensors[f"{name}.residual_values"].dtype == torch.float32
+    is_float = f"{name}.residual_values" in tensors and tensors[f"{name}.residual_values"].dtype == torch.float32
     return {
-        f"{name}.residual_gaps": f"{(gaps.numel(),)} {torch.uint8}",  # how many bytes they take is known when decoded
-        f"{name}.residual_values": f"{(record.residual,)} {torch.float32 if whole else torch.int8}",
+        f"{name}.residual_gaps": f"{(gaps.numel(),)} {torch.uint8}",  # their length is known only when decoded
+        f"{name}.residual_values": f"{(record.residual,)} {torch.float32 if is_float else torch.int8}",
         f"{name}.residual_scale": f"() {torch.float32}",
     }
 
 
-def _agree(path: Path, leaf: str, in_file: object, in_model: object) -> None:
+def _check_equal(path: Path, leaf: str, in_file: object, in_model: object) -> None:
     if in_file != in_model:
         found, wanted = (value or "nothing" for value in (in_file, in_model))
         raise DataError(f"{path}: {leaf}: file {found}, model {wanted}; export the model again.")
 
 
 def _fill(path: Path, model: nn.Module, records: Records, tensors: Tensors) -> None:
-    """Give the skeleton its values."""
+    """Replace the tensors on the meta device by those of the file."""
     state = {name: torch.tensor(0) for name in model.state_dict() if name.endswith(NOT_SHIPPED)}
     state |= {name: tensors[name] for name in float_state(model)}
     for name in lowbit_layers(model):

@@ -1,4 +1,4 @@
-"""Codes as bytes: five trits a byte for three levels, a little-endian stream of b-bit numbers for any other count."""
+"""Pack codes into bytes: five trits a byte for three levels, little-endian b-bit numbers for any other count."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TRIT_BYTES = 3**TRITS
 
 
 def default_packing(levels: int) -> str:
-    """The densest packing of this many levels.
+    """Choose the densest packing of this many levels.
 
     >>> [default_packing(levels) for levels in (2, 3, 4, 5, 256)]
     ['b1', 'base3', 'b2', 'b3', 'b8']
@@ -25,7 +25,7 @@ def default_packing(levels: int) -> str:
 
 
 def packed_bytes(count: int, levels: int, packing: str | None = None) -> int:
-    """The length of `count` packed codes.
+    """Compute the length of `count` packed codes.
 
     >>> [packed_bytes(11, 3, packing) for packing in ("base3", "b2", "b8")]
     [3, 3, 11]
@@ -35,7 +35,7 @@ def packed_bytes(count: int, levels: int, packing: str | None = None) -> int:
 
 
 def checked_packing(levels: int, packing: str | None) -> str:
-    """`packing`, or the default one, if it can tell `levels` codes apart."""
+    """Return `packing`, or the default one, if it can hold `levels` levels."""
     packing = packing or default_packing(levels)
     if packing not in PACKINGS:
         raise one_of("packing", packing, PACKINGS)
@@ -46,12 +46,12 @@ def checked_packing(levels: int, packing: str | None) -> str:
 
 
 def levels_of(packing: str) -> int:
-    """How many levels a packing can tell apart; none, if there is no such packing."""
+    """Return how many levels a packing can hold; 0 if there is no such packing."""
     return 3 if packing == "base3" else 2 ** BITS[packing] if packing in BITS else 0
 
 
 def pack(index: Tensor, levels: int, packing: str | None = None) -> Tensor:
-    """Codes of any shape as a flat uint8 tensor.
+    """Pack codes of any shape into a flat uint8 tensor.
 
     >>> pack(torch.tensor([0, 1, 2, 2, 1, 0], dtype=torch.uint8), levels=3).tolist()   # 0 + 1·3 + 2·9 + 2·27 + 1·81
     [156, 0]
@@ -67,7 +67,7 @@ def pack(index: Tensor, levels: int, packing: str | None = None) -> Tensor:
 
 
 def unpack(packed: Tensor, shape: Sequence[int], levels: int, packing: str | None = None) -> Tensor:
-    """The codes again; bytes that no `pack` call writes are a data error."""
+    """Unpack codes; bytes that no `pack` call writes are a data error."""
     packing = checked_packing(levels, packing)
     count = math.prod(shape)
     expected = packed_bytes(count, levels, packing)
@@ -85,7 +85,7 @@ def _largest(codes: Tensor) -> int:
 
 
 def _rows(flat: Tensor, width: int) -> Tensor:
-    """Rows of `width`, the last one filled up with zeros."""
+    """Reshape to rows of `width`, the last one filled up with zeros."""
     return torch.nn.functional.pad(flat, (0, -flat.numel() % width)).reshape(-1, width)
 
 

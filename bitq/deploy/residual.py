@@ -1,4 +1,4 @@
-"""A sparse residual as bytes: the gaps between its positions, and a value for each, int8 or whole weights in fp32."""
+"""Pack a sparse residual into bytes: the gaps between its positions, and its values in int8 or fp32."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from bitq.errors import DataError
 from bitq.quant.base import Residual
 
 RESIDUAL = ("residual_gaps", "residual_values", "residual_scale")
-FAR = 255  # a gap byte that only moves on
+FAR = 255  # a gap byte that only skips positions
 
 
 def pack_residual(residual: Residual) -> dict[str, Tensor]:
-    """The three tensors that ship.
+    """Pack a residual into the three tensors that ship.
 
     A position is stored as its distance to the end of the one before; a distance of 255 or more as 255s and the rest.
 
@@ -30,7 +30,7 @@ def pack_residual(residual: Residual) -> dict[str, Tensor]:
 
 
 def unpack_residual(parts: Mapping[str, Tensor], weights: int) -> Residual:
-    """The residual of a tensor with so many weights again; bytes that no `pack_residual` writes are a data error.
+    """Unpack the residual of a tensor of `weights` weights; bytes that `pack_residual` never writes are a data error.
 
     >>> far = Residual(torch.tensor([3, 4, 300]), torch.tensor([1, -2, 3], dtype=torch.int8), torch.tensor(0.5))
     >>> unpack_residual(pack_residual(far), weights=301).position.tolist()
@@ -40,13 +40,13 @@ def unpack_residual(parts: Mapping[str, Tensor], weights: int) -> Residual:
     steps = gaps.long() + (gaps < FAR)  # a byte below 255 lands on a position
     position = (steps.cumsum(0) - 1)[gaps < FAR]
     residual = Residual(position, values, scale)
-    if not fits(residual, weights) or int(gaps[-1]) == FAR:
+    if not is_valid(residual, weights) or int(gaps[-1]) == FAR:
         raise DataError(f"the residual does not say where its {len(values)} values lie among {weights} weights")
     return residual
 
 
-def fits(residual: Residual, weights: int) -> bool:
-    """Are its positions ascending, in the tensor, and as many as its values, int8 or fp32?"""
+def is_valid(residual: Residual, weights: int) -> bool:
+    """Check that the positions ascend within the tensor, one for each value, and that values are int8 or fp32."""
     position, value, scale = residual.position, residual.value, residual.scale
     shaped = position.dim() == 1 and len(position) > 0 and value.shape == position.shape and scale.shape == ()
     typed = value.dtype in (torch.int8, torch.float32) and scale.dtype == torch.float32

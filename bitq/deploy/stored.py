@@ -1,4 +1,4 @@
-"""The quantizer of a layer that came from a file: it has codes and no latent weight."""
+"""The quantizer of a layer that was read from a file: it has codes and no latent weight."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from bitq.quant.base import Codes, Quantizer, Residual
 
 
 class Stored(Quantizer):
-    """ŵ is what the codes say, whatever weight comes in.
+    """A quantizer that decodes stored codes, whatever weight it is given.
 
     >>> import torch
     >>> codes = Codes(torch.tensor([0, 2], dtype=torch.uint8), torch.tensor([-1.0, 0.0, 1.0]), torch.tensor(0.5))
@@ -34,23 +34,23 @@ class Stored(Quantizer):
             self.register_buffer(name, part, persistent=False)
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """(values[index], scale), as read; with a residual the weight itself and 1."""
+        """Return (values[index], scale) as read; with a residual the weight itself and 1."""
         residual = self.residual
         if residual is None:
             return self.grid, self.scale
         return residual.added_to(self.grid * self.scale), self.scale.new_ones(())
 
     def codes(self, weight: Tensor) -> Codes:
-        """The codes, as read."""
+        """Return the codes as read."""
         return Codes(self.index, self.values, self.scale, self.residual)
 
     @property
     def residual(self) -> Residual | None:
-        """What lies on top of the codes."""
+        """Residual that is added to the codes, if any."""
         if not hasattr(self, "residual_value"):
             return None
         return Residual(self.residual_position, self.residual_value, self.residual_scale)
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows."""
+        """Format the settings for `print(model)`."""
         return f"levels={self.levels}, packing={self.packing}"

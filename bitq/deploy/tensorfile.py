@@ -1,4 +1,4 @@
-"""The one binary format of checkpoints and models: a safetensors file in which every byte is under a digest.
+"""The binary format of checkpoints and models: a safetensors file in which every byte is under a digest.
 
 The header's metadata holds `bitq`, a canonical JSON text, and `sha256`, the digest of the whole file with the digest's
 own 64 characters read as zeros.
@@ -44,7 +44,7 @@ DIGEST_KEY = b'"sha256":"'
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
-    """Write atomically; returns the sha256 of the file."""
+    """Write atomically and return the sha256 of the file."""
     header = _header(tensors, meta)
     payload = [_bytes(tensors[name]) for name in _order(tensors)]
     header = header.replace(DIGEST_KEY + NO_DIGEST, DIGEST_KEY + _sha256(header, *payload).encode())
@@ -53,7 +53,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) ->
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file that `write` wrote; anything else is a data error."""
+    """Read the tensors and the metadata of a file that `write` wrote; anything else is a data error."""
     try:
         with open_for_reading(path) as file:
             header = _read_header(path, file)
@@ -71,17 +71,17 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def measure(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> int:
-    """The size in bytes of the file that `write` would write."""
+    """Compute the size in bytes of the file that `write` would write."""
     return len(_header(tensors, meta)) + sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _order(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Wide elements first: then each tensor is aligned without a gap, which the format forbids."""
+    """Sort wide elements first: then each tensor is aligned without a gap, which the format forbids."""
     return sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
 
 
 def _header(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """Length and header with the digest still zero. Not left to safetensors: it shuffles metadata from run to run."""
+    """Build length and header with a digest of zeros; safetensors itself would shuffle metadata from run to run."""
     fields: dict[str, Any] = {"__metadata__": {"bitq": canonical_json(meta), "sha256": NO_DIGEST.decode()}}
     offset = 0
     for name in _order(tensors):
@@ -99,7 +99,7 @@ def _header(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """The elements in row-major order, without a copy where they already lie so in main memory."""
+    """View the elements in row-major order, without a copy where they already lie so in main memory."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")  # type: ignore[arg-type]
 
@@ -112,7 +112,7 @@ def _sha256(*chunks: Buffer) -> str:
 
 
 def _read_header(path: Path, file: Any) -> bytes:
-    """Length and header, of a size that was checked against the cap and the file."""
+    """Read length and header, after its size was checked against the cap and the file."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size > MAX_FILE:
@@ -125,7 +125,7 @@ def _read_header(path: Path, file: Any) -> bytes:
 
 
 def _parse(path: Path, header: bytes) -> tuple[dict[str, Any], str]:
-    """Metadata and digest, once the kinds of the other entries were found to be allowed."""
+    """Parse metadata and digest, after the types of the other entries were checked."""
     if header.count(DIGEST_KEY) != 1:
         raise _damaged(path, "is not a file of bitq (its header carries no digest)")
     try:
@@ -144,7 +144,7 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, Any], str]:
 
 
 def _digest(content: bytes) -> str:
-    """What the digest in the file has to be."""
+    """Compute the digest that the file has to name."""
     start = content.index(DIGEST_KEY) + len(DIGEST_KEY)
     view = memoryview(content)
     return _sha256(view[:start], NO_DIGEST, view[start + len(NO_DIGEST) :])

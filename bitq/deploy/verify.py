@@ -1,4 +1,4 @@
-"""The promise behind every reported number: the file computes what the network in memory computes, bit for bit."""
+"""Verify that the file computes what the network in memory computes, bit for bit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ def _layout(model: nn.Module) -> torch.memory_format:
 
 def _compare_weights(path: Path, model: nn.Module, stored: nn.Module) -> None:
     in_memory, in_file = _weights(model), _weights(stored)
-    # In the model's order: what comes first may well be the cause of the rest.
+    # In the model's order: the first difference may be the cause of the others.
     order = [name for name in model.state_dict() if name in in_memory]
     for name in [*order, *(in_file.keys() - in_memory.keys())]:
         if name not in in_memory or name not in in_file or not torch.equal(in_memory[name], in_file[name]):
@@ -51,22 +51,22 @@ def _compare_weights(path: Path, model: nn.Module, stored: nn.Module) -> None:
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """Everything that ships, as evaluation uses it."""
+    """Collect everything that ships, as evaluation uses it."""
     packed = {f"{name}.weight": evaluation_weight(layer) for name, layer in packed_layers(model).items()}
     return float_state(model) | packed
 
 
 def _first_difference(model: nn.Module, stored: nn.Module, images: Inputs) -> str:
-    """The first module whose output differs, for the one who has to find out why."""
-    with _recorded(model) as one, _recorded(stored) as other:
+    """Find the first module whose output differs, which points to the cause."""
+    with _recorded_outputs(model) as one, _recorded_outputs(stored) as other:
         model(images), stored(images)
     shared = [name for name in one if name in other]
     return next((name for name in shared if not torch.equal(one[name], other[name])), "the last layer")
 
 
 @contextmanager
-def _recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """The outputs of all modules in the order in which they finish, inner ones first."""
+def _recorded_outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of all modules in the order in which they finish, inner ones first."""
     outputs: dict[str, Tensor] = {}
     names = {module: name for name, module in model.named_modules()}
 
