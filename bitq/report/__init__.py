@@ -1,1 +1,1 @@
-"""From tables and statistics to LaTeX, figures and the numbers of the prose. No torch here."""
+"""Render tables, figures and the numbers of the prose from tables and statistics. No torch here."""

@@ -1,4 +1,4 @@
-"""Rows of the tables of accuracies. Every accuracy is that of the packed file, last epoch, in percent."""
+"""Rows of the tables of accuracies: the packed file, last epoch, in percent."""
 
 from collections.abc import Iterable, Iterator
 from itertools import product
@@ -14,7 +14,7 @@ RECIPES = ("bitnet-keep_conv1", "bitnet-keep_conv1-kd")
 
 
 def accuracy(query: Query) -> list[Row]:
-    """FP32, BitNet and TTQ, and what the two ternary methods lose."""
+    """Compare FP32, BitNet and TTQ, with the loss of the two ternary methods."""
     rows = [
         {"model": model, "dataset": dataset}
         | {arm: query.score(dataset, model, arm) for arm in ("fp32", "bitnet", "ttq")}
@@ -25,7 +25,7 @@ def accuracy(query: Query) -> list[Row]:
 
 
 def stem_effect(query: Query) -> list[Row]:
-    """The stem for small images against the one for ImageNet, FP32."""
+    """Compare the stem for small images with the one for ImageNet, in FP32."""
     rows = [
         {
             "dataset": dataset,
@@ -39,7 +39,7 @@ def stem_effect(query: Query) -> list[Row]:
 
 
 def layer_ablation(query: Query) -> list[Row]:
-    """Which layer, kept in full precision, wins back which share of the gap; without and with distillation."""
+    """Tabulate the share of the gap that each layer in full precision recovers, without and with distillation."""
     return [
         row for model, dataset in product(BITNET_MODELS, BITNET_DATASETS) for row in _ablation(query, dataset, model)
     ]
@@ -54,7 +54,7 @@ def _ablation(query: Query, dataset: str, model: str) -> Iterator[Row]:
 
 
 def _kept(query: Query, dataset: str, model: str, kept: str, kd: str) -> Row:
-    """One side of a row. ResNet-50 has no distilled twins, so its share under distillation is of the plain gap."""
+    """Build one side of a row; without distilled twins (ResNet-50) the share is of the plain gap."""
     suffix = f"-{kd}" if kd else ""
     arm = {"all": "fp32", "none": "bitnet"}.get(kept, f"bitnet-keep_{kept}") + suffix
     found = None
@@ -62,7 +62,7 @@ def _kept(query: Query, dataset: str, model: str, kept: str, kd: str) -> Row:
         low, high = f"bitnet{suffix}", f"fp32{suffix}"
         twins = query.sources.arms.keys() >= {(dataset, model, low), (dataset, model, high)}
         found = query.recovery(dataset, model, arm, *((low, high) if twins else ("bitnet", "fp32")))
-    # Of a gap that may be zero no share can be told.
+    # The share of a gap that may be zero is undefined.
     share, bounds = (found["share"], found["interval"]) if found and found["interval"] else (None, None)
     return {
         "score": query.score(dataset, model, arm),
@@ -72,7 +72,7 @@ def _kept(query: Query, dataset: str, model: str, kept: str, kd: str) -> Row:
 
 
 def kd_effect(query: Query) -> list[Row]:
-    """Float and ternary students with and without a teacher."""
+    """Compare float and ternary students with and without a teacher."""
     rows = [
         {
             "dataset": dataset,
@@ -87,12 +87,12 @@ def kd_effect(query: Query) -> list[Row]:
 
 
 def recipe_vs_fp32(query: Query) -> list[Row]:
-    """BitNet with a float first convolution against FP32, and whether the two are equivalent."""
+    """Compare BitNet with a float first convolution to FP32, and test equivalence."""
     return _against(query, "fp32", "recipe_vs_fp32")
 
 
 def recipe_vs_ttq(query: Query) -> list[Row]:
-    """BitNet with a float first convolution against TTQ."""
+    """Compare BitNet with a float first convolution to TTQ."""
     return _against(query, "ttq", "recipe_vs_ttq")
 
 
@@ -112,11 +112,11 @@ def _against(query: Query, other: str, family: str) -> list[Row]:
 
 
 def _there(rows: list[Row]) -> list[Row]:
-    """Rows with at least one score."""
+    """Keep rows with at least one score."""
     return [row for row in rows if any(isinstance(value, Score) for value in row.values())]
 
 
 def tests(query: Query, families: Iterable[str]) -> list[tuple[Record, list[Record]]]:
-    """Families with their contrasts, and everything that was tested about each; those with none are left out."""
+    """Return the families that have contrasts, each with all statistics of its contrasts."""
     found = [(query.sources.families.get(family), list(query.family(family))) for family in families]
     return [(family, contrasts) for family, contrasts in found if family and contrasts]

@@ -39,7 +39,7 @@ LAYERS = ("conv1", "conv2", "fc1", "fc2")
 
 
 def label(arm: str) -> str:
-    """An arm in print; that the convolutions stay in full precision goes without saying here.
+    """Name an arm in print, leaving out that the convolutions stay in full precision.
 
     >>> label("atq-keep_conv-boosted"), label("atq")
     ('ATQ, boosted', 'ATQ, all layers')
@@ -51,13 +51,13 @@ def label(arm: str) -> str:
 
 
 def headline(query: Query) -> list[Row]:
-    """Full precision, ATQ in the linear layers, in all layers, and the published arithmetic: accuracy and bytes."""
+    """Tabulate accuracy and bytes: FP32, ATQ in the linear layers, in all layers, and the published arithmetic."""
     rows = [_scored(query, dataset, arm, "fp32") for dataset, arm in product(DATASETS, HEADLINE)]
     return [row for row in rows if row["score"]]
 
 
 def ablations(query: Query) -> list[Row]:
-    """Every ingredient on and off, against the arm that differs in nothing else."""
+    """Tabulate every ingredient on and off, against the arm that differs in nothing else."""
     rows = [{"group": ""} | _scored(query, FIRST, ATQ, None)]
     rows += [
         {"group": group} | _scored(query, FIRST, arm, other) for group, arms in ABLATIONS.items() for arm, other in arms
@@ -66,12 +66,12 @@ def ablations(query: Query) -> list[Row]:
 
 
 def _in_short(row: Row) -> Row:
-    """A row of a table in which all arms but few are of ATQ."""
+    """Shorten the labels of a table in which nearly all arms are of ATQ."""
     return row | {key: row[key] and row[key].removeprefix("ATQ, ") for key in ("label", "other")}
 
 
 def sparsity(query: Query) -> list[Row]:
-    """Targets, the zeros that are in the file, and what they cost."""
+    """Tabulate the targets, the zeros in the file, and their cost in accuracy."""
     rows = [
         {"target": target / 100} | _scored(query, FIRST, arm, None if arm == ATQ else ATQ)
         for target, arm in SPARSITIES.items()
@@ -80,13 +80,13 @@ def sparsity(query: Query) -> list[Row]:
 
 
 def sizes(query: Query) -> list[Row]:
-    """Where the bytes of each file are."""
+    """Tabulate the bytes of each file by component."""
     rows = [_scored(query, FIRST, arm, None) for arm in SIZED]
     return [row for row in rows if row["score"]]
 
 
 def _scored(query: Query, dataset: str, arm: str, other: str | None) -> Row:
-    """Accuracy, difference and file of an arm."""
+    """Return accuracy, difference and file of an arm."""
     columns = ("file_bytes", "compression", "zeros", "bits_per_packed_weight", "coverage")
     parts = tuple(f"bytes_{part}" for part in ("codes", "values_scales", "residuals", "float_parameters", "buffers"))
     of, score = query.cell(dataset, MODEL, arm), query.score(dataset, MODEL, arm)
@@ -106,7 +106,7 @@ def _scored(query: Query, dataset: str, arm: str, other: str | None) -> Row:
 
 
 def accuracy_comparison(query: Query, figure: Figure) -> None:
-    """The headline arms with every seed."""
+    """Draw the headline arms with every seed."""
     panels = figure.subplots(1, len(DATASETS), sharey=True)
     words = {"fp32": "FP32", ATQ: "ATQ", "atq": "all\nlayers", TRAINED_LEGACY: "legacy", ZEROED: "legacy,\nzeroed"}
     for axes, dataset in zip(panels, DATASETS, strict=True):
@@ -117,7 +117,7 @@ def accuracy_comparison(query: Query, figure: Figure) -> None:
 
 
 def curves(query: Query, figure: Figure) -> None:
-    """The share of zeros, and the test accuracy, at the end of each epoch."""
+    """Draw the share of zeros, and the test accuracy, at the end of each epoch."""
     zeros, accuracy = figure.subplots(1, 2)
     _curves(zeros, query, "zeros", (CONSTANT, ATQ, f"{ATQ}-cubic", f"{ATQ}-zeros70"))
     zeros.set_ylabel("zero weights, %")
@@ -135,19 +135,19 @@ def _curves(axes: Axes, query: Query, column: str, arms: Sequence[str]) -> None:
 
 
 def _counted(query: Query, arm: str) -> str:
-    """An arm with its number of seeds, since not all have the same."""
+    """Name an arm with its number of seeds, since not all have the same."""
     score = query.score(FIRST, MODEL, arm)
     return f"{label(arm)} (n = {score.n if score else 0})"
 
 
 def _mean_curve(query: Query, arm: str, column: str) -> list[float]:
-    """Over the seeds, epoch by epoch."""
+    """Average a curve over the seeds, epoch by epoch."""
     curves: pd.DataFrame = query.curves(FIRST, MODEL, arm)
     return [] if curves.empty else [float(value) for value in curves.groupby("epoch")[column].mean()]
 
 
 def ternary_distribution(query: Query, figure: Figure) -> None:
-    """Which share of the weights of each layer has which code: ATQ in all layers, and the published arithmetic."""
+    """Draw the shares of the codes in each layer: ATQ in all layers, and the published arithmetic."""
     panels = figure.subplots(1, 2)
     for axes, arm in zip(panels, ("atq", TRAINED_LEGACY), strict=True):
         draw.codes(axes, _histograms(query, arm))
@@ -156,7 +156,7 @@ def ternary_distribution(query: Query, figure: Figure) -> None:
 
 
 def _histograms(query: Query, arm: str) -> dict[str, draw.Histogram]:
-    """Of each layer, over the seeds."""
+    """Sum the histogram of each layer over the seeds."""
     found = {name: rows for name, rows in query.layers(FIRST, MODEL, arm).groupby("layer")}
     return {name: _added(found[name]) for name in LAYERS if name in found}
 
@@ -170,7 +170,7 @@ def _added(rows: pd.DataFrame) -> draw.Histogram:
 
 
 def numbers(query: Query) -> Iterator[Number]:
-    """What the section says beyond accuracies, contrasts and sizes: the share of a file that is its residual."""
+    """Yield the share of a file that is its residual."""
     for key, arm in (("mask share", TRAINED_LEGACY), ("residual share", f"{ATQ}-boosted")):
         cell = query.cell(FIRST, MODEL, arm)
         residual, whole = (mean(cell.values(of)) if cell else None for of in ("bytes_residuals", "file_bytes"))

@@ -1,4 +1,4 @@
-"""Rows of the tables that hold the published works against the runs: claims with verdicts, figures beside ours."""
+"""Rows of the tables that compare the published works with the runs: claims with verdicts, figures beside ours."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,12 +18,12 @@ from bitq.stats.published import TRUSTED, Figure, published
 Row = dict[str, Any]
 
 
-# Published arm → ours: what computes the same first, then what the name promises.
+# Published arm → ours: first the same computation, then what the name promises.
 ASKED = {ring: (f"{ring}_legacy", f"{ring}_legacy_hard", ring) for ring in ("ring4", "ring8")}
 
 
 class Unit(NamedTuple):
-    """How a quantity is printed."""
+    """Factor, text and digits with which a quantity is printed."""
 
     factor: float
     text: str  # LaTeX
@@ -41,7 +41,7 @@ COLUMNS = {
     "zeros": SHARE,
     "diverged": SHARE,
 }
-# What claims about magnitudes ask of a run, in words.
+# Requirements of claims about magnitudes, in words.
 NEEDS = {
     ("scale", "full"): "the scale of the publication",
     ("device", "cuda"): "a GPU",
@@ -51,7 +51,7 @@ NEEDS = {
 
 
 def claims(query: Query) -> list[Row]:
-    """The works with their claims: each with the numbers that decide it, those that none decides by what they need."""
+    """List the works with their claims: judged ones with the deciding numbers, open ones by what they need."""
     book = {claim.id: claim for claim in read_claims().claims}
     works = [*published().works, OURS]
     found: dict[str, list[Record]] = {work: [] for work in works}
@@ -79,7 +79,7 @@ def _judged(record: Record, claim: Claim) -> Row:
 
 
 def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
-    """Claims that no run shown can decide, together by what they ask for."""
+    """Group the claims that no run shown can decide by what they need."""
     by_need: dict[str, list[Record]] = {}
     for record in records:
         by_need.setdefault(_needs(book[record["id"]]), []).append(record | {"source": _source(record)})
@@ -87,7 +87,7 @@ def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
 
 
 def _needs(claim: Claim) -> str:
-    """What a run must be to count for a claim, in words."""
+    """Describe the runs that a claim needs."""
     if isinstance(claim.predicate, Count):
         where, classes = claim.predicate.where, set[int]()
     else:
@@ -99,12 +99,12 @@ def _needs(claim: Claim) -> str:
 
 
 def _source(record: Record) -> str:
-    """Where the claim stands; a heading alone is one of the work's README."""
+    """Format the source of a claim; a heading alone is one of the work's README."""
     return str(record["source"]).removeprefix("README, ").replace("; README, ", "; ")
 
 
 def _figures(figures: dict[str, Any]) -> Tex:
-    """Published values as text, each once; a range by its ends; what we measured ourselves is marked."""
+    """Format published values, each once: a range by its ends, values that we measured with a mark."""
     known = published().figures
     texts = (
         _text(value) + (r"\textsuperscript{m}" if known[name].status == "measured" else "")
@@ -120,7 +120,7 @@ def _text(value: Any) -> str:
 
 
 def _ours(verdict: Record, predicate: Any) -> Tex:
-    """The first quantity that gave the verdict, and at how many places it was the same."""
+    """Format the first quantity that gave the verdict, and the number of places that agree."""
     evidence = verdict["evidence"]
     deciding = next((each for each in evidence if each["verdict"] == verdict["verdict"]), None)
     if deciding is None:
@@ -134,7 +134,7 @@ def _ours(verdict: Record, predicate: Any) -> Tex:
 
 
 def unit(predicate: Any, column: str) -> Unit:
-    """In what the quantity of a predicate is measured."""
+    """Return the unit of a predicate's quantity."""
     if predicate.kind == "count":
         return Unit(1, rf"~{predicate.of}", 0)
     if predicate.kind == "recovery":
@@ -147,7 +147,7 @@ def unit(predicate: Any, column: str) -> Unit:
 
 
 def _measured(evidence: Record, unit: Unit) -> str:
-    """The estimate with its unit, and the interval unless all values are equal; no estimate where it has no bound."""
+    """Format the estimate with its unit, and the interval unless all values are equal; unbounded ones in words."""
     if not evidence["interval"] and evidence["level"] and evidence["n"] > 1:
         return "unbounded"  # the share of a gap that may be zero
     low, high = (unit.factor * bound for bound in evidence["interval"] or (0.0, 0.0))
@@ -157,12 +157,12 @@ def _measured(evidence: Record, unit: Unit) -> str:
 
 
 def _at(evidence: Record) -> str:
-    """Where it was measured; a count has no place."""
+    """Format the place of the measurement; a count has none."""
     return f", {escape(names.where(evidence))}" if evidence["dataset"] and evidence["model"] else ""
 
 
 def published_vs_ours(query: Query) -> list[Row]:
-    """Published accuracies of the studies' arms beside ours, measured in the way of either."""
+    """Compare published accuracies with ours, measured in the way of either."""
     return [row for study in query.sources.groups for row in _published_vs_ours(query.of(study))]
 
 
@@ -182,21 +182,21 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
 
 
 def _measured_here(query: Query, dataset: str, model: str, arm: str) -> Row:
-    """An arm of ours, in the way of the original and in ours."""
+    """Return the accuracy of one of our arms, measured as the original does and as we do."""
     cell = query.sources.cells.get((dataset, model, arm))
     label = LABELS.get(query.sources.study, names.arm)(arm)
     return {"label": label, "best_epoch": cell and cell["best_mean"], "ours": query.score(dataset, model, arm)}
 
 
 def _of_grid(query: Query, dataset: str, model: str, arm: str) -> str:
-    """The grid's name for the arm of a figure, which may be one of the book of claims."""
+    """Return the grid's name of a figure's arm, which may be defined in claims.yaml."""
     criteria = read_claims().arms.get(arm, {"arm": arm})
     found = matching(query.sources.runs, dataset=dataset, model=model, **criteria)["arm"].unique()
     return str(found[0]) if len(found) == 1 else arm
 
 
 def _accuracies(work: str, figures: Iterable[Figure]) -> dict[tuple[str, str, str], list[Figure]]:
-    """A work's accuracies by arm, the most reliable first; the old era and what was typed into plots is left out."""
+    """Collect a work's accuracies by arm, most reliable first, without the old era and values typed into plots."""
     found: dict[tuple[str, str, str], list[Figure]] = {}
     for figure in figures:
         if figure.work == work and figure.quantity == "accuracy" and figure.era == "current" and _is_placed(figure):
@@ -217,6 +217,6 @@ def _trust(figure: Figure) -> int:
 
 
 def _others(best: Figure, others: list[Figure]) -> str:
-    """What the same work says of the same arm elsewhere."""
+    """Format the other values that the same work gives for the same arm."""
     differing = {(figure.value, figure.status): None for figure in others if figure.value not in (best.value, None)}
     return ", ".join(f"{value:.2f} ({status.replace('_', ' ')})" for value, status in differing)

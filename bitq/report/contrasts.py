@@ -1,4 +1,4 @@
-"""All contrasts: a row for each pair of arms and a column for each place, and everything that was tested as CSV."""
+"""Tabulate all contrasts, a row for each pair of arms and a column for each place, and write them as CSV."""
 
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -14,9 +14,9 @@ from bitq.report.tex import at
 Row = dict[str, Any]
 # Controls of the first study and its further seeds, in the order of their section.
 CONTROLS = ("n10", "norm", "legacy", "mixup", "kd_as_published", "ttq_as_published")
-# Studies whose arms share a part of their name that goes without saying.
+# Studies that print their arms without a part that all names share.
 LABELS: dict[str, Callable[[str], str]] = {"ring": ring.label, "atq": atq.label}
-# Column of the file → where it stands in the record of a contrast.
+# Column of the file → its keys in the record of a contrast.
 COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("study", "scale", "dataset", "model", "arm_a", "arm_b", "n", "unpaired")},
     **{name: (name,) for name in ("mean_a", "mean_b", "difference", "sd")},
@@ -27,22 +27,22 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("d_z", "hedges_g", "detectable")},
 }
 INTERVALS = ("interval", "bootstrap")
-BY_NETWORK = ("ring",)  # whose networks stand side by side, instead of data sets
+BY_NETWORK = ("ring",)  # studies with networks side by side, instead of data sets
 PRINTED = {"dataset": names.DATASETS, "model": names.MODELS}
 
 
 def everything(query: Query) -> Row:
-    """Every family of every study."""
+    """Tabulate every family of every study."""
     return _table([_block(of, tuple(of.sources.families)) for of in query.each()])
 
 
 def controls(query: Query) -> Row:
-    """What the further seeds say, and what each change that the original made together with others does alone."""
+    """Tabulate the further seeds, and each change alone that the original made together with others."""
     return _table([_block(query, CONTROLS)])
 
 
 def _table(blocks: list[Row | None]) -> Row:
-    """The studies that have contrasts, as wide as the widest, and how many contrasts differ from zero."""
+    """Join the studies that have contrasts, at the width of the widest, and count the significant contrasts."""
     there = [block for block in blocks if block]
     rows = [row for block in there for family in block["families"] for row in family["rows"]]
     found = [cell["significant"] for row in rows for cell in row["cells"] if cell]
@@ -51,7 +51,7 @@ def _table(blocks: list[Row | None]) -> Row:
 
 
 def _block(query: Query, families: tuple[str, ...]) -> Row | None:
-    """A study: its families, its places side by side as far as they are of one kind."""
+    """Build the block of a study: its families, and its places of one kind side by side."""
     contrasts = {name: found for name in families if (found := list(query.family(name)))}
     if not contrasts:
         return None
@@ -74,7 +74,7 @@ def _block(query: Query, families: tuple[str, ...]) -> Row | None:
 
 
 def _rows(query: Query, found: list[Record], columns: str, across: list[str], rest: str) -> Iterator[Row]:
-    """A family: every pair of arms, at the places that are not side by side one below the other."""
+    """Yield the rows of a family: every pair of arms, with the places that are not side by side one below the other."""
     several = query.sources.runs[rest].nunique() > 1
     label = LABELS.get(query.sources.study, names.arm)
     alpha = query.sources.stats["settings"]["alpha"]
@@ -94,7 +94,7 @@ def _rows(query: Query, found: list[Record], columns: str, across: list[str], re
 
 
 def csv(sources: Sources) -> bytes:
-    """Every contrast that the paper shows, one a line, with all that was computed about it."""
+    """Write every contrast that the paper shows, one a line, with all its statistics."""
     of_studies = [sources.of(study) for study in sources.groups if sources.shows(study)]
     rows = [
         {"family": name, "question": family["question"]} | _line(record)

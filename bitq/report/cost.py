@@ -22,7 +22,7 @@ GEOMETRY = ("model", "width", "stem", "dataset", "classes", "image_size")
 
 
 def model_size(query: Query) -> list[Row]:
-    """Bytes on disk of every treatment of a network, on the first data set that has runs of it."""
+    """Tabulate the bytes on disk of every treatment of a network, on the first data set that has runs of it."""
     rows: list[Row | None] = []
     for model in BITNET_MODELS:
         sizes = ([_size(query, dataset, model, arm) for arm in SIZED] for dataset in BITNET_DATASETS)
@@ -41,7 +41,7 @@ def _size(query: Query, dataset: str, model: str, arm: str) -> Row | None:
 
 
 def efficiency(query: Query) -> list[Row]:
-    """Parameters, multiply-accumulates, bytes and speed of training."""
+    """Tabulate parameters, multiply-accumulates, bytes and speed of training."""
     rows = []
     for model, dataset in product(BITNET_MODELS, BITNET_DATASETS):
         cells = {arm: query.cell(dataset, model, arm) for arm in ("fp32", "bitnet", "ttq")}
@@ -59,7 +59,7 @@ def _speed(of: Cell | None) -> Row | None:
 
 
 def parameters(of: Cell) -> int | None:
-    """Numbers that training changes and the file holds, from the bits that the audit spread over them."""
+    """Compute the number of parameters in the file from its bits per parameter."""
     known = of.rows[of.rows["file_bytes"].notna()]
     if known.empty:
         return None
@@ -67,29 +67,29 @@ def parameters(of: Cell) -> int | None:
 
 
 def macs(of: Cell) -> int | None:
-    """Multiply-accumulates of convolutions and linear layers for one image; None for a network that is not listed."""
+    """Return the multiply-accumulates of one image in convolutions and linear layers; None for an unlisted network."""
     return costs().get(_key(dict(of.rows.iloc[0][list(GEOMETRY)])), {}).get("macs")
 
 
 @cache
 def costs() -> dict[str, dict[str, int]]:
-    """The committed counts."""
+    """Read the committed counts."""
     counted: dict[str, dict[str, int]] = read_json(COSTS)
     return counted
 
 
 def cost_of(run: Run) -> dict[str, int]:
-    """The committed counts of a run's network."""
+    """Return the committed counts of a run's network."""
     return costs()[key_of(run)]
 
 
 def counted(run: Run) -> bool:
-    """Is its network one that is listed?"""
+    """Return whether a run's network is listed."""
     return key_of(run) in costs()
 
 
 def key_of(run: Run) -> str:
-    """Under which name the network of a run is listed."""
+    """Return the key under which a run's network is listed."""
     return _key(run.data.model_dump() | run.model_dump(include={"model", "width", "stem"}))
 
 

@@ -1,4 +1,4 @@
-"""Drawings of plain numbers, for figures over many runs and plots of a single one alike."""
+"""Draw plain numbers, for figures over many runs and plots of a single run alike."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ PERCENT = "test accuracy, %"
 
 
 def curves(axes: Axes, series: Mapping[str, Sequence[float]], marks: Sequence[Mark] = MARKS) -> None:
-    """One line a series over the epochs, numbered from 1; its marks leave those of the earlier ones visible."""
+    """Draw one line a series over the epochs, numbered from 1, with marks that leave earlier series visible."""
     for place, ((label, values), mark) in enumerate(zip(series.items(), marks, strict=False)):
         few = len(values) <= 30
         axes.plot(
@@ -39,7 +39,7 @@ def curves(axes: Axes, series: Mapping[str, Sequence[float]], marks: Sequence[Ma
 
 
 def dots(axes: Axes, scores: Mapping[str, Sequence[float]], marks: Sequence[Mark] = MARKS) -> None:
-    """The seeds of each arm, small, and their mean with its number."""
+    """Draw the seeds of each arm as small points, and their mean with its number."""
     for place, ((_, values), mark) in enumerate(zip(scores.items(), marks, strict=False)):
         if len(values):
             middle = float(np.mean(values))
@@ -56,7 +56,7 @@ Histogram = Sequence[tuple[int, float]]  # sign of each code's value, weights th
 
 
 def codes(axes: Axes, layers: Mapping[str, Histogram]) -> None:
-    """One bar a layer: which share of its weights has which code, of the smallest value first."""
+    """Draw one bar a layer with the shares of its codes, from the smallest value on."""
     for place, histogram in enumerate(layers.values()):
         left, total = 0.0, sum(count for _, count in histogram) or 1
         for sign, count in histogram:
@@ -74,6 +74,6 @@ def codes(axes: Axes, layers: Mapping[str, Histogram]) -> None:
 
 
 def code_legend(figure: Figure) -> None:
-    """What the colours of `codes` mean, above all panels."""
+    """Add a legend of the colours of `codes` above all panels."""
     handles = [Patch(color=color, label=label) for color, label in zip(SHADES, SIGNS, strict=True)]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)

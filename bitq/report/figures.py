@@ -1,4 +1,4 @@
-"""Every figure of the paper: one function that draws it, one line in the list."""
+"""List every figure of the paper with the function that draws it, and write them."""
 
 import io
 import logging
@@ -20,7 +20,7 @@ from bitq.report.tex import Tex, render
 
 @dataclass(frozen=True)
 class Figure:
-    """`<name>.pdf`, and `<name>.tex` that shows it as fig:<name>, if its study has results."""
+    """A figure `<name>.pdf`, and `<name>.tex` that shows it as fig:<name>, if its study has results."""
 
     name: str
     draw: Callable[[Query, Canvas], None]
@@ -49,7 +49,7 @@ FIGURES = (
     Figure(
         "gap_heatmap",
         plots.gap_heatmap,
-        3.5,  # it fits its height to its rows
+        3.5,  # the drawing sets it by its rows
         "Every arm of the published grid minus the FP32 network of its data set and network, in points, paired by "
         "seed; red is worse, blue is better. Empty cells are not part of the grid or were not run.",
     ),
@@ -169,7 +169,7 @@ def write_figures(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pa
 
 
 def figure_files(figure: Figure, sources: Sources) -> dict[str, bytes]:
-    """The drawing, and the LaTeX around it."""
+    """Render a figure and the LaTeX around it."""
     query = Query(sources.of(figure.study))
     # Without pyplot there is no window system, and no state but what the context restores.
     with matplotlib.rc_context(RC):
@@ -181,9 +181,9 @@ def figure_files(figure: Figure, sources: Sources) -> dict[str, bytes]:
 
 
 def pdf(canvas: Canvas) -> bytes:
-    """A drawing as PDF, without a word about when or by what it was made."""
+    """Render a drawing as PDF without date or producer."""
     buffer = io.BytesIO()
-    # cmr10 says that it was made in 1970, which fontTools finds remarkable.
+    # fontTools warns that cmr10 is dated 1970.
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()

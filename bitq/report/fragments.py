@@ -1,4 +1,4 @@
-"""The parts of the paper's text that are data: title, first page, scales, sections, the last appendix."""
+"""Render the parts of the paper's text that are data: title, first page, scales, sections, the last appendix."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from bitq.report.tex import Tex, render
 from bitq.stats.families import group_of
 
 Row = dict[str, Any]
-CONTRASTS = "contrasts.csv"  # among the tables: what the appendix has no room for
+CONTRASTS = "contrasts.csv"  # among the tables: all statistics, too many for the appendix
 INPUT = re.compile(r"\\input\{([^}]+)\}")
 # A label, and the provenance that follows before the next label.
 PROVENANCE = re.compile(
@@ -37,17 +37,17 @@ LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "statsmodels", "matplotlib",
 
 
 class Artefact(NamedTuple):
-    """A table or figure of the paper, and what stands behind it."""
+    """A table or figure of the paper, and its provenance."""
 
     label: str
     maker: str
     place: Tex  # the function, as LaTeX
     digest: str
-    first: bool  # of its digest: where the margin links to
+    first: bool  # with this digest: the margin links to it
 
 
 def write_fragments(build_dir: Path, folder: Path, chosen: Config) -> list[Path]:
-    """Write them to `folder`, which holds the paper's sources, the tables and the figures."""
+    """Write the fragments to `folder`, which holds the paper's sources, the tables and the figures."""
     sources = load(build_dir, build_dir / "stats.json", build_dir / "claims.json")
     shown = [study for study in chosen.studies if study in set(sources.all_runs["study"])]
     values = {"config": chosen, "sources": sources, "query": Query(sources), "names": names, "scale": sources.scale}
@@ -65,7 +65,7 @@ def write_fragments(build_dir: Path, folder: Path, chosen: Config) -> list[Path]
 
 
 def behind(build_dir: Path, folder: Path, sources: Sources) -> Row:
-    """What the last appendix tells."""
+    """Collect the contents of the last appendix."""
     return {
         "artefacts": list(artefacts(folder)),
         "machines": machines(sources.all_runs),
@@ -76,14 +76,14 @@ def behind(build_dir: Path, folder: Path, sources: Sources) -> Row:
 
 
 def checked_section(folder: Path, study: str) -> str:
-    """A study whose results are here and whose section is not written is an error, not an omission."""
+    """Return the study if its section is written; results without a section are an error."""
     if not (folder / "sections" / f"study-{study}.tex").exists():
         raise DataError(f"study {study!r} has results, but paper/sections/study-{study}.tex does not exist; write it.")
     return study
 
 
 def images(sources: Sources) -> list[Row]:
-    """What the data sets are at the scale at which they are shown, those of one kind together."""
+    """Describe the data sets at the scale at which they are shown, those of one kind together."""
     columns = ["variant", "classes", "image_size"]
     runs = pd.concat([sources.of(study).runs[["dataset", *columns]] for study in sources.groups])
     kinds = runs.groupby(columns, sort=False)["dataset"].unique()
@@ -94,7 +94,7 @@ def images(sources: Sources) -> list[Row]:
 
 
 def scales(studies: list[str]) -> list[Row]:
-    """All scales, from large to small, with what they set in each study."""
+    """List all scales, from large to small, with their settings in each study."""
     return [
         {
             "scale": name,
@@ -106,7 +106,7 @@ def scales(studies: list[str]) -> list[Row]:
 
 
 def _scale(study: str, name: str) -> Row:
-    """What the runs of a study have at a scale; networks that are only converted have no epochs."""
+    """Describe the runs of a study at a scale; networks that are only converted have no epochs."""
     runs = expand(study, name)
     trained = [run for run in runs if run.recipe.epochs]
     return {
@@ -120,7 +120,7 @@ def _scale(study: str, name: str) -> Row:
 
 
 def artefacts(folder: Path) -> Iterator[Artefact]:
-    """Every table and figure that the paper reads, in the order of its text."""
+    """Yield every table and figure that the paper reads, in the order of its text."""
     seen: set[str] = set()
     for found in PROVENANCE.finditer("\n".join(in_order(folder, "main"))):
         label, digest = found["label"], found["digest"]
@@ -129,7 +129,7 @@ def artefacts(folder: Path) -> Iterator[Artefact]:
 
 
 def in_order(folder: Path, name: str) -> Iterator[str]:
-    """A TeX file, then those that it reads; one that does not exist is LaTeX's to tell."""
+    """Yield a TeX file, then those that it reads; a file that does not exist is left for LaTeX to report."""
     path = folder / f"{name.removesuffix('.tex')}.tex"
     if path.exists():
         text = path.read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def in_order(folder: Path, name: str) -> Iterator[str]:
 
 
 def machines(runs: pd.DataFrame) -> list[Row]:
-    """Where the runs were trained: how many, how long."""
+    """Summarise the machines that trained the runs, with runs and hours."""
     kinds = runs.groupby(["device", "machine", "threads", "mode", "torch", "code_sha256"], sort=True)
     totals = kinds.agg(runs=("id", "size"), hours=("wall_seconds", lambda seconds: seconds.sum() / 3600))
     found: list[Row] = totals.reset_index().to_dict("records")
@@ -147,7 +147,7 @@ def machines(runs: pd.DataFrame) -> list[Row]:
 
 
 def seeds(runs: pd.DataFrame) -> list[Row]:
-    """The seeds of each study."""
+    """List the seeds of each study."""
     return [
         {"study": study, "seeds": sorted(int(seed) for seed in rows["seed"].unique())}
         for study, rows in runs.groupby("study", sort=True)
@@ -155,7 +155,7 @@ def seeds(runs: pd.DataFrame) -> list[Row]:
 
 
 def digests(build_dir: Path) -> dict[str, str]:
-    """What the text rests on, by content: results, statistics, verdicts, and the files that define the questions."""
+    """Compute the digests of results, statistics, verdicts, and the files that define the questions."""
     configs = [config_dir() / f"{name}.yaml" for name in ("paper", "claims", "published")]
     derived = [build_dir / name for name in DERIVED]
     found = {f"config/{path.name}": path for path in configs} | {f"build/{path.name}": path for path in derived}

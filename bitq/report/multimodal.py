@@ -37,7 +37,7 @@ PLACES = {
 
 
 def accuracy(query: Query) -> list[Row]:
-    """Every arm with both inputs, then the controls: accuracy, difference to full precision, file."""
+    """Tabulate every arm with both inputs, then the controls: accuracy, difference to full precision, file."""
     places = [(BOTH, arm) for arm in ARMS] + [(model, arm) for model in CONTROLS for arm in CONTROLLED]
     rows = [_scored(query, model, arm) for model, arm in places]
     return [row for row in rows if row["score"]]
@@ -56,13 +56,13 @@ def _scored(query: Query, model: str, arm: str) -> Row:
 
 
 def over(query: Query, arm: str, control: str) -> Record | None:
-    """What the second input adds: the network that sees both minus the one that sees one, paired by seed."""
+    """Compare the network with both inputs to the one with one input, paired by seed."""
     both, one = query.cell(DATASET, BOTH, arm), query.cell(DATASET, control, arm)
     return contrast(both, one, across=query.sources.stats["across"]).model_dump() if both and one else None
 
 
 def sizes(query: Query) -> list[Row]:
-    """Where the bytes of each file are: codes by place, and what is no code."""
+    """Tabulate the bytes of each file: codes by part of the network, and the rest."""
     return [_parts(query, arm, of) for arm in ARMS if (of := query.cell(DATASET, BOTH, arm))]
 
 
@@ -78,7 +78,7 @@ def _parts(query: Query, arm: str, of: Cell) -> Row:
 
 
 def controls(query: Query, figure: Figure) -> None:
-    """Both inputs beside each alone, in full precision and ternary."""
+    """Draw both inputs beside each alone, in full precision and ternary."""
     panels = figure.subplots(1, len(CONTROLLED), sharey=True)
     for axes, arm in zip(panels, CONTROLLED, strict=True):
         shown = {"both": BOTH} | {words.replace(" ", "\n"): model for model, words in CONTROLS.items()}
@@ -89,7 +89,7 @@ def controls(query: Query, figure: Figure) -> None:
 
 
 def numbers(query: Query) -> Iterator[Number]:
-    """What the section says beyond accuracies, contrasts and sizes: both inputs over each alone."""
+    """Yield the gain of both inputs over each alone."""
     for arm in CONTROLLED:
         for control in CONTROLS:
             found = over(query, arm, control) or {}

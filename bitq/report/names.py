@@ -1,4 +1,4 @@
-"""How data sets, networks and arms are called in print, and in which order they stand."""
+"""Name data sets, networks and arms in print, and fix their order."""
 
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -27,7 +27,7 @@ MODELS = {
     "fusion_image_only": "Gated fusion, image only",
     "fusion_text_only": "Gated fusion, sentence only",
 }
-# Where there is little room.
+# Short forms for narrow columns.
 SHORT = {
     "ResNet-": "R",
     "VGG-": "V",
@@ -53,7 +53,7 @@ METHODS = {
     "lsq": "LSQ",
     "dorefa": "DoReFa",
 }
-# What follows the method in an arm's name; whatever is not here is printed as it is written.
+# Parts of an arm's name after the method; any other part is printed as it is.
 PARTS = {
     "keep_first+last": "FP32 first/last",
     "norm": "inner normalisation",
@@ -129,28 +129,28 @@ PARTS = {
     "ptq_a8_dynamic": "dynamic int8 activations",
     "ptq_a8_adaptive": "static int8 activations, rounded for the outputs",
 }
-# Verdicts are printed as they are, but for one: no runs, no judgement.
+# Verdicts are printed as they are, but for claims without runs.
 VERDICTS = {"missing": "not judged"}
 LAYERS = ("conv1", "layer1", "layer4", "fc")
 
 
 def dataset(name: str) -> str:
-    """A data set in print."""
+    """Name a data set in print."""
     return DATASETS.get(name, name)
 
 
 def model(name: str) -> str:
-    """A network in print."""
+    """Name a network in print."""
     return MODELS.get(name, name)
 
 
 def verdict(name: str) -> str:
-    """A verdict in print."""
+    """Name a verdict in print."""
     return VERDICTS.get(name, name)
 
 
 def where(record: Mapping[str, Any]) -> str:
-    """Network and data set in few letters.
+    """Name network and data set in few letters.
 
     >>> where({"model": "resnet18", "dataset": "cifar10"})
     'R18 CIFAR-10'
@@ -159,12 +159,12 @@ def where(record: Mapping[str, Any]) -> str:
 
 
 def short(text: str) -> str:
-    """A text with the names of networks and data sets in few letters."""
+    """Shorten the names of networks and data sets in a text."""
     return reduce(lambda text, name: text.replace(name, SHORT[name]), SHORT, text)
 
 
 def arm(name: str) -> str:
-    """An arm in print.
+    """Name an arm in print.
 
     >>> arm("bitnet-keep_conv1-kd")
     'BitNet, FP32 conv1, KD'
@@ -174,13 +174,13 @@ def arm(name: str) -> str:
 
 
 def part(name: str) -> str:
-    """One word of an arm's name in print."""
+    """Name one part of an arm in print."""
     kept = name.removeprefix("keep_")
     return PARTS.get(name, f"FP32 {kept.replace('+', ', ')}" if kept != name else name)
 
 
 def versus(a: str, b: str, label: Callable[[str], str] = arm) -> str:
-    """A contrast in print: the first arm minus the second, kept layers by their own name, what is long and shared once.
+    """Name a contrast in print, first arm minus second, with long shared parts written once.
 
     >>> versus("bitnet-keep_conv1-kd", "bitnet"), versus("bitnet-norm-kd-no_mixup", "bitnet-norm-kd")
     ('conv1, KD − BitNet', 'BitNet, inner normalisation, KD: no mixup − plain')

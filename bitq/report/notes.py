@@ -1,4 +1,4 @@
-"""Footnotes of a table: what is missing from a cell, said once and marked where it matters."""
+"""Footnotes of a table: incomplete cells, each explained once and marked where it matters."""
 
 from collections.abc import Collection
 from string import ascii_lowercase
@@ -20,7 +20,7 @@ class Notes:
         return [(self.mark(text), text) for text in self.texts]
 
     def mark(self, text: str) -> Tex:
-        """The mark of a footnote; nothing for no text."""
+        """Return the mark of a footnote; nothing for no text."""
         if not text:
             return Tex("")
         if text not in self.texts:
@@ -28,17 +28,17 @@ class Notes:
         return Tex(rf"\textsuperscript{{{_letters(self.texts.index(text))}}}")
 
     def score(self, score: Score | None) -> Tex:
-        """Mean and standard deviation of an arm, marked if runs of it diverged or are missing."""
+        """Format mean and standard deviation of an arm, marked if runs of it diverged or are missing."""
         if score is None:
             return Tex(NONE)
         return Tex(mean_sd(score.mean, score.sd) + self.mark(_incomplete(score.n, score.diverged, score.missing)))
 
     def difference(self, contrast: Record | None) -> Tex:
-        """Mean difference of a contrast, marked if pairs of it are incomplete."""
+        """Format the mean difference of a contrast, marked if pairs of it are incomplete."""
         return Tex(NONE) if contrast is None else Tex(signed(contrast["difference"]) + self.pairs(contrast))
 
     def pairs(self, contrast: Record) -> Tex:
-        """The mark of a contrast whose pairs are incomplete."""
+        """Return the mark of a contrast whose pairs are incomplete."""
         diverged = {*contrast["diverged_a"], *contrast["diverged_b"]}
         return self.mark(_incomplete(contrast["n"], diverged, unpaired=contrast["unpaired"] - len(diverged)))
 
@@ -51,6 +51,6 @@ def _incomplete(n: int, diverged: Collection[int], missing: Collection[int] = ()
 
 
 def _letters(index: int) -> str:
-    """a … z, aa, ab …"""
+    """Convert an index to letters: a … z, aa, ab …"""
     more, last = divmod(index, 26)
     return (_letters(more - 1) if more else "") + ascii_lowercase[last]

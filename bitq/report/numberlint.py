@@ -1,4 +1,4 @@
-"""No number that the pipeline computes is typed by hand: it would stay when the results change."""
+"""Find typed numbers that the pipeline computes: they would stay when the results change."""
 
 import re
 from collections import defaultdict
@@ -18,7 +18,7 @@ from bitq.report.values import Number
 
 EXCEPTIONS = "typed-numbers.yaml"
 TEXTS = ("README.md", "paper/*.tex", "paper/sections/*.tex")
-SHOWN = 3  # keys that a complaint suggests
+SHOWN = 3  # keys that a message suggests
 
 DIGITS = r"(?<![\w.])\d+(?:\.\d+)?(?![\w]|\.\d)"
 # The first end of a range is a percentage too: 30--74 %.
@@ -37,15 +37,15 @@ MARKDOWN_CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
 
 
 class Allowed(Frozen):
-    """A number that may stand typed in a text although the pipeline computes an equal one."""
+    """A number that may be typed in a text although the pipeline computes an equal one."""
 
     file: str  # glob
-    number: str  # as the complaint prints it: 1.58, or 95 %
+    number: str  # as messages print it: 1.58, or 95 %
     why: str
 
 
 class Exceptions(Frozen):
-    """config/typed-numbers.yaml."""
+    """The contents of config/typed-numbers.yaml."""
 
     allowed: tuple[Allowed, ...]
 
@@ -63,7 +63,7 @@ class Typed:
 
 
 class Computed:
-    """What the pipeline computes, to be found by how it would be printed."""
+    """The numbers that the pipeline computes, searched by their printed form."""
 
     def __init__(self, numbers: Iterable[Number]) -> None:
         self.numbers = tuple(numbers)
@@ -71,7 +71,7 @@ class Computed:
         self._printed: dict[tuple[int, bool], dict[str, list[str]]] = {}
 
     def like(self, typed: Typed) -> list[str]:
-        """Keys whose value, at the precision of a typed number, is that number; a sign may be put in words."""
+        """Find the keys whose value, rounded like the typed number, equals it up to sign."""
         decimals = len(typed.digits.partition(".")[2])
         kind = decimals, typed.percent
         if kind not in self._printed:
@@ -79,7 +79,7 @@ class Computed:
         return self._printed[kind].get(f"{float(typed.digits):.{decimals}f}", [])
 
     def _print(self, decimals: int, percent: bool) -> dict[str, list[str]]:
-        """Keys by printed value. A percentage is compared with percentages, a decimal with everything."""
+        """Group keys by printed value; a percentage is compared with percentages, a decimal with everything."""
         printed: dict[str, list[str]] = defaultdict(list)
         for number in self.numbers:
             for value in number.values if number.percent or not percent else ():
@@ -97,7 +97,7 @@ def check_numbers(root: Path, tables: Path, stats: Path, claims: Path) -> None:
 
 
 def problems(root: Path, computed: Computed, allowed: Iterable[Allowed], unread: Collection[str] = ()) -> Iterator[str]:
-    """One sentence for each number that should be a key, each key that is unknown, each exception without use.
+    """Yield one sentence for each number that should be a key, each unknown key, and each unused exception.
 
     `unread` are the sections of studies without results, which the paper does not read and whose keys do not exist.
     """
@@ -132,7 +132,7 @@ def _nearest(key: str, computed: Computed) -> str:
 
 
 def keys(text: str) -> Iterator[tuple[int, str]]:
-    """The keys that a LaTeX text asks for, with their lines."""
+    """Yield the keys that a LaTeX text asks for, with their lines."""
     prefix = {"bq": "", "pub": "pub.", "verdict": "verdict."}
     for found in KEY.finditer(_blank(text, TEX_COMMENT)):
         if "#" not in found[2]:  # a parameter of a macro is no key
@@ -140,7 +140,7 @@ def keys(text: str) -> Iterator[tuple[int, str]]:
 
 
 def typed_numbers(text: str, markdown: bool = False) -> list[Typed]:
-    """Every percentage, and every decimal of three or more significant digits, in the prose of a text."""
+    """Find every percentage, and every decimal of three or more significant digits, in the prose of a text."""
     for pattern in (MARKDOWN_CODE,) if markdown else (TEX_COMMENT, TEX_NAMES, TEX_LENGTH):
         text = _blank(text, pattern)
     found = {
@@ -156,7 +156,7 @@ def typed_numbers(text: str, markdown: bool = False) -> list[Typed]:
 
 
 def _blank(text: str, pattern: re.Pattern[str]) -> str:
-    """The text without what matches, everything else in its place."""
+    """Replace what matches by spaces, keeping everything else in its place."""
     return pattern.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
 
 

@@ -8,8 +8,8 @@ Keys are built from the names of the grid, and listed with their values in numbe
   HEAD.<data set>.<network>.<kept>.<low>         rec recci: percent of the gap that starts at <low>
   HEAD.full.<data set>.<network>                 macs params stemshare of the published network
 
-Of a study other than the first, the data set comes after the study: `acc.ring.cifar10.resnet20.fp32`. What else a study
-has to say comes from its own module (OF_STUDY), and exists when its results do.
+Of a study other than the first, the data set comes after the study: `acc.ring.cifar10.resnet20.fp32`. Further numbers
+of a study come from its own module (OF_STUDY), and exist when its results do.
 
   pub.<id>, verdict.<id>                         \pub{id} and \verdict{id}: config/published.yaml, config/claims.yaml
   words                                          runs, seeds, hours, claims, machines, settings
@@ -39,7 +39,7 @@ from bitq.stats.families import FAMILIES, GAPS, Family, group_of
 from bitq.stats.inference import mean
 from bitq.stats.published import Figure, published
 
-# What a study says besides: one function in bitq/report/<study>.py, called if the study has results.
+# Further numbers of a study: one function in bitq/report/<study>.py, called if the study has results.
 OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {
     "atq": atq.numbers,
     "multimodal": multimodal.numbers,
@@ -69,12 +69,12 @@ def write_numbers(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pa
 
 
 def tex_of(found: Iterable[Number]) -> str:
-    """What LaTeX has to know to print them."""
+    """Render the numbers as LaTeX definitions."""
     return PREAMBLE + "".join(f"\\bqset{{{of.key}}}{{{of.text}}}\n" for of in found)
 
 
 def index(found: list[Number]) -> str:
-    """The rule of the keys, and all of them with their values, for whoever writes the prose."""
+    """Render the naming rule of the keys and all keys with their values, for whoever writes the prose."""
     rows = "".join(f"| `{of.key}` | {_readable(of.text)} |\n" for of in found)
     return f"```\n{__doc__}```\n\n| key | value |\n|---|---|\n{rows}"
 
@@ -84,7 +84,7 @@ def _readable(text: str) -> str:
 
 
 def numbers(sources: Sources) -> list[Number]:
-    """All of them; but for a study's own, keys depend on grid and configuration alone, not on which runs are there."""
+    """Compute all numbers; but for a study's own, keys depend on grid and configuration, not on the runs there are."""
     parts = (_of_runs, _of_settings, _of_arms, _of_contrasts, _of_recoveries, _of_networks, _of_claims)
     found = [each for part in parts for each in part(sources)]
     found += [_published(figure) for figure in published().figures.values()]
@@ -128,7 +128,7 @@ def _of_settings(sources: Sources) -> Iterator[Number]:
     settings = sources.stats["settings"]
     for key, name in (("level", "level"), ("alpha", "alpha"), ("power", "power")):
         share = 100 * settings[name]
-        yield Number(key, f"{share:g}", (share,), percent=True)  # as sentences say them
+        yield Number(key, f"{share:g}", (share,), percent=True)  # as in prose
     yield Number("parity margin", f"{settings['parity_margin']:g}")
     for family in FAMILIES:
         yield count(f"tests of {family.name}", at(sources.of(family.study).families.get(family.name), "tests"))
@@ -139,7 +139,7 @@ def _of_settings(sources: Sources) -> Iterator[Number]:
 
 @cache
 def _grid(study: str) -> tuple[Run, ...]:
-    """Every run that a study and its extension have at full scale."""
+    """List every run that a study and its extension have at full scale."""
     return tuple(run for part in studies() if group_of(part) == study for run in expand(part, "full"))
 
 
@@ -148,12 +148,12 @@ def _groups() -> list[str]:
 
 
 def _arms(study: str) -> list[Arm]:
-    """Every arm that the grid has at any scale."""
+    """List every arm that the grid has at any scale."""
     return list(dict.fromkeys((run.data.dataset, run.model, run.arm) for run in _grid(study)))
 
 
 def key_of(study: str, *place: str) -> str:
-    """The part of a key that says where; the first study is not named.
+    """Build the part of a key that names the place; the first study is not named.
 
     >>> key_of("ring", "cifar10", "resnet20", "fp32"), key_of("bitnet", "cifar10", "resnet18", "fp32")
     ('ring.cifar10.resnet20.fp32', 'cifar10.resnet18.fp32')
@@ -231,7 +231,7 @@ def _of_recoveries(sources: Sources) -> Iterator[Number]:
 
 def _recovery(key: str, record: Record | None) -> Iterator[Number]:
     ends = at(record, "interval")
-    share = at(record, "share") if ends else None  # of a gap that may be zero none can be told
+    share = at(record, "share") if ends else None  # undefined for a gap that may be zero
     yield measure(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
     yield span(f"recci.{key}", ends and [100 * end for end in ends], digits=0)
 

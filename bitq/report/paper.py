@@ -1,4 +1,4 @@
-"""The paper: its sources and everything generated, gathered in one folder, typeset there, and packed for others."""
+"""Build the paper: gather its sources and everything generated in one folder, typeset it, and pack it."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ def build(root: Path, build_dir: Path) -> Path:
 
 
 def stage(root: Path, build_dir: Path, chosen: Config) -> Path:
-    """A fresh folder with all that LaTeX reads, so that no path outside it and no leftover can have a say."""
+    """Fill a fresh folder with all that LaTeX reads, so that no outside path and no leftover can influence it."""
     folder, generated = build_dir / "paper" / "tex", build_dir / "paper"
     shutil.rmtree(folder, ignore_errors=True)
     copied = [*_copy(root / "paper", SOURCES, folder), *_copy(generated, GENERATED, folder)]
@@ -49,7 +49,7 @@ def _copy(source: Path, patterns: tuple[str, ...], folder: Path) -> list[Path]:
 
 
 def submission(build_dir: Path) -> Path:
-    """The typeset paper as one TeX file with its figures and bibliography, in an archive that compiles by itself."""
+    """Pack the typeset paper as one TeX file with figures and bibliography, in an archive that compiles by itself."""
     folder = build_dir / "paper" / "tex"
     if not (folder / "main.bbl").exists():
         raise DataError(f"{folder} holds no typeset paper; build the paper first.")
@@ -63,13 +63,13 @@ def submission(build_dir: Path) -> Path:
 
 
 def flattened(folder: Path, name: str) -> str:
-    """A TeX file with every \\input replaced by what it reads."""
+    """Replace every \\input of a TeX file by the file that it reads."""
     text = (folder / f"{name.removesuffix('.tex')}.tex").read_text(encoding="utf-8")
     return INPUT.sub(lambda found: flattened(folder, found[1]).removesuffix("\n"), text)
 
 
 def archive(contents: dict[str, bytes], seconds: int) -> bytes:
-    """A gzipped tar whose bytes depend on names and contents only."""
+    """Build a gzipped tar whose bytes depend on names and contents only."""
     packed = io.BytesIO()
     with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for name, content in sorted(contents.items()):

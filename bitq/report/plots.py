@@ -1,4 +1,4 @@
-"""The drawings: each function asks for what it shows and puts it on an empty figure."""
+"""Draw the figures of the first study: each function queries its data and draws on an empty figure."""
 
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -21,11 +21,11 @@ from bitq.stats.inference import mean
 
 R18, R50 = BITNET_MODELS
 ACCURACY = "test accuracy, %"
-SHOWN = (-3, 105)  # with room for marks at either end
+SHOWN = (-3, 105)  # percent, with space for marks at either end
 
 
 def accuracy(query: Query, figure: Figure) -> None:
-    """FP32, BitNet and TTQ with every seed."""
+    """Draw FP32, BitNet and TTQ with every seed."""
     arms = ("fp32", "bitnet", "ttq")
     for axes, dataset in _by_dataset(figure):
         for (group, model), (step, arm) in product(enumerate(BITNET_MODELS), enumerate(arms)):
@@ -36,7 +36,7 @@ def accuracy(query: Query, figure: Figure) -> None:
 
 
 def recipe_progression(query: Query, figure: Figure) -> None:
-    """From FP32 to BitNet and back."""
+    """Draw the steps from FP32 to BitNet and back."""
     arms = ("fp32", "bitnet", "bitnet-keep_conv1", "bitnet-keep_conv1-kd")
     lines = {R18: Mark(ARMS["bitnet"].color, "o"), R50: Mark(ARMS["ttq"].color, "s", "--")}
     for axes, dataset in _by_dataset(figure):
@@ -52,7 +52,7 @@ def recipe_progression(query: Query, figure: Figure) -> None:
 
 
 def gap_scaling(query: Query, figure: Figure) -> None:
-    """What ternary weights cost, over the number of classes."""
+    """Draw the cost of ternary weights over the number of classes."""
     axes = figure.subplots()
     places = _places(query)
     for shift, (model, arm) in zip(
@@ -76,7 +76,7 @@ def gap_scaling(query: Query, figure: Figure) -> None:
 
 
 def _places(query: Query) -> dict[str, float]:
-    """Where a data set stands on the axis of classes; sets with equal numbers are moved apart."""
+    """Place the data sets on the axis of classes, moving sets with equal numbers apart."""
     runs = query.sources.runs
     places: dict[str, float] = {}
     for dataset in BITNET_DATASETS:
@@ -94,7 +94,7 @@ def _classes(query: Query, dataset: str) -> int:
 
 
 def layer_recovery(query: Query, figure: Figure) -> None:
-    """Which layer, kept in full precision, wins back how much."""
+    """Draw the gain of each layer that is kept in full precision."""
     sides = {"": PLAIN, "-kd": DISTILLED}
     for axes, dataset in _by_dataset(figure):
         for (suffix, mark), shift in zip(sides.items(), (-0.13, 0.13), strict=True):
@@ -114,7 +114,7 @@ def layer_recovery(query: Query, figure: Figure) -> None:
 
 
 def _shares(query: Query, dataset: str, layer: str) -> list[str]:
-    """The recovered shares in percent, without and with distillation; none of a gap that may be zero."""
+    """Format the recovered shares in percent, without and with distillation; none of a gap that may be zero."""
     found = [
         query.recovery(dataset, R18, f"bitnet-keep_{layer}{suffix}", f"bitnet{suffix}", f"fp32{suffix}")
         for suffix in ("", "-kd")
@@ -124,7 +124,7 @@ def _shares(query: Query, dataset: str, layer: str) -> list[str]:
 
 
 def kd_by_layer(query: Query, figure: Figure) -> None:
-    """What distillation does to each student."""
+    """Draw the effect of distillation on each student."""
     axes = figure.subplots()
     students = ("fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS))
     for shift, dataset in zip((-0.2, 0.0, 0.2), BITNET_DATASETS, strict=True):
@@ -138,7 +138,7 @@ def kd_by_layer(query: Query, figure: Figure) -> None:
 
 
 def gap_heatmap(query: Query, figure: Figure) -> None:
-    """Every arm minus FP32."""
+    """Draw every arm minus FP32."""
     axes = figure.subplots()
     columns = list(product(BITNET_MODELS, BITNET_DATASETS))
     arms = [arm for arm in _arms(query) if arm != "fp32"]
@@ -159,7 +159,7 @@ def gap_heatmap(query: Query, figure: Figure) -> None:
 
 
 def _arms(query: Query) -> list[str]:
-    """The arms of the published grid that were run, in the order of the tables, distilled ones below."""
+    """List the arms of the published grid that were run, in the order of the tables, distilled ones below."""
     runs = query.sources.runs
     there = set(runs.loc[runs["study"] == query.sources.study, "arm"])
     ordered = ["fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS), "ttq"]
@@ -171,7 +171,7 @@ def _value(gap: Record | None) -> float:
 
 
 def _write(axes: Axes, values: "np.typing.NDArray[np.float64]", most: float) -> None:
-    """The number in every cell, black on light and white on dark."""
+    """Write the number in every cell, black on light and white on dark."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             red, green, blue, _ = colormaps["RdBu"]((value + most) / (2 * most))
@@ -180,7 +180,7 @@ def _write(axes: Axes, values: "np.typing.NDArray[np.float64]", most: float) -> 
 
 
 def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
-    """Accuracy against size, of one and the same file."""
+    """Draw accuracy against size of the same file."""
     for axes, dataset in _by_dataset(figure):
         for model, (arm, mark) in product(BITNET_MODELS, ARMS.items()):
             of = query.cell(dataset, model, arm)
@@ -201,7 +201,7 @@ def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
 
 
 def _by_dataset(figure: Figure) -> Iterable[tuple[Axes, str]]:
-    """One panel for each data set, with equal axes."""
+    """Yield one panel for each data set, with equal axes."""
     panels = figure.subplots(1, len(BITNET_DATASETS), sharey=True)
     for axes, dataset in zip(panels, BITNET_DATASETS, strict=True):
         axes.set_title(names.dataset(dataset))
@@ -209,7 +209,7 @@ def _by_dataset(figure: Figure) -> Iterable[tuple[Axes, str]]:
 
 
 def _seeds(axes: Axes, x: float, score: Score | None, mark: Mark, filled: bool = True, aside: float = -0.07) -> None:
-    """Mean, interval and, beside them, seeds of one arm; an interval ends where no accuracy can be, with an arrow."""
+    """Draw mean, interval and seeds of one arm; an interval beyond 0 or 100 ends there with an arrow."""
     if score is None or score.mean is None:
         return
     seeds = list(score.by_seed.values())
@@ -222,13 +222,13 @@ def _seeds(axes: Axes, x: float, score: Score | None, mark: Mark, filled: bool =
 
 
 def _series(axes: Axes, points: Sequence[tuple[float, Record | None]], mark: Mark, filled: bool = True) -> None:
-    """Differences with their intervals."""
+    """Draw differences with their intervals."""
     for x, found in _known(points):
         _whisker(axes, x, found["difference"], found["interval"], mark, filled)
 
 
 def _line(axes: Axes, points: Sequence[tuple[float, Record | None]], mark: Mark) -> None:
-    """Differences joined."""
+    """Draw differences joined by a line."""
     known = _known(points)
     means = [found["difference"] for _, found in known]
     axes.plot([x for x, _ in known], means, color=mark.color, ls=mark.line, lw=0.8)
@@ -260,7 +260,7 @@ def _zero(axes: Axes) -> None:
 
 
 def _finish(figure: Figure, label: str, legend: Sequence[tuple[str, Mark, bool]]) -> None:
-    """The name of the vertical axis, once, and one legend above all panels."""
+    """Add the label of the vertical axis, once, and one legend above all panels."""
     figure.axes[0].set_ylabel(label)
     handles = [
         Line2D([], [], color=mark.color, marker=mark.marker, ls="none", mfc=_fill(mark, filled), label=name)

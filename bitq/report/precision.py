@@ -72,7 +72,7 @@ ENGINES = (
 
 
 def training(query: Query) -> list[Row]:
-    """Trained in 32 and 16 bits on equal batches: accuracy, steps that were lost, loss scale, time, memory."""
+    """Tabulate training in 32 and 16 bits on equal batches: accuracy, skipped steps, loss scale, time, memory."""
     rows = []
     for arm, label in TRAINED.items():
         row, of = _scored(query, arm, label, "fp32"), query.cell(*PLACE, arm)
@@ -93,7 +93,7 @@ def training(query: Query) -> list[Row]:
 
 
 def _peak(memory: "pd.Series[float]") -> float | None:
-    """MiB, mean over the runs that recorded it."""
+    """Average peak memory in MiB over the runs that recorded it."""
     known = memory.dropna()
     return None if known.empty else float(known.mean()) / 2**20
 
@@ -109,7 +109,7 @@ def _last(curves: pd.DataFrame, column: str) -> float | None:
 
 
 def casts(query: Query) -> list[Row]:
-    """Cast to 16 bits: accuracy, bytes, and what left the range of the format."""
+    """Tabulate casts to 16 bits: accuracy, bytes, and values beyond the range of the format."""
     rows = []
     for arm, label in CASTS.items():
         of = query.cell(*PLACE, arm)
@@ -124,7 +124,7 @@ def casts(query: Query) -> list[Row]:
 
 
 def bits(query: Query) -> list[Row]:
-    """All layers in 8 to 2 bits, after training and trained on."""
+    """Tabulate all layers in 8 to 2 bits, quantized after training and trained on."""
     rows = [
         {"group": group} | _scored(query, arm, label, "fp32")
         for group, arms in BITS.items()
@@ -134,20 +134,20 @@ def bits(query: Query) -> list[Row]:
 
 
 def linear(query: Query) -> list[Row]:
-    """The original's linear layers only, and all layers in as many bits."""
+    """Tabulate the original's linear layers only, and all layers in as many bits."""
     rows = [_scored(query, arm, label, "fp32") for arm, label in LINEAR.items()]
     return [row for row in rows if row["score"]]
 
 
 def components(query: Query) -> list[Row]:
-    """Where the bytes of each file are."""
+    """Tabulate the bytes of each file by component."""
     arms = {"fp32": "FP32"} | CASTS | BITS["After training, weights"] | LINEAR
     rows = [_scored(query, arm, label, None) for arm, label in arms.items() if arm != "int8-ptq_minmax"]
     return [row for row in rows if row["score"]]
 
 
 def backends(query: Query) -> list[Row]:
-    """The same files under torchao; what was measured on a file that is not the one shown is left out."""
+    """Tabulate the same files under torchao, without measurements of files that are not the ones shown."""
     labels = {arm: label for arms in (*BITS.values(), LINEAR) for arm, label in arms.items()}
     runs = query.sources.runs
     shipped = dict(zip(runs["hash"], runs["file_sha256"], strict=True))
@@ -180,7 +180,7 @@ def _share(of: Cell | None, column: str) -> float | None:
 
 
 def epochs_to_match(query: Query, arm: str) -> int | None:
-    """Epochs of training, from 1, until its mean test accuracy is that of quantization after training; 0: never."""
+    """Count the epochs until mean test accuracy reaches that of quantization after training; 0: never."""
     wanted = query.score(*PLACE, MATCHES[arm]) if arm in MATCHES else None
     curves = query.curves(*PLACE, arm)
     if wanted is None or wanted.mean is None or curves.empty:
@@ -194,7 +194,7 @@ def epochs_to_match(query: Query, arm: str) -> int | None:
 
 
 def loss_scaling(query: Query, figure: Figure) -> None:
-    """How the loss scale of training in fp16 went, and how many steps it cost, a line for each seed."""
+    """Draw the loss scale of training in fp16 and the steps it skipped, a line for each seed."""
     curves = query.curves(*PLACE, "fp32-trained_fp16")
     panels = figure.subplots(1, 2)
     for axes, column, unit in zip(panels, ("loss_scale", "skipped_share"), (1, 100), strict=True):
@@ -208,7 +208,7 @@ def loss_scaling(query: Query, figure: Figure) -> None:
 
 
 def accuracy_against_bits(query: Query, figure: Figure) -> None:
-    """Accuracy over the bits of a weight, and over the bytes of the file."""
+    """Draw accuracy over the bits of a weight, and over the bytes of the file."""
     panels = figure.subplots(1, 2, sharey=True)
     for (label, arms), mark in zip(CURVES.items(), draw.MARKS[1:], strict=False):
         scores = {arm: score for arm in arms if (score := query.score(*PLACE, arm)) and score.mean is not None}
@@ -254,7 +254,7 @@ def _bytes(query: Query, arm: str) -> float | None:
 
 
 def numbers(query: Query) -> Iterator[Number]:
-    """Shares of what is really quantized, what left the range of fp16, lost steps, epochs until a match."""
+    """Yield quantized shares, values beyond the range of fp16, skipped steps, epochs until a match."""
     for arm in ("int4-keep_conv-linear_ptq", "int4-ptq_minmax", "int8-ptq_a8_static"):
         of = query.cell(*PLACE, arm)
         weights = mean(of.values("coverage")) if of else None

@@ -1,4 +1,4 @@
-"""Rows of the tables that say what was run, and where that differs from what was published."""
+"""Rows of the tables that describe the runs and their deviations from the published protocols."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -68,12 +68,12 @@ COLUMNS = 3  # data sets side by side
 
 
 def configuration(query: Query) -> list[Row]:
-    """How the networks of every study were trained, by data set."""
+    """Tabulate the training settings of every study by data set."""
     return [block for of in query.each() for block in _blocks(of)]
 
 
 def _blocks(query: Query) -> Iterator[Row]:
-    """A study's parameters, so many data sets at a time; its extension changes what its arms say and nothing else."""
+    """Yield the settings of a study, COLUMNS data sets at a time; its extension differs only as its arms say."""
     ids = set(query.everything()["id"])
     runs = [run for run in query.sources.planned if run.study == query.sources.study and run.id in ids]
     datasets = list(dict.fromkeys(run.data.dataset for run in runs))
@@ -84,12 +84,12 @@ def _blocks(query: Query) -> Iterator[Row]:
 
 
 def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> str | None:
-    """The values that occur among the runs of a data set, the usual one first, others with their arms."""
+    """Format the values among the runs of a data set, the usual one first, others with their arms."""
     arms: dict[object, set[str]] = {}
     for run in runs:
         if run.data.dataset == dataset and (found := value(run)) is not None:
             arms.setdefault(found, set()).add(run.arm)
-    if sum(map(len, arms.values())) > len(set().union(*arms.values())):  # an arm has several, as of seeds
+    if sum(map(len, arms.values())) > len(set().union(*arms.values())):  # an arm has several values, such as seeds
         return ", ".join(map(str, arms))
     usual, *others = sorted(arms, key=lambda each: -len(arms[each])) or [None]
     texts = [f"{other} ({_named(arms[other])})" for other in others]
@@ -97,12 +97,12 @@ def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> st
 
 
 def _named(arms: set[str]) -> str:
-    """Two arms by their names, more by their number."""
+    """List up to two arms by name, more by their number."""
     return listed(sorted(map(names.arm, arms))) if len(arms) < 3 else f"{len(arms)} arms"
 
 
 def run_counts(query: Query) -> list[Row]:
-    """Per study and phase: runs that were planned, and what became of them."""
+    """Tabulate planned, finished, diverged and missing runs by study and phase."""
     return [
         row
         for group in query.sources.groups
@@ -135,7 +135,7 @@ def _counts(query: Query, study: str, scale: str) -> Iterator[Row]:
 
 
 def deviations(query: Query) -> list[Row]:
-    """Where the protocols differ from the published ones, and why."""
+    """List the deviations from the published protocols with their reasons."""
     return [
         {"study": study} | query.read(deviation.model_dump())
         for study in query.sources.groups

@@ -1,4 +1,4 @@
-"""Questions to the sources, by a reader that remembers which runs stand behind the answers."""
+"""Query the sources, recording the runs behind every answer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ PUBLISHED_WIDTH: int = Run.model_fields["width"].default
 
 @dataclass(frozen=True)
 class Score:
-    """The accuracy of one arm, and what is missing from it."""
+    """The accuracy of one arm, with its missing and diverged seeds."""
 
     mean: float | None
     sd: float | None
@@ -31,23 +31,23 @@ class Score:
 
 @dataclass
 class Query:
-    """What one table or figure asks."""
+    """The queries of one table or figure, with the runs that they used."""
 
     sources: Sources
     hashes: set[str] = field(default_factory=set)
-    others: list[Record] = field(default_factory=list)  # what was read besides runs
+    others: list[Record] = field(default_factory=list)  # records other than runs
     n: set[int] = field(default_factory=set)
 
     def of(self, study: str) -> "Query":
-        """The same questions about another study; what stands behind the answers is remembered here too."""
+        """Return a query of another study that records its runs here too."""
         return replace(self, sources=self.sources.of(study))
 
     def each(self) -> Iterator["Query"]:
-        """Every study that has results."""
+        """Yield a query for every study that has results."""
         return (self.of(study) for study in self.sources.groups if self.sources.shows(study))
 
     def cell(self, dataset: str, model: str, arm: str) -> Cell | None:
-        """The runs of an arm; None if it was not run."""
+        """Return the runs of an arm; None if it was not run."""
         found = self.sources.arms.get((dataset, model, arm))
         if found is not None:
             self.hashes.update(found.rows["hash"])
@@ -55,7 +55,7 @@ class Query:
         return found
 
     def score(self, dataset: str, model: str, arm: str) -> Score | None:
-        """The accuracy of an arm; None if it was not run."""
+        """Return the accuracy of an arm; None if it was not run."""
         found = self.cell(dataset, model, arm)
         if found is None:
             return None
@@ -72,64 +72,64 @@ class Query:
         )
 
     def contrast(self, family: str, dataset: str, model: str, a: str, b: str) -> Record | None:
-        """The first arm minus the second, as a family of contrasts has it; None if one of them was not run."""
+        """Return the first arm minus the second from a family of contrasts; None if one of them was not run."""
         record = self.sources.contrasts.get((family, dataset, model, a, b))
         return None if record is None else self._noted(record)
 
     def family(self, name: str) -> Iterator[Record]:
-        """All contrasts of a family."""
+        """Yield all contrasts of a family."""
         if name in self.sources.families:
             yield from map(self._noted, self.sources.families[name]["contrasts"])
 
     def difference(self, dataset: str, model: str, a: str, b: str) -> Record | None:
-        """The first arm minus the second, whether or not a family asks for it."""
+        """Compute the first arm minus the second, whether or not a family contains it."""
         first, second = self.cell(dataset, model, a), self.cell(dataset, model, b)
         if first is None or second is None:
             return None
         return contrast(first, second, across=self.sources.stats["across"]).model_dump()
 
     def recovery(self, dataset: str, model: str, kept: str, low: str, high: str) -> Record | None:
-        """Which share of the gap between two arms a third one covers."""
+        """Return the share of the gap between two arms that a third one recovers."""
         for arm in (kept, low, high):
             self.cell(dataset, model, arm)
         return self.sources.recoveries.get((dataset, model, kept, low, high))
 
     def curves(self, dataset: str, model: str, arm: str) -> pd.DataFrame:
-        """All epochs of the runs of an arm, with their seeds; empty if it was not run. Columns: results/columns.py."""
+        """Return all epochs of an arm's runs, with their seeds; empty if it was not run."""
         return self._rows_of(self.sources.all_curves, self.cell(dataset, model, arm))
 
     def layers(self, dataset: str, model: str, arm: str) -> pd.DataFrame:
-        """All packed layers of the runs of an arm, with their seeds, e.g. their histograms of codes."""
+        """Return all packed layers of an arm's runs, with their seeds, e.g. their histograms of codes."""
         return self._rows_of(self.sources.all_layers, self.cell(dataset, model, arm))
 
     def everything(self) -> pd.DataFrame:
-        """All runs that the paper shows of the study and its extension."""
+        """Return all runs that the paper shows of the study and its extension."""
         self.hashes.update(self.sources.runs["hash"])
         return self.sources.runs
 
     def read(self, record: Record) -> Record:
-        """Count a record that is no run among what stands behind the answer."""
+        """Add a record that is no run to the provenance digest."""
         self.others.append(record)
         return record
 
     def digest(self) -> str:
-        """Twelve hex digits that change with whatever was read."""
+        """Compute twelve hex digits that change with everything that was read."""
         rows = self._rows().sort_values("hash")
         return sha256(rows.to_csv(index=False) + canonical_json(self.others))[:12]
 
     def where(self) -> str:
-        """The scale, its data and its size, in one sentence."""
+        """Describe the scale, its data and its size in one sentence."""
         runs = self._rows() if self.hashes else self.sources.runs
         return _where(self.sources.scale, runs) or f"No run of the study is there at scale {self.sources.scale}."
 
     def everywhere(self) -> str:
-        """The same for all studies together, one sentence a scale."""
+        """Describe the scales of all studies, one sentence a scale."""
         runs = pd.concat([self.sources.of(study).runs for study in self.sources.groups])
         sentences = [_where(str(scale), rows) for scale, rows in runs.groupby("scale")]
         return " ".join(sentences) or self.where()
 
     def counts(self) -> str:
-        """How many runs stand behind it, and what is missing, in one sentence; none where nothing was run for it."""
+        """Describe the runs that were used, and how many are missing; nothing if none were used."""
         if not self.hashes:
             return ""
         diverged, census = int((self._rows()["status"] == "diverged").sum()), self.sources.census
@@ -139,22 +139,22 @@ class Query:
         return f"{sentence}."
 
     def seeds(self) -> str:
-        """The number of seeds of the arms, or its range."""
+        """Return the number of seeds of the arms, or its range."""
         return span(pd.Series(sorted(self.n)))
 
     def seeds_behind(self) -> str:
-        """The same as a sentence; none where no arm was asked for."""
+        """Describe the number of seeds in a sentence; nothing if no arm was queried."""
         return f"n = {self.seeds()} seeds." if self.n else ""
 
     def hardware(self) -> str:
-        """On which devices and machines the runs behind it were trained."""
+        """List the devices and machines that trained the runs used."""
         kinds = self._rows().groupby(["device", "machine", "threads"], sort=True).size()
         return listed(
             [f"{device} ({machine}, {counted(threads, 'thread')})" for device, machine, threads in kinds.index]
         )
 
     def verdicts(self) -> str:
-        """How many claims got which verdict."""
+        """List the numbers of claims by verdict."""
         return listed([f"{count} {names.verdict(verdict)}" for verdict, count in self.sources.verdicts.items()])
 
     def _noted(self, record: Record) -> Record:
@@ -196,7 +196,7 @@ def _epochs(runs: pd.DataFrame) -> str:
 
 
 def span(values: "pd.Series[int]") -> str:
-    """A number that all share, or the smallest and the largest."""
+    """Format a number that all share, or the smallest and the largest."""
     if values.empty:
         return "0"
     low, high = values.min(), values.max()

@@ -54,7 +54,7 @@ STAGES = {
     "hard,\nline": f"{RING}-n{{}}_line",
     "hard,\nring": f"{RING}-n{{}}",
 }
-PUBLISHED = 3  # of these stages, as many are of one network
+PUBLISHED = 3  # the first stages, which are of one network
 SERIES = {
     ("resnet20", 4): Mark(BLUE, "o"),
     ("resnet20", 8): Mark(VERMILLION, "s", "--"),
@@ -64,7 +64,7 @@ SERIES = {
 
 
 def label(arm: str) -> str:
-    """An arm in print; that the last layer stays in full precision goes without saying here.
+    """Name an arm in print, leaving out that the last layer stays in full precision.
 
     >>> label("ring-keep_last-n4_line"), label("ttq-keep_last")
     ('Ring, 4 levels on a line', 'TTQ')
@@ -76,13 +76,13 @@ def label(arm: str) -> str:
 
 
 def headline(query: Query) -> list[Row]:
-    """Accuracy at every depth, and what the file of the smallest network holds."""
+    """Tabulate accuracy at every depth, and the file of the smallest network."""
     rows = [{"group": group} | _described(query, arm) for group, arms in HEADLINE.items() for arm in arms]
     return [row for row in rows if any(row["scores"])]
 
 
 def codebooks(query: Query) -> list[Row]:
-    """Numbers of levels, waves, and ways to harden, on the smallest network."""
+    """Tabulate numbers of levels, waves, and ways to harden, on the smallest network."""
     rows = [
         _file_of(query, arm)
         | {
@@ -100,7 +100,7 @@ def _described(query: Query, arm: str) -> Row:
 
 
 def _file_of(query: Query, arm: str) -> Row:
-    """What the file of the smallest network holds."""
+    """Return size and levels of the smallest network's file."""
     of = query.cell(DATASET, FIRST, arm)
     return {"arm": arm, "label": label(arm), "levels": _levels(query, arm)} | {
         column: mean(of.values(column)) if of and len(of.values(column)) else None
@@ -109,7 +109,7 @@ def _file_of(query: Query, arm: str) -> Row:
 
 
 def _levels(query: Query, arm: str) -> int | None:
-    """The most values that a layer's codes stand for; none where weights ship as floats."""
+    """Return the largest number of levels of a layer; None where weights ship as floats."""
     layers = query.layers(DATASET, FIRST, arm)
     return None if layers.empty else int(layers["levels"].max())
 
@@ -118,7 +118,7 @@ def _levels(query: Query, arm: str) -> int | None:
 
 
 def geometry(query: Query, figure: Figure) -> None:
-    """The published template and ours, on the wave that both sample."""
+    """Draw the published template and ours, on the wave that both sample."""
     panels = figure.subplots(1, 4, sharey=True)
     for axes, size in zip(panels[:2], (4, 8), strict=True):
         _template(axes, [k / (size - 1) for k in range(size)], both_ends(size), VERMILLION)
@@ -142,7 +142,7 @@ def _template(axes: Axes, along: Sequence[float], values: Sequence[float], color
 
 
 def hardening(query: Query, figure: Figure) -> None:
-    """From the published soft network to its snapped one, to hard ones; and accuracy over levels."""
+    """Draw the published network soft, snapped and hard, and accuracy over levels."""
     stages, levels = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     for (model, size), mark in SERIES.items():
         arms = [arm.format(size) for arm in STAGES.values()]
@@ -178,7 +178,7 @@ def hardening(query: Query, figure: Figure) -> None:
 def _means(
     axes: Axes, query: Query, model: str, places: Sequence[int], arms: Sequence[str], mark: Mark, name: str | None
 ) -> None:
-    """The arms' means joined by a line, their seeds as small points."""
+    """Draw the arms' means joined by a line, their seeds as small points."""
     found = [
         (place, score) for place, arm in zip(places, arms, strict=True) if (score := query.score(DATASET, model, arm))
     ]
@@ -195,7 +195,7 @@ def _means(
 
 
 def numbers(query: Query) -> Iterator[Number]:
-    """What the section says beyond accuracies and contrasts: levels in the files, and what is left after snapping."""
+    """Yield the levels in the files, and the share of accuracy left after snapping."""
     for size in (4, 8):
         yield count(f"ring.levels.legacy{size}", _levels(query, f"{RING_LEGACY}-r{size}_snapped"))
         yield count(f"ring.levels.ring{size}", _levels(query, f"{RING}-n{size}"))

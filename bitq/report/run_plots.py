@@ -1,4 +1,4 @@
-"""Four plots of one trained network, from its packed file and the records that lie beside it."""
+"""Draw four plots of one trained network, from its packed file and the records beside it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,7 +25,7 @@ Histograms = Mapping[str, draw.Histogram]
 
 
 def write_plots(file: Path, out: Path, histograms: Histograms) -> tuple[list[Path], list[str]]:
-    """Write what can be drawn of a file into `out`; the paths, and a sentence for each plot that cannot be drawn.
+    """Write the plots that a file allows into `out`; return their paths, and a sentence for each one left out.
 
     `histograms` are the signs of the codes' values and how many weights have each, by layer; a float network has none.
     """
@@ -43,7 +43,7 @@ def write_plots(file: Path, out: Path, histograms: Histograms) -> tuple[list[Pat
 
 
 def plots_of(file: Path, histograms: Histograms) -> dict[str, Plot | str]:
-    """How to draw each plot, or why it cannot be."""
+    """Return the drawing function of each plot, or the reason why it cannot be drawn."""
     missing = [name for name in NEEDED if file.name != MODEL or not (file.parent / name).exists()]
     run = None if missing else read(file.parent)
     floats = "" if histograms else "a float network ships no codes"
@@ -62,13 +62,13 @@ def plots_of(file: Path, histograms: Histograms) -> dict[str, Plot | str]:
 
 
 def comparable(one: Run, other: Run) -> bool:
-    """Saw both the same images, as wide, and, of runs without a study, for as long, if they were trained at all?"""
+    """Return whether two runs saw the same images at the same width and, without a study, trained equally long."""
     lengths = {run.recipe.epochs for run in (one, other)} - {0}
     return one.data == other.data and one.width == other.width and (one.study != STUDY or len(lengths) < 2)
 
 
 def accuracy(run: Finished, figure: Figure) -> None:
-    """The packed file, and the other arms of its data set, network and seed that were trained beside it."""
+    """Draw the packed file, and the other arms of its data set, network and seed that were trained beside it."""
     axes = figure.subplots()
     folders = run.folder.parent.parent.glob(f"*/{run.folder.name}")
     others = [read(folder) for folder in sorted(folders) if (folder / "results.json").exists()]
@@ -82,7 +82,7 @@ def accuracy(run: Finished, figure: Figure) -> None:
 
 
 def training(run: Finished, figure: Figure) -> None:
-    """Accuracy over the epochs."""
+    """Draw accuracy over the epochs."""
     axes = figure.subplots()
     series = {"training": run.history.train_accuracy, "test": run.history.test_accuracy}
     if run.history.validation_accuracy:
@@ -95,7 +95,7 @@ def training(run: Finished, figure: Figure) -> None:
 
 
 def zeros(run: Finished, figure: Figure) -> None:
-    """The share of zeros among the weights that ship as codes."""
+    """Draw the share of zeros among the weights that ship as codes."""
     axes = figure.subplots()
     draw.curves(axes, {"zeros": [100 * share for share in run.history.zeros]}, draw.MARKS[1:])
     axes.set_ylim(0, None)
@@ -104,7 +104,7 @@ def zeros(run: Finished, figure: Figure) -> None:
 
 
 def codes(histograms: Histograms, title: str, figure: Figure) -> None:
-    """Which share of the weights of each layer has which code in the file."""
+    """Draw the shares of the codes of each layer in the file."""
     figure.set_figheight(1.0 + 0.3 * len(histograms))
     axes = figure.subplots()
     draw.codes(axes, histograms)

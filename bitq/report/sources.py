@@ -1,4 +1,4 @@
-"""What tables, figures and numbers are made of: the runs that the paper shows, their statistics, the claims."""
+"""The sources of tables, figures and numbers: the runs that the paper shows, their statistics, the claims."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ VERDICTS = ("holds", "fails", "undecided", "missing")
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that the paper may say about one study and its extension, at the scale that it shows."""
+    """The data that the paper may show of one study and its extension, at its scale."""
 
     all_runs: pd.DataFrame
     census: Census
@@ -40,39 +40,39 @@ class Sources:
     _others: dict[str, "Sources"] = field(default_factory=dict, repr=False)
 
     def of(self, study: str) -> "Sources":
-        """The same about another study."""
+        """Return the sources of another study."""
         if study not in self._others:
             self._others[study] = replace(self, study=study)
         return self._others[study]
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """The studies that were selected, each with its extension: in the order of print, the unknown ones last."""
+        """Selected studies, each with its extension: in the order of print, unknown ones last."""
         selected = dict.fromkeys(map(group_of, self.census.scales))
         return tuple(sorted(selected, key=lambda name: names.STUDIES.index(name) if name in names.STUDIES else 99))
 
     def shows(self, study: str) -> bool:
-        """Are there results of it? The tables and figures of the first study stand in every paper."""
+        """Return whether a study has results; the tables and figures of the first study are in every paper."""
         return study == STUDY or not self.of(study).runs.empty
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """The study and its extension, as far as they were selected."""
+        """Study and extension, as far as they were selected."""
         return tuple(name for name in self.census.scales if group_of(name) == self.study)
 
     @cached_property
     def scale(self) -> str:
-        """The scale of the study; the largest one, should there be several."""
+        """Scale of the study; the largest one, should there be several."""
         return by_size(self.census.scales.get(self.study, ("smoke",)))[0]
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """The runs of the study and its extension at that scale."""
+        """Runs of the study and its extension at that scale."""
         return self.all_runs[self.all_runs["study"].isin(self.parts) & (self.all_runs["scale"] == self.scale)]
 
     @cached_property
     def arms(self) -> dict[Arm, Cell]:
-        """These runs by arm, the further seeds of the extension left out."""
+        """Runs at that scale by arm, without the further seeds of the extension."""
         published = self.runs[self.runs["phase"] != EXTENSION]
         grouped = published.groupby(["dataset", "model", "arm"], sort=False)
         across = self.stats["across"]
@@ -80,13 +80,13 @@ class Sources:
 
     @cached_property
     def planned(self) -> tuple[Run, ...]:
-        """What the grid asks for at that scale, of the studies that the paper selects."""
+        """Runs of the grid at that scale, of the studies that the paper selects."""
         chosen = [study for study in self.parts if self.scale in self.census.scales[study]]
         return grid(self.scale, chosen) if chosen else ()
 
     @cached_property
     def planned_seeds(self) -> dict[Arm, set[int]]:
-        """The seeds of every planned arm, those of the extension left out."""
+        """Seeds of every planned arm, without those of the extension."""
         seeds: dict[Arm, set[int]] = {}
         for run in self.planned:
             if run.phase != EXTENSION:
@@ -104,7 +104,7 @@ class Sources:
 
     @cached_property
     def families(self) -> dict[str, Record]:
-        """The families of contrasts at that scale; one that counts further seeds in needs some."""
+        """Families of contrasts at that scale, those with further seeds only if such runs exist."""
         known = {family.name: family for family in FAMILIES}
         extended = (self.runs["phase"] == EXTENSION).any()
         return {
@@ -124,13 +124,13 @@ class Sources:
 
     @cached_property
     def recoveries(self) -> dict[tuple[str, ...], Record]:
-        """Shares of gaps, by data set, model and the three arms."""
+        """Recovered shares of gaps, by data set, model and the three arms."""
         keys = ("dataset", "model", "arm_kept", "arm_low", "arm_high")
         return {tuple(record[key] for key in keys): record for record in self._shown(self.stats["recoveries"])}
 
     @cached_property
     def verdicts(self) -> dict[str, int]:
-        """How many claims got which verdict."""
+        """Numbers of claims by verdict."""
         counts = Counter(record["verdict"] for record in self.claims["verdicts"])
         return {verdict: counts[verdict] for verdict in VERDICTS}
 

@@ -1,4 +1,4 @@
-"""How figures look: the text's Computer Modern, Okabe and Ito's colours, and marks that differ without colour too."""
+"""The style of figures: the text's Computer Modern, Okabe and Ito's colours, marks that differ without colour too."""
 
 from dataclasses import dataclass
 from typing import Any

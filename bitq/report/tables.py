@@ -1,4 +1,4 @@
-"""Every table of the paper: one function for its rows, one template, one line in the list."""
+"""List every table of the paper with the function of its rows and its template, and write them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from bitq.report.tex import render
 
 @dataclass(frozen=True)
 class Table:
-    """`<name>.tex.j2` makes `<name>.tex`, with the label tab:<name>, if its study has results."""
+    """A table whose template `<name>.tex.j2` makes `<name>.tex`, labelled tab:<name>, if its study has results."""
 
     name: str
     rows: Callable[[Query], Any]
@@ -74,13 +74,13 @@ def write_tables(tables: Path, stats: Path, claims: Path, out: Path) -> list[Pat
 
 
 def table_text(table: Table, sources: Sources) -> str:
-    """One table as LaTeX."""
+    """Render one table as LaTeX."""
     query = Query(sources.of(table.study))
     values = {"rows": table.rows(query), "query": query, "notes": Notes(), "names": names}
     return render(f"{table.name}.tex.j2", name=table.name, source=place(table.rows), **values)
 
 
 def place(function: Callable[..., Any]) -> str:
-    """Where a function stands, as the margin of the paper names it."""
+    """Name the module and function of a table, as the margin of the paper prints it."""
     plain = function.func if isinstance(function, partial) else function
     return f"{plain.__module__.replace('.', '/')}.py:{plain.__name__}"

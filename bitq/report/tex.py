@@ -1,4 +1,4 @@
-"""LaTeX from values: escaping, the formats of numbers, and templates whose every value is escaped."""
+"""Format values as LaTeX: escaping, numbers, and templates whose every value is escaped."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Tex(str):
 
 
 def escape(value: object) -> str:
-    """A value as LaTeX: plain text is escaped, LaTeX is left alone, nothing is a dash.
+    """Escape a value for LaTeX; LaTeX is left alone, None becomes a dash.
 
     >>> escape("100 % of a_b")
     '100 \\\\% of a\\\\_b'
@@ -41,12 +41,12 @@ def escape(value: object) -> str:
 
 
 def breakable(text: str) -> Tex:
-    """Text whose long names may be broken where they are joined."""
+    """Escape a text, allowing breaks where long names are joined."""
     return Tex(escape(text).replace(r"\_", r"\_\allowbreak ").replace("/", r"/\allowbreak "))
 
 
 def marked(text: str) -> Tex:
-    r"""Text with code in backticks.
+    r"""Escape a text with code in backticks.
 
     >>> marked("by `bitq import` only")
     'by \\code{bitq import} only'
@@ -56,7 +56,7 @@ def marked(text: str) -> Tex:
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> Tex:
-    """A number with a true minus.
+    """Format a number with a true minus.
 
     >>> number(-1.234), number(2.0, 1, sign=True), number(None)
     ('$-1.23$', '$+2.0$', '--')
@@ -71,7 +71,7 @@ def _unsigned_zero(text: str) -> str:
 
 
 def as_written(value: float) -> Tex:
-    r"""A number with the digits that it was written with.
+    r"""Format a number with the digits that it was written with.
 
     >>> as_written(19.62), as_written(-1.5e-07)
     ('$19.62$', '$-1.5\\cdot10^{-7}$')
@@ -81,12 +81,12 @@ def as_written(value: float) -> Tex:
 
 
 def signed(value: float | None, digits: int = 2) -> Tex:
-    """A difference: its sign is always written."""
+    """Format a difference with its sign."""
     return number(value, digits, sign=True)
 
 
 def mean_sd(mean: float | None, sd: float | None, digits: int = 2) -> Tex:
-    """Mean and standard deviation; the mean alone where one run has no spread.
+    """Format mean and standard deviation; the mean alone where one run has no spread.
 
     >>> mean_sd(93.014, 0.15), mean_sd(93.014, None)
     ('$93.01 \\\\pm 0.15$', '$93.01$')
@@ -97,7 +97,7 @@ def mean_sd(mean: float | None, sd: float | None, digits: int = 2) -> Tex:
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 2, sign: bool = True) -> Tex:
-    """Lower and upper bound in brackets."""
+    """Format the bounds of an interval in brackets."""
     if bounds is None:
         return Tex(NONE)
     low, high = (number(bound, digits, sign).strip("$") for bound in bounds)
@@ -105,7 +105,7 @@ def interval(bounds: Sequence[float] | None, digits: int = 2, sign: bool = True)
 
 
 def halved(middle: float | None, bounds: Sequence[float] | None, bold: bool, digits: int = 2) -> Tex:
-    r"""A difference with half of its interval; bold for one that stands out.
+    r"""Format a difference with half of its interval, in bold if significant.
 
     >>> halved(1.5, (0.5, 2.5), True), halved(-1.5, None, False)
     ('$\\mathbf{+1.50}\\pm 1.00$', '$-1.50$')
@@ -119,7 +119,7 @@ def halved(middle: float | None, bounds: Sequence[float] | None, bold: bool, dig
 
 
 def p_value(p: float | None) -> Tex:
-    """Three decimals, and never zero.
+    """Format a p value with three decimals, never as zero.
 
     >>> p_value(0.0421), p_value(0.0001)
     ('$0.042$', '$<0.001$')
@@ -130,17 +130,17 @@ def p_value(p: float | None) -> Tex:
 
 
 def whole(value: float | None) -> Tex:
-    """A whole number with its thousands apart."""
+    """Format a whole number with separated thousands."""
     return Tex(NONE) if value is None else Tex(f"{round(value):,}".replace(",", r"\,"))
 
 
 def percent(share: float | None) -> Tex:
-    """A share of one in percent."""
+    """Format a share in percent."""
     return number(None if share is None else 100 * share, 1)
 
 
 def small_percent(share: float | None) -> Tex:
-    r"""A share of one in percent, which a power of ten tells from none where digits would not.
+    r"""Format a share in percent, with a power of ten where two digits would show zero.
 
     >>> small_percent(0.0), small_percent(2.7e-05), small_percent(0.125)
     ('$0$', '$3\\cdot10^{-3}$', '$12.50$')
@@ -150,17 +150,17 @@ def small_percent(share: float | None) -> Tex:
 
 
 def times(factor: float | None) -> Tex:
-    """A factor."""
+    """Format a factor."""
     return Tex(NONE) if factor is None else Tex(f"${factor:.2f}\\times$")
 
 
 def millions(value: float | None) -> Tex:
-    """A large number in millions."""
+    """Format a large number in millions."""
     return number(None if value is None else value / 1e6, 1)
 
 
 def scientific(value: float | None) -> Tex:
-    r"""One digit and a power of ten.
+    r"""Format one digit and a power of ten.
 
     >>> scientific(3.6e-07), scientific(0.0)
     ('$4\\cdot10^{-7}$', '$0$')
@@ -172,12 +172,12 @@ def scientific(value: float | None) -> Tex:
 
 
 def not_run(columns: int) -> Tex:
-    """The line of a table whose runs are not part of this scale."""
+    """Format the line of a table whose runs are not part of this scale."""
     return Tex(rf"\multicolumn{{{columns}}}{{c}}{{not run at this scale}} \\")
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and its noun.
+    """Format a number with its noun.
 
     >>> counted(1, "run"), counted(0, "run")
     ('1 run', '0 runs')
@@ -186,13 +186,13 @@ def counted(count: int, noun: str) -> str:
 
 
 def listed(items: Sequence[object]) -> str:
-    """Items as a sentence lists them."""
+    """Join items as a sentence lists them."""
     texts = [str(item) for item in items]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def at(record: Mapping[str, Any] | None, *keys: str) -> Any:
-    """A value deep in a record; None where the way ends early, an error where a key does not exist.
+    """Look a value up in nested records; None where a record is None, an error where a key does not exist.
 
     >>> at({"paired": {"p": 0.5}}, "paired", "p"), at({"paired": None}, "paired", "p")
     (0.5, None)
@@ -228,7 +228,7 @@ FILTERS: dict[str, Callable[..., Any]] = {function.__name__: function for functi
 
 @cache
 def environment() -> Environment:
-    """Templates with << value >>, <% statement %> and <# comment #>, which LaTeX does not use itself."""
+    """Build templates with << value >>, <% statement %> and <# comment #>, which LaTeX does not use itself."""
     found = Environment(
         loader=PackageLoader("bitq.report"),
         block_start_string="<%",
@@ -249,5 +249,5 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this package with its values."""
+    """Render a template of this package."""
     return environment().get_template(template).render(values)

@@ -1,4 +1,4 @@
-"""LaTeX as a strict function: a folder in, a PDF out, or one sentence that says what is wrong and where."""
+"""Typeset LaTeX strictly: a folder in, a PDF out, or one sentence that says what is wrong and where."""
 
 import os
 import re
@@ -13,8 +13,8 @@ PROGRAMS = ("latexmk", "pdflatex", "bibtex")
 PACKAGES = (
     "texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science latexmk lmodern cm-super"
 )
-TOLERATED = 5.0  # points by which a line or table may stick out
-SECONDS = 300  # far more than it takes; a loop in TeX would never end
+TOLERATED = 5.0  # points by which a line or table may exceed the margin
+SECONDS = 300  # far more than needed; stops an endless loop in TeX
 
 ERROR = re.compile(r"^(?:(?:\./)?(?P<file>[^\s:()]+):(?P<line>\d+):|!) (?P<what>.+)$", re.M)
 NOT_FOUND = re.compile(r"File `(?P<name>[^']+)' not found")
@@ -45,14 +45,14 @@ def typeset(folder: Path, seconds: int) -> Path:
 
 
 def require_programs() -> None:
-    """TeX is not a Python package: say how to get it."""
+    """Check that TeX is installed, or say how to get it: it is not a Python package."""
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing:
         raise UsageError(f"{missing[0]} was not found; on Debian: apt-get install --no-install-recommends {PACKAGES}.")
 
 
 def environment(seconds: int) -> dict[str, str]:
-    """What TeX gets to know of the world: a clock that stands, no macros of a user; and its log lines do not wrap."""
+    """Build the environment of TeX: a fixed clock, no macros of a user, and log lines that do not wrap."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("TEX", "BIB", "BST"))}
     clock = {"SOURCE_DATE_EPOCH": str(seconds), "FORCE_SOURCE_DATE": "1", "TZ": "UTC", "LC_ALL": "C"}
     nobodys = dict.fromkeys(("TEXMFHOME", "TEXMFCONFIG", "TEXMFVAR"), "no-such-folder")
@@ -60,7 +60,7 @@ def environment(seconds: int) -> dict[str, str]:
 
 
 def errors(log: str) -> Iterator[BitqError]:
-    """What stopped LaTeX."""
+    """Yield what stopped LaTeX."""
     for found in ERROR.finditer(log):
         place = f"{found['file']} line {found['line']}" if found["file"] else file_at(log, found.start())
         if absent := NOT_FOUND.search(found["what"]):
@@ -81,7 +81,7 @@ def _not_found(place: str, name: str) -> BitqError:
 
 
 def complaints(log: str, bibliography: str) -> Iterator[BitqError]:
-    """What LaTeX only warns about and a reader would trip over."""
+    """Yield the warnings of LaTeX that a reader would notice."""
     for found in UNDEFINED.finditer(log):
         yield Bug(f"{found['kind'].lower()} {found['name']!r} is undefined; add its label or its entry in refs.bib.")
     for found in DOUBLED.finditer(log):
@@ -99,7 +99,7 @@ def complaints(log: str, bibliography: str) -> Iterator[BitqError]:
 
 
 def file_at(log: str, position: int) -> str:
-    """Which file LaTeX was reading at this place of its log: it writes ( before each and ) after."""
+    """Return the file that LaTeX was reading at a position of its log: it writes ( before each and ) after."""
     opened: list[str] = []
     for found in FILES.finditer(log, 0, position):
         if found[0] != ")":

@@ -1,4 +1,4 @@
-"""One value of the prose: how it is printed, and what the check for typed numbers compares with."""
+"""One number of the prose: its printed text, and the values that the check for typed numbers compares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bitq.report.tex import escape, interval, whole
 
 @dataclass(frozen=True)
 class Number:
-    """One value of the prose."""
+    """A printed number or text under its key."""
 
     key: str
     text: str  # LaTeX
@@ -17,25 +17,25 @@ class Number:
 
 
 def inline(text: str) -> str:
-    """Mathematics that may stand in text as well as in a formula."""
+    """Wrap mathematics so that it works in text as well as in a formula."""
     return rf"\ensuremath{{{text[1:-1]}}}" if text.startswith("$") else text
 
 
 def measure(key: str, number: float | None, text: str, percent: bool = False) -> Number:
-    """A number as `text` prints it, e.g. `measure("acc.x", mean, tex.number(mean), percent=True)`."""
+    """Build a number printed as `text`, e.g. `measure("acc.x", mean, tex.number(mean), percent=True)`."""
     return Number(key, inline(text), () if number is None else (number,), percent)
 
 
 def span(key: str, bounds: Sequence[float] | None, digits: int = 2, sign: bool = False) -> Number:
-    """An interval."""
+    """Build an interval."""
     return Number(key, inline(interval(bounds, digits, sign)), tuple(bounds or ()))
 
 
 def count(key: str, number: float | None) -> Number:
-    """A whole number."""
+    """Build a whole number."""
     return Number(key, whole(number))
 
 
 def words(key: str, *texts: object) -> Number:
-    """Texts, each once."""
+    """Build a list of texts, each once."""
     return Number(key, escape(", ".join(str(text) for text in dict.fromkeys(texts)) or None))

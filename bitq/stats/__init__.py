@@ -1,1 +1,1 @@
-"""From runs.parquet to statements: one arm at a time, contrasts by seed, verdicts on claims. No torch here."""
+"""Statistics of runs.parquet: one arm at a time, contrasts by seed, verdicts on claims. No torch here."""

@@ -1,4 +1,4 @@
-"""The one way to select runs for a statistic: exactly one arm at a time, or a refusal."""
+"""Select the runs of a statistic: exactly one arm at a time, or an error."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from bitq.errors import DataError, UsageError, one_of
 
 Values = NDArray[np.float64]
 
-# What makes an arm at a place of the grid. Of these a cell has one value each.
+# Columns that identify an arm at a place of the grid; a cell has one value of each.
 PLACE = ("scale", "dataset", "variant", "data_digest", "classes", "image_size", "model", "width")
 SAME_DATA = PLACE[:4]
 TREATMENT = (
@@ -23,9 +23,9 @@ TREATMENT = (
     *("kd", "teacher", "start", "temperature", "alpha"),
 )
 RECIPE = ("mixup", "label_smoothing", "epochs", "batch", "lr", "weight_decay", "optimizer", "augment", "precision")
-# What should change a result by no more than rounding, and still is mixed only when asked for.
+# Columns that should change a result by rounding alone, mixed only on request.
 HARDWARE = ("device", "machine", "mode")
-# Mixed without asking, but recorded: these differ as soon as a study is completed on another day.
+# Mixed without a request, but recorded: they differ as soon as a study is completed on another day.
 NOTED = ("threads", "torch", "code_sha256")
 
 
@@ -37,13 +37,13 @@ class Cell:
 
     @cached_property
     def kinds(self) -> dict[str, tuple[Any, ...]]:
-        """For every column that describes a run, the different values that occur; one each where runs are compared."""
+        """Different values of every column that describes a run; one each where runs are compared."""
         columns = (*PLACE, *TREATMENT, *RECIPE, *HARDWARE, *NOTED, "arm")
         return {column: tuple(distinct(self.rows, column)) for column in columns}
 
     @property
     def label(self) -> str:
-        """Where and what, for people: data set/model/arm."""
+        """Name for people: data set/model/arm."""
         return "/".join(str(self.kinds[column][0]) for column in ("dataset", "model", "arm"))
 
     @cached_property
@@ -53,7 +53,7 @@ class Cell:
 
     @cached_property
     def diverged(self) -> tuple[int, ...]:
-        """Seeds whose run went non-finite: they have no accuracy, and every statistic says which they are."""
+        """Seeds whose run became non-finite: they have no accuracy, and every statistic names them."""
         return tuple(int(seed) for seed in self.rows.loc[self.rows["status"] == "diverged", "seed"])
 
     @cached_property
@@ -62,27 +62,27 @@ class Cell:
         return tuple(column for column in HARDWARE + NOTED if len(self.kinds[column]) > 1)
 
     def by_seed(self, column: str = "accuracy") -> dict[int, float]:
-        """The values of the runs that have one; `diverged` is 1 for a diverged run and 0 for any other."""
+        """Return the values of the runs that have one; `diverged` is 1 for a diverged run and 0 for any other."""
         if column == "diverged":
             return {seed: float(seed in self.diverged) for seed in self.seeds}
         known = zip(self.rows["seed"].tolist(), self.rows[column].tolist(), strict=True)
         return {seed: float(value) for seed, value in known if pd.notna(value)}
 
     def values(self, column: str = "accuracy") -> Values:
-        """The same values in the order of their seeds."""
+        """Return the values of `by_seed` in the order of their seeds."""
         return np.array(list(self.by_seed(column).values()))
 
 
 def read_table(parquet: Path) -> pd.DataFrame:
-    """A table that `bitq aggregate` wrote."""
+    """Read a table that `bitq aggregate` wrote."""
     try:
         return pd.read_parquet(parquet)
-    except (OSError, ValueError) as error:  # pyarrow's complaints are both
+    except (OSError, ValueError) as error:  # pyarrow raises both
         raise DataError(f"{parquet} cannot be read ({error}); write it with: bitq aggregate.") from error
 
 
 def read_runs(parquet: Path) -> pd.DataFrame:
-    """The table with one row a run."""
+    """Read the table with one row a run."""
     table = read_table(parquet)
     if "arm" not in table:
         raise DataError(
@@ -92,14 +92,14 @@ def read_runs(parquet: Path) -> pd.DataFrame:
 
 
 def paired(cells: Sequence[Cell], column: str = "accuracy") -> tuple[tuple[int, ...], list[Values]]:
-    """The seeds for which every cell has a value, and each cell's values in their order."""
+    """Find the seeds for which every cell has a value, and return each cell's values in their order."""
     values = [each.by_seed(column) for each in cells]
     seeds = sorted(set.intersection(*map(set, values)))
     return tuple(seeds), [np.array([of[seed] for seed in seeds]) for of in values]
 
 
 def cell(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> Cell:
-    """The runs of exactly one arm, e.g. `cell(runs, dataset="cifar10", model="resnet18", arm="bitnet-kd")`.
+    """Select the runs of one arm, e.g. `cell(runs, dataset="cifar10", model="resnet18", arm="bitnet-kd")`.
 
     A criterion is a value, a list of values or, for `settings`, a mapping that the settings must contain. A selection
     that would pool different arms is refused; `across` names columns of hardware that may differ.
@@ -111,7 +111,7 @@ def cell(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> 
 
 
 def find(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> Cell | None:
-    """The same, or None if no run is selected."""
+    """Select the runs of one arm as `cell` does, or return None if there are none."""
     for column in across:
         if column not in HARDWARE:
             raise one_of("column to mix", column, HARDWARE)
@@ -124,7 +124,7 @@ def find(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> 
 
 
 def matching(frame: pd.DataFrame, **criteria: Any) -> pd.DataFrame:
-    """The rows that meet all criteria, of whatever arm: to count runs, not to average them."""
+    """Select the rows that meet all criteria, of whatever arm: to count runs, not to average them."""
     met = np.ones(len(frame), dtype=bool)
     for column, wanted in criteria.items():
         met &= _matches(frame, column, wanted).to_numpy(dtype=bool)
@@ -132,7 +132,7 @@ def matching(frame: pd.DataFrame, **criteria: Any) -> pd.DataFrame:
 
 
 def distinct(rows: pd.DataFrame, column: str) -> list[Any]:
-    """The different values of a column. A parent counts without its seed, a device without its number."""
+    """List the different values of a column; a parent counts without its seed, a device without its number."""
     if column not in rows.columns:
         raise DataError(f"the table of runs has no column {column!r}; write it anew with: bitq aggregate.")
     return [None if pd.isna(value) else value for value in _normalised(rows, column).unique()]
@@ -159,7 +159,7 @@ def _matches(rows: pd.DataFrame, column: str, wanted: Any) -> "pd.Series[bool]":
 
 
 def _nothing_found(frame: pd.DataFrame, criteria: Mapping[str, Any]) -> UsageError:
-    """Name the first criterion that no run meets."""
+    """Build the error that names the first criterion no run meets."""
     for column, wanted in criteria.items():
         met = matching(frame, **{column: wanted})
         if met.empty:

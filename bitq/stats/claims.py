@@ -1,4 +1,4 @@
-"""Claims of the four works, and of this one, as data: who says what where, and what would show it."""
+"""The claims of the four works, and of this one, as data: statement, source, and the test that decides it."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,11 +9,11 @@ from bitq.paths import config_dir
 from bitq.records import Frozen, read_yaml
 from bitq.stats.predicates import ArmAt, Count, Predicate
 
-OURS = "ours"  # the work that is no study
+OURS = "ours"  # claims of this work itself, which is no study
 
 
 class Requires(Frozen):
-    """Where a claim is judged: at every data set with every model, among the runs that meet `where`."""
+    """The places where a claim is judged: every data set with every model, among the runs that meet `where`."""
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
@@ -22,11 +22,11 @@ class Requires(Frozen):
 
 
 class Claim(Frozen):
-    """One statement that can turn out wrong."""
+    """One statement that the runs can refute."""
 
     id: str
     work: str
-    study: str = ""  # whose runs decide, its extension's included; not said where the study is called like the work
+    study: str = ""  # whose runs decide, with its extension; empty if it has the name of the work
     source: str
     claim: str
     published: tuple[str, ...] = ()  # figures of published.yaml
@@ -58,7 +58,7 @@ class Book(Frozen):
         return self
 
     def criteria(self, arm: ArmAt, place: Mapping[str, Any]) -> dict[str, Any]:
-        """How to find the runs of an arm at a place."""
+        """Return the criteria that select the runs of an arm at a place."""
         said = (("dataset", arm.dataset), ("model", arm.model), ("classes", arm.classes))
         elsewhere = {key: value for key, value in said if value}
         return {**place, **elsewhere, **self.arms.get(arm.arm, {"arm": arm.arm})}

@@ -1,4 +1,4 @@
-"""Two arms against each other, paired by seed."""
+"""Compare two arms, paired by seed."""
 
 from collections.abc import Collection
 
@@ -24,7 +24,7 @@ from bitq.stats.inference import (
 
 
 class Contrast(Frozen):
-    """a - b over the seeds that both arms finished; every mean is over these seeds."""
+    """The difference a - b over the seeds that both arms finished; every mean is over these seeds."""
 
     a: str
     b: str
@@ -55,7 +55,7 @@ class Contrast(Frozen):
 def contrast(
     a: Cell, b: Cell, margin: float | None = None, column: str = "accuracy", across: Collection[str] = ()
 ) -> Contrast:
-    """Everything that the paired runs say about a - b; with a margin, also whether the two are equivalent."""
+    """Compute all statistics of a - b over paired runs; with a margin, also test equivalence."""
     _check_comparable(a, b, across)
     seeds, (left, right) = paired([a, b], column)
     differences = left - right
@@ -87,7 +87,7 @@ def contrast(
 
 
 def _check_comparable(a: Cell, b: Cell, across: Collection[str]) -> None:
-    """A difference between two data sets or two machines is not a contrast of methods."""
+    """Refuse arms of two data sets or two machines: their difference is not a contrast of methods."""
     for column in _differing(a, b, SAME_DATA + HARDWARE):
         if column not in across:
             way_out = f", or allow it with across=[{column!r}]" if column in HARDWARE else ""
@@ -102,7 +102,7 @@ def _differing(a: Cell, b: Cell, columns: Collection[str]) -> tuple[str, ...]:
 
 
 class Recovery(Frozen):
-    """Which share of the way from `low` to `high` an arm covers: 0 none of the gap, 1 all of it."""
+    """The share of the gap from `low` to `high` that an arm recovers: 0 none of it, 1 all of it."""
 
     kept: str
     low: str
@@ -116,7 +116,7 @@ class Recovery(Frozen):
 
 
 def recovery(kept: Cell, low: Cell, high: Cell, across: Collection[str] = ()) -> Recovery:
-    """(kept - low) / (high - low), paired by seed."""
+    """Compute (kept - low) / (high - low), paired by seed."""
     for other in (low, high):
         _check_comparable(kept, other, across)
     seeds, (some, least, most) = paired([kept, low, high])

@@ -1,4 +1,4 @@
-"""Claims that count: how many runs, seeds or hours a study has. No statistics, but the study must be whole."""
+"""Decide claims that count runs, seeds or hours of a study; no statistics, but the study must be complete."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from bitq.stats.predicates import Count, Limits
 
 
 def count(predicate: Count, runs: pd.DataFrame) -> list[Evidence]:
-    """One piece of evidence for every number that the claim states."""
+    """Build one piece of evidence for every number that the claim states."""
     of_study = runs[runs["study"] == predicate.study]
     counted = matching(of_study, **predicate.where)
     if counted.empty:
@@ -23,14 +23,14 @@ def count(predicate: Count, runs: pd.DataFrame) -> list[Evidence]:
 
 
 def _nothing(predicate: Count, of_study: pd.DataFrame) -> str:
-    """What there is nothing of."""
+    """Name the runs that are missing."""
     wanted = ", ".join(f"{column} {value}" for column, value in predicate.where.items())
     those = "" if of_study.empty or not wanted else f"runs of {wanted} in "
     return f"{those}study {predicate.study} missing at this scale"
 
 
 def promised(study: str) -> int:
-    """How many runs a study has where no scale leaves phases out."""
+    """Count the runs that a study has at a scale that leaves no phase out."""
     return read_study(study).runs if study in studies() else 0
 
 
@@ -64,7 +64,7 @@ def _judged(predicate: Count, lacking: int, label: str, rows: pd.DataFrame, limi
 
 
 def _decision(found: float, limits: Limits, incomplete: bool) -> Decision:
-    """A count only grows: while runs are missing, only one that is too large already is decided."""
+    """Decide a count; while runs are missing it can only grow, so only a count that is too large is decided."""
     if found > limits[1]:
         return "fails"
     if incomplete:

@@ -1,4 +1,4 @@
-"""From a quantity and its runs to a verdict: the interval lies within the limits, beyond one of them, or around one."""
+"""Decide whether the interval of a quantity lies within its limits, beyond one of them, or around one."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ from bitq.stats.predicates import ArmAt, Quantity, Term
 
 Decision = Literal["holds", "fails", "undecided", "missing"]
 NO_RATIO = {"undecided": "the denominator is not surely positive", "fails": "the denominator is negative"}
-EVERYTHING = (-math.inf, math.inf)  # what one number, or none, says about a mean
+EVERYTHING = (-math.inf, math.inf)  # interval of the mean of fewer than two values
 
 
 class Evidence(Frozen):
-    """One quantity at one place: what it has to be, what it is, and what follows."""
+    """One quantity at one place: its limits, its estimate, and the verdict."""
 
     quantity: str
     dataset: str = ""
@@ -25,7 +25,7 @@ class Evidence(Frozen):
     column: str
     limits: tuple[float | None, float | None]
     estimate: float | None = None
-    interval: Interval | None = None  # of an exact quantity: its range over the runs
+    interval: Interval | None = None  # for an exact quantity, the range over the runs
     level: float | None = None
     seeds: tuple[int, ...] = ()
     n: int = 0
@@ -36,7 +36,7 @@ class Evidence(Frozen):
 
 
 class Sample(NamedTuple):
-    """The numbers behind a quantity, one a seed; the denominator is one where the quantity is no ratio."""
+    """The values behind a quantity, one a seed; the denominator is one where the quantity is no ratio."""
 
     seeds: tuple[int, ...]
     arms: dict[ArmAt, Values]
@@ -65,19 +65,19 @@ def weigh(quantity: Quantity, cells: Mapping[ArmAt, Cell]) -> Evidence:
 
 
 def finite(limits: tuple[float, float]) -> tuple[float | None, float | None]:
-    """Limits as JSON can hold them."""
+    """Replace infinite limits by None, as JSON requires."""
     low, high = limits
     return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 
 def all_of(verdicts: list[Decision]) -> Decision:
-    """One counterexample is enough to fail; what is missing or undecided stands in the way of holding."""
+    """Combine verdicts that must all hold: one failure fails, then missing, then undecided counts."""
     order: tuple[Decision, ...] = ("fails", "missing", "undecided", "holds")
     return next(verdict for verdict in order if verdict in verdicts)
 
 
 def any_of(verdicts: list[Decision]) -> Decision:
-    """One example is enough to hold."""
+    """Combine verdicts of which one must hold."""
     order: tuple[Decision, ...] = ("holds", "missing", "undecided", "fails")
     return next(verdict for verdict in order if verdict in verdicts)
 
@@ -96,7 +96,7 @@ def _decide(quantity: Quantity, sample: Sample) -> tuple[Decision, str]:
     if not sample.seeds:
         return "undecided", "no seed has a value in every arm"
     if quantity.column == "diverged" and not any(values.any() for values in sample.arms.values()):
-        return "undecided", "no run diverged in any arm"  # what never happened tells no arm from another
+        return "undecided", "no run diverged in any arm"  # the values are all 0
     if quantity.over:
         gap = _positive(sample.denominator, quantity, inclusive=False)
         if gap != "holds":
@@ -105,7 +105,7 @@ def _decide(quantity: Quantity, sample: Sample) -> tuple[Decision, str]:
 
 
 def _room(quantity: Quantity, sample: Sample) -> Iterator[Values]:
-    """What is left to either limit. A ratio is compared without dividing: a/b > r where a - r·b > 0 and b > 0."""
+    """Yield the distances to the limits, without dividing: a/b > r where a - r·b > 0 and b > 0."""
     low, high = quantity.limits
     if math.isfinite(low):
         yield sample.numerator - low * sample.denominator

@@ -1,15 +1,15 @@
-"""The questions of the studies as families of contrasts. A question is one entry; its arms are named as in ids."""
+"""The questions of the studies as families of contrasts: one entry a question, arms named as in run ids."""
 
 from dataclasses import dataclass
 
 PARITY = 0.5  # points of accuracy; two arms closer than this count as equal
-EXTENSION = "n10"  # the phase of the further seeds, which only the family of that name counts in
+EXTENSION = "n10"  # the phase of the further seeds, which only the family of that name counts
 
 KEPT = ("conv1", "layer1", "layer4", "fc")
 
 
 def group_of(study: str) -> str:
-    """Studies that are read together go by the name of the one that the others extend.
+    """Return the study that a study extends, or its own name; the two are read together.
 
     >>> group_of("bitnet-extended"), group_of("ring")
     ('bitnet', 'ring')
@@ -19,19 +19,19 @@ def group_of(study: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Contrasts that are corrected together: first arm minus second, at every place of its study that has both."""
+    """Contrasts that are corrected together: first arm minus second, at every place of the study that has both."""
 
     name: str
     question: str
     pairs: tuple[tuple[str, str], ...]
     margin: float | None = None  # of equivalence, where parity is claimed
-    all_seeds: bool = False  # count the extension's seeds in
+    all_seeds: bool = False  # also count the extension's seeds
     study: str = "bitnet"  # with its extension
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A share of a gap: how far `kept` gets on the way from `low` to `high`."""
+    """The share of the gap from `low` to `high` that the arm `kept` recovers."""
 
     kept: str
     low: str

@@ -1,4 +1,4 @@
-"""What a handful of numbers allows one to say. Thin layers over scipy and statsmodels for n from 0 up."""
+"""Intervals and tests for small samples: thin layers over scipy and statsmodels, for n from 0 up."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Interval = tuple[float, float]
 class Test(Frozen):
     """A two-sided t test."""
 
-    __test__ = False  # not one of pytest's
+    __test__ = False  # no test case of pytest
 
     t: float
     df: float
@@ -31,7 +31,7 @@ class Test(Frozen):
 
 
 class Equivalence(Frozen):
-    """Two one-sided tests: is the difference surely less than the margin, either way?"""
+    """The result of two one-sided tests that the difference is less than the margin either way."""
 
     margin: float
     p: float | None
@@ -39,19 +39,19 @@ class Equivalence(Frozen):
 
 
 def mean(values: Values) -> float | None:
-    """The mean, if there is anything to average."""
+    """Compute the mean, or None without values."""
     return float(values.mean()) if len(values) else None
 
 
 def spread(values: Values) -> float | None:
-    """Standard deviation of a sample; exactly zero where only rounding errors are left."""
+    """Compute the sample standard deviation, exactly zero where only rounding errors are left."""
     if len(values) < 2:
         return None
     return 0.0 if np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())) else float(values.std(ddof=1))
 
 
 def t_interval(values: Values, level: float = LEVEL) -> Interval | None:
-    """Interval of the mean; a point if all values are equal, nothing if there is one value or none."""
+    """Compute the t interval of the mean: a point if all values are equal, None below two values."""
     deviation = spread(values)
     if deviation is None:
         return None
@@ -60,7 +60,7 @@ def t_interval(values: Values, level: float = LEVEL) -> Interval | None:
 
 
 def bootstrap_interval(values: Values) -> Interval | None:
-    """BCa bootstrap interval of the mean, the same on every call."""
+    """Compute the BCa bootstrap interval of the mean, the same on every call."""
     if len(values) < BOOTSTRAP_FROM:
         return None
     if not spread(values):
@@ -72,7 +72,7 @@ def bootstrap_interval(values: Values) -> Interval | None:
 
 
 def ratio_interval(numerators: Values, denominators: Values, level: float = LEVEL) -> Interval | None:
-    """Fieller's interval for mean(numerators) / mean(denominators), paired; nothing if it is unbounded.
+    """Compute Fieller's interval for mean(numerators) / mean(denominators), paired; None if it is unbounded.
 
     It holds every ratio r for which numerators - r·denominators has a mean that a t test does not tell from zero.
     """
@@ -90,7 +90,7 @@ def ratio_interval(numerators: Values, denominators: Values, level: float = LEVE
 
 
 def paired_test(a: Values, b: Values) -> Test | None:
-    """t test of the differences; nothing where they have no spread."""
+    """Compute the paired t test; None where the differences have no spread."""
     if not spread(a - b):
         return None
     found = stats.ttest_rel(a, b)
@@ -98,7 +98,7 @@ def paired_test(a: Values, b: Values) -> Test | None:
 
 
 def welch_test(a: Values, b: Values) -> Test | None:
-    """t test of two samples of unequal variance, blind to the pairing."""
+    """Compute the t test of two samples of unequal variance, without pairing."""
     if not spread(a) or not spread(b):
         return None
     found = stats.ttest_ind(a, b, equal_var=False)
@@ -106,32 +106,32 @@ def welch_test(a: Values, b: Values) -> Test | None:
 
 
 def cohens_d_z(a: Values, b: Values) -> float | None:
-    """Mean difference in standard deviations of the differences."""
+    """Compute the mean difference in standard deviations of the differences."""
     deviation = spread(a - b)
     return float((a - b).mean()) / deviation if deviation else None
 
 
 def hedges_g(a: Values, b: Values) -> float | None:
-    """Mean difference in pooled standard deviations of the arms, corrected for the bias of small samples."""
+    """Compute the mean difference in pooled standard deviations of the arms, corrected for small-sample bias."""
     if not spread(a) and not spread(b):
         return None
     return float(effectsize_smd(a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b))[0])
 
 
 def detectable(differences: Values) -> float | None:
-    """The smallest true difference that a paired test at this n and spread finds four times out of five."""
+    """Compute the smallest true difference that a paired test at this n and spread detects with power POWER."""
     deviation = spread(differences)
     return None if deviation is None else detectable_d_z(len(differences)) * deviation
 
 
 @cache
 def detectable_d_z(n: int) -> float:
-    """The same in standard deviations of the differences."""
+    """Compute the smallest detectable difference in standard deviations of the differences."""
     return float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided"))
 
 
 def equivalence(a: Values, b: Values, margin: float) -> Equivalence | None:
-    """Paired TOST at level ALPHA."""
+    """Test equivalence by paired TOST at level ALPHA."""
     if len(a) < 2:
         return None
     if not spread(a - b):
@@ -141,8 +141,8 @@ def equivalence(a: Values, b: Values, margin: float) -> Equivalence | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjustment within one family; a contrast without a test takes no part."""
-    # By hand: the function of statsmodels collects garbage in each call, which took half of the time of all statistics.
+    """Adjust p values by Holm's method within one family; a contrast without a test takes no part."""
+    # Not statsmodels: it collects garbage in each call, which took half of the time of all statistics.
     tested = np.array([p for p in p_values if p is not None])
     order = tested.argsort(kind="stable")
     tested[order] = np.maximum.accumulate(tested[order] * np.arange(len(tested), 0, -1)).clip(max=1)

@@ -1,4 +1,4 @@
-"""Every claim against the runs: holds, fails, undecided at this n, or an arm is missing at this scale."""
+"""Judge every claim by the runs: holds, fails, undecided at this n, or an arm is missing at this scale."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from bitq.stats.published import Published, published
 
 
 class Verdict(Frozen):
-    """What the runs say about one claim."""
+    """The verdict of the runs on one claim."""
 
     id: str
     work: str
@@ -28,7 +28,7 @@ class Verdict(Frozen):
     claim: str
     note: str
     published: dict[str, Any]  # the figures that the claim states, by id
-    own: Own | None  # what the work's own tables say about it
+    own: Own | None  # the claim tested against the work's own tables
     scale: str
     verdict: Decision
     reason: str  # the numbers that decide, in words
@@ -36,7 +36,7 @@ class Verdict(Frozen):
 
 
 def judge(book: Book, frame: pd.DataFrame, across: Collection[str] = ()) -> list[Verdict]:
-    """A verdict for every claim, at the largest scale that has its arms. `across` names hardware that may be mixed."""
+    """Judge every claim at the largest scale that has its arms; `across` names hardware that may be mixed."""
     figures = published()
     scales = by_size(frame["scale"].unique()) or [""]
     by_scale = {scale: frame[frame["scale"] == scale] for scale in scales}
@@ -79,7 +79,7 @@ def _evidence(book: Book, claim: Claim, runs: pd.DataFrame, across: Collection[s
 
 
 def _of_study(claim: Claim, runs: pd.DataFrame) -> pd.DataFrame:
-    """Arms of different studies may have one name, so a claim is judged by the runs of its own."""
+    """Select the runs of the claim's study: arms of different studies may have one name."""
     return runs[runs["study"].map(group_of) == (claim.study or claim.work)]
 
 
@@ -111,7 +111,7 @@ def _weighed(quantity: Quantity, cells: Mapping[ArmAt, Cell | None], where: Mapp
 
 
 def _together(claim: Claim, evidence: list[Evidence]) -> Decision:
-    """What holds at a place holds in all its quantities; whether one place is enough, the claim says."""
+    """Combine the quantities of each place, then the places: all of them, or any if the claim says so."""
     places: dict[tuple[str, str], list[Decision]] = {}
     for each in evidence:
         places.setdefault((each.dataset, each.model), []).append(each.verdict)
@@ -120,7 +120,7 @@ def _together(claim: Claim, evidence: list[Evidence]) -> Decision:
 
 
 def sentence(of: Evidence) -> str:
-    """A piece of evidence in words."""
+    """Describe a piece of evidence in words."""
     place = "/".join(filter(None, (of.dataset, of.model)))
     if of.verdict == "missing":
         return f"{place}: {of.note}" if place else of.note
@@ -138,7 +138,7 @@ def _limits(low: float | None, high: float | None) -> str:
 
 
 def _number(value: float) -> str:
-    """Whole if it is large, else to four digits; a share that is not quite 1 keeps its nines."""
+    """Format large numbers whole, others to four digits; shares just off 1 get six."""
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{value:.6g}" if 0.99 < value < 1.01 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""A claim against the published figures of the work that makes it: no runs needed, and no interval to be had."""
+"""Test a claim against the figures its own work published: no runs are needed, and no interval exists."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal
@@ -22,14 +22,14 @@ class OwnFigure(Frozen):
 
 
 class Own(Frozen):
-    """Whether a work's own figures agree with its claim, at the places for which it published them."""
+    """The agreement of a work's own figures with its claim, at the places for which it published them."""
 
     verdict: Literal["agrees", "contradicts"]
     figures: tuple[OwnFigure, ...]
 
 
 def own_figures(claim: Claim, figures: Published) -> Own | None:
-    """What the work's own tables say; nothing if they lack an arm at every place."""
+    """Test a claim against the work's own tables; None if they lack an arm at every place."""
     found = tuple(_computed(claim, figures.own_means(claim.work)))
     if claim.requires is None or not found:
         return None

@@ -1,4 +1,4 @@
-"""The vocabulary of claims. Each kind says which quantities, over which arms, must lie between which limits."""
+"""The kinds of claims; each kind defines quantities over arms and the limits between which they must lie."""
 
 import math
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ Limits = tuple[float, float]
 
 
 class ArmAt(Frozen):
-    """An arm of a claim by its name, at another data set or model than the claim's if that is said."""
+    """An arm of a claim by its name, if need be at another data set or model than the claim's."""
 
     arm: str
     dataset: str | None = None
     model: str | None = None
-    classes: int | None = None  # which the variant of the data set that was trained on must have
+    classes: int | None = None  # required of the variant of the data set
 
     def __str__(self) -> str:
-        """As evidence shows it."""
+        """Format the arm for evidence."""
         classes = f"{self.classes} classes" if self.classes else None
         return "@".join(filter(None, (self.arm, self.dataset, self.model, classes)))
 
@@ -50,12 +50,12 @@ class Quantity:
 
     @property
     def arms(self) -> tuple[ArmAt, ...]:
-        """The arms that it needs."""
+        """Arms that the quantity needs."""
         return tuple(dict.fromkeys(arm for arm, _ in (*self.terms, *self.over)))
 
 
 class Limited(Frozen):
-    """A kind whose quantity is compared with numbers."""
+    """A claim whose quantity is compared with numbers."""
 
     above: float | None = None
     below: float | None = None
@@ -71,32 +71,32 @@ class Limited(Frozen):
         return self
 
     def limits(self, dataset: str) -> Limits:
-        """The limits at a data set."""
+        """Return the limits at a data set."""
         if self.per_dataset:
             return self.per_dataset[dataset]
         low, high = self.between or (self.above, self.below)
         return -math.inf if low is None else low, math.inf if high is None else high
 
     def quantity(self, dataset: str, label: str, terms: tuple[Term, ...], over: tuple[Term, ...] = ()) -> Quantity:
-        """The quantity between this kind's limits. Those that are given as a range belong to it."""
+        """Build the quantity with the limits of this claim, inclusive where they are given as a range."""
         inclusive = self.above is None and self.below is None
         return Quantity(label, terms, self.limits(dataset), over, self.column, inclusive=inclusive)
 
 
 class Difference(Limited):
-    """a - b."""
+    """The claim that a - b lies between limits."""
 
     kind: Literal["difference"]
     a: Arm
     b: Arm
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         return [self.quantity(dataset, f"{self.a} − {self.b}", ((self.a, 1), (self.b, -1)))]
 
 
 class Interaction(Limited):
-    """(a - b) - (c - d): whether one difference exceeds another."""
+    """The claim that one difference exceeds another: (a - b) - (c - d)."""
 
     kind: Literal["interaction"]
     a: Arm
@@ -105,25 +105,25 @@ class Interaction(Limited):
     d: Arm
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         label = f"({self.a} − {self.b}) − ({self.c} − {self.d})"
         return [self.quantity(dataset, label, ((self.a, 1), (self.b, -1), (self.c, -1), (self.d, 1)))]
 
 
 class Ratio(Limited):
-    """a / b."""
+    """The claim that a / b lies between limits."""
 
     kind: Literal["ratio"]
     a: Arm
     b: Arm
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         return [self.quantity(dataset, f"{self.a} / {self.b}", ((self.a, 1),), ((self.b, 1),))]
 
 
 class Recovery(Limited):
-    """(kept - low) / (high - low): the share of a gap that an arm closes."""
+    """The claim on the share of a gap that an arm recovers, (kept - low) / (high - low)."""
 
     kind: Literal["recovery"]
     kept: Arm
@@ -131,25 +131,25 @@ class Recovery(Limited):
     high: Arm
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         label = f"share of {self.low} → {self.high} by {self.kept}"
         gap = ((self.high, 1.0), (self.low, -1.0))
         return [self.quantity(dataset, label, ((self.kept, 1), (self.low, -1)), gap)]
 
 
 class Threshold(Limited):
-    """The mean of one arm."""
+    """The claim on the mean of one arm."""
 
     kind: Literal["threshold"]
     arm: Arm
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         return [self.quantity(dataset, f"{self.arm}", ((self.arm, 1),))]
 
 
 class Size(Limited):
-    """A property of every run's packed file, or its ratio to that of another arm's file."""
+    """The claim on a property of every run's packed file, or its ratio to that of another arm's file."""
 
     kind: Literal["size"]
     arm: Arm
@@ -157,7 +157,7 @@ class Size(Limited):
     column: str
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         over: tuple[Term, ...] = ((self.to, 1),) if self.to else ()
         label = f"{self.arm} / {self.to}" if self.to else f"{self.arm}"
         limits = self.limits(dataset)
@@ -165,7 +165,7 @@ class Size(Limited):
 
 
 class Equivalence(Frozen):
-    """|a - b| is less than a margin."""
+    """The claim that |a - b| is less than a margin."""
 
     kind: Literal["equivalence"]
     a: Arm
@@ -174,7 +174,7 @@ class Equivalence(Frozen):
     column: str = "accuracy"
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         limits = (-self.margin, self.margin)
         return [
             Quantity(f"{self.a} − {self.b}", ((self.a, 1), (self.b, -1)), limits, column=self.column, level=TOST_LEVEL)
@@ -182,14 +182,14 @@ class Equivalence(Frozen):
 
 
 class Ordering(Frozen):
-    """Every arm of a tier exceeds every arm of the next."""
+    """The claim that every arm of a tier exceeds every arm of the next."""
 
     kind: Literal["ordering"]
     tiers: tuple[tuple[Arm, ...], ...] = Field(min_length=2)
     column: str = "accuracy"
 
     def quantities(self, dataset: str) -> list[Quantity]:
-        """What has to be shown at a data set."""
+        """List the quantities to test at a data set."""
         return [
             Quantity(f"{better} − {worse}", ((better, 1), (worse, -1)), (0, math.inf), column=self.column)
             for upper, lower in zip(self.tiers, self.tiers[1:], strict=False)
@@ -199,7 +199,7 @@ class Ordering(Frozen):
 
 
 class Count(Frozen):
-    """How much a study consists of: runs, seeds or hours of training; in all, or by the values of a column."""
+    """The claim on the number of runs, seeds or hours of a study, in all or by the values of a column."""
 
     kind: Literal["count"]
     study: str

@@ -1,4 +1,4 @@
-"""The figures of others: config/published.yaml as records."""
+"""The figures that other works published: config/published.yaml as records."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -11,12 +11,12 @@ from bitq.errors import DataError
 from bitq.paths import config_dir
 from bitq.records import Frozen, read_yaml
 
-# What a work's own figure may be called when its claims are held against it, the most reliable first.
+# Statuses of figures that may test a work's own claims, the most reliable first.
 TRUSTED = ("clean", "derived", "formula", "printed")
 
 
 class Figure(Frozen):
-    """One published number, where it stands, and what to think of it (`status`, explained in the file)."""
+    """One published number, its source, and its reliability (`status`, explained in the file)."""
 
     id: str
     work: str
@@ -36,12 +36,12 @@ class Figure(Frozen):
 
     @property
     def shown(self) -> int | float | str | list[float] | None:
-        """The number, or the two ends of its range."""
+        """Number, or the two ends of its range."""
         return self.value if self.range is None else list(self.range)
 
 
 class Block(Frozen):
-    """Figures of one source, and what they share."""
+    """Figures of one source, with the fields that they share."""
 
     work: str
     source: str
@@ -57,7 +57,7 @@ class Block(Frozen):
     figures: tuple[dict[str, Any], ...]
 
     def each(self) -> Iterable[Figure]:
-        """The figures with what they share."""
+        """Yield the figures, completed by the shared fields."""
         shared = self.model_dump(exclude={"figures"}, exclude_defaults=True)
         return (Figure(**{**shared, **figure}) for figure in self.figures)
 
@@ -72,7 +72,7 @@ class Work(Frozen):
 
 
 class File(Frozen):
-    """The file as it is written."""
+    """The contents of config/published.yaml."""
 
     statuses: dict[str, str]
     eras: dict[str, str]
@@ -90,14 +90,14 @@ class File(Frozen):
 
 
 class Published(Frozen):
-    """All figures by id, and what their statuses mean."""
+    """All figures by id, with the meaning of their statuses."""
 
     statuses: dict[str, str]
     works: dict[str, Work]
     figures: dict[str, Figure]
 
     def own_means(self, work: str) -> Mapping[tuple[str, str, str, str], float]:
-        """(data set, model, arm, quantity): what a work's own tables say, without what is pooled, typed in or old."""
+        """Return a work's own means by (data set, model, arm, quantity), without pooled, typed-in or old figures."""
         trusted = [
             figure
             for figure in self.figures.values()

@@ -1,4 +1,4 @@
-"""All statistics of a table of runs, as one JSON value."""
+"""Compute all statistics of a table of runs as one JSON value."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -39,16 +39,16 @@ class Place:
 
     @property
     def name(self) -> Record:
-        """The columns that tell places apart."""
+        """Columns that tell places apart."""
         return {"study": self.study, "scale": self.scale, "dataset": self.dataset, "model": self.model}
 
     def of(self, family: Family) -> dict[str, Cell]:
-        """The arms with the seeds that a family counts."""
+        """Return the arms with the seeds that a family counts."""
         return self.extended if family.all_seeds else self.arms
 
 
 def stats(frame: pd.DataFrame, across: Collection[str] = ()) -> Record:
-    """Every family of contrasts whose runs are there, at every scale; `across` names hardware that may be mixed."""
+    """Compute every family of contrasts whose runs exist, by scale; `across` names hardware that may be mixed."""
     places = list(_places(frame, across))
     return {
         "schema_version": 1,
@@ -71,7 +71,7 @@ def stats(frame: pd.DataFrame, across: Collection[str] = ()) -> Record:
 
 
 def write_stats(parquet: Path, out: Path, across: Collection[str] = ()) -> Record:
-    """Read the table of runs, write its statistics."""
+    """Read the table of runs and write its statistics."""
     found = stats(read_runs(parquet), across)
     write_json(out, found)
     return found
