@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, private folders, no reader that executes what it reads."""
+"""Fixtures of every test: one thread, private folders, no reader that executes what it reads."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What several test files share: a run small enough for seconds, and a process to kill."""
+"""Helpers of several test files: a run small enough for seconds, and a process to kill."""
 
 import os
 import signal

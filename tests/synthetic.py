@@ -1,4 +1,4 @@
-"""Results that look like those of training and took microseconds: every promise of a run's files holds, no torch."""
+"""Results that look like those of training and took microseconds: a run's files keep every promise, without torch."""
 
 import random
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Over one pixel a kernel is one tap: what the others see is padding, and their gradient is zero."""
+"""Convolutions over one pixel: the kernel acts as one tap, the others see padding, and their gradient is zero."""
 
 import os
 import subprocess

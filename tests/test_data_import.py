@@ -1,4 +1,4 @@
-"""Other people's files: recognised by their digest, or taken in with a provenance; anything odd is one sentence."""
+"""Files of others: recognised by their digest, or imported with a provenance; anything odd is refused in one sentence."""
 
 import io
 import json

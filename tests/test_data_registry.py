@@ -1,4 +1,4 @@
-"""The registry: what is known, what a name means, what an unknown one is told."""
+"""The registry: known sets, the meaning of a name, and the error for an unknown one."""
 
 import subprocess
 import sys

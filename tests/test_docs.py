@@ -1,4 +1,4 @@
-"""What the documents show is what is there."""
+"""The documents: the methods, tests, files and commands that they show exist."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Pairs of an image and a sentence: who meets whom, what the network sees of it, what ships by modality."""
+"""Pairs of an image and a sentence: the pairing, the inputs of the network, and the bytes by modality."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The paper: what stops a build, what is rendered from data, and that equal results give equal bytes."""
+"""The paper: errors that stop a build, parts rendered from data, and equal bytes from equal results."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Quantization after training: what it promises, what it must refuse, and which frauds the audit finds."""
+"""Quantization after training: its laws, the settings that it refuses, and the frauds that the audit finds."""
 
 import importlib.util
 from pathlib import Path

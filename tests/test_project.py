@@ -1,4 +1,4 @@
-"""What the project promises about its own files."""
+"""The project's own files: no unpickling, light imports, complete locks, valid shell scripts."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What rings promise: N levels from N places, positions that wrap, gradients of the soft wave; and LSQ and DoReFa."""
+"""Rings: N levels from N places, positions that wrap, gradients of the soft wave; and LSQ and DoReFa."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Several studies in one paper: each is asked by itself, also where its arms are called as those of another."""
+"""Several studies in one paper: each is queried by itself, also where its arms have the names of another's."""
 
 import shutil
 from collections.abc import Iterator

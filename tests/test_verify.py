@@ -1,4 +1,4 @@
-"""Nothing that is not what the grid asked for passes: every way to damage results is found and named."""
+"""Verification: only what the grid asked for passes, and every way to damage results is found and named."""
 
 import os
 import random

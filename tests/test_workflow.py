@@ -1,4 +1,4 @@
-"""The workflow: its doors plan what they should, a bare call is set up, and no file time can fool it."""
+"""The workflow: its entry points plan the right jobs, a bare call is set up, and no file time can mislead it."""
 
 import os
 import re
