@@ -1,4 +1,4 @@
-"""Files of others: recognised by their digest, or imported with a provenance; anything odd is refused in one sentence."""
+"""Files of others: recognised by their digest, or imported with a provenance; anything odd is refused."""
 
 import io
 import json
