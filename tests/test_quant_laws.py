@@ -20,7 +20,11 @@ from bitq.quant.registry import METHODS, make_quantizer, reject_unused_settings,
 SOME = torch.linspace(-1, 1, 6).view(2, 3)
 SHIPPED = [name for name in METHODS if make_quantizer(name, SOME, {}).levels is not None]
 PLAIN = [name for name in SHIPPED if make_quantizer(name, SOME, {}).latent(SOME) is SOME]  # the latent is the weight
-NOT_ALWAYS_TRAINED = {"atq_legacy", "lsq"}  # by their laws none passes its ternary part, and none outside its range
+NOT_ALWAYS_TRAINED = {
+    "atq_legacy",
+    "lsq",
+    "paretoq",
+}  # by their laws none passes its ternary part, and none outside its range
 SYMMETRIC = ["bitnet", "bitnet_legacy", "twn"]  # one scale for both signs
 SHAPES = st.sampled_from([(1,), (7,), (3, 5), (4, 3, 3, 3), (8, 2, 1, 1)])
 

@@ -133,6 +133,23 @@ def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     return value.detach() + (surrogate - surrogate.detach())
 
 
+def nearest_level(weight: Tensor, ascending: Tensor) -> Tensor:
+    """Find the index of the level next to each weight; half-way between two it is the lower one.
+
+    >>> nearest_level(torch.tensor([-9.0, 0.5, 0.6]), torch.tensor([-1.0, 0.0, 1.0])).tolist()
+    [0, 1, 2]
+    """
+    return bucket(weight, (ascending[1:] + ascending[:-1]) / 2)
+
+
+def bucket(weight: Tensor, bounds: Tensor) -> Tensor:
+    """Count the ascending bounds below each weight."""
+    # torch.bucketize forgets the weight's memory format, and a convolution is computed by that of what it is given.
+    return torch.empty_like(weight, dtype=torch.int32).copy_(
+        torch.bucketize(weight.contiguous(), bounds, out_int32=True)
+    )
+
+
 def slowed(parameter: Tensor, factor: float) -> Tensor:
     """The same value, a gradient scaled by `factor`."""
     return parameter.detach() + (parameter - parameter.detach()) * factor

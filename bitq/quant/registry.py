@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bitq.errors import UsageError, one_of
 from bitq.quant.activation import Int8Activation
+from bitq.quant.apot import Apot
 from bitq.quant.atq import Atq
 from bitq.quant.atq_legacy import AtqLegacy
 from bitq.quant.base import Quantizer
@@ -21,8 +22,11 @@ from bitq.quant.cast import FORMATS, Cast
 from bitq.quant.dorefa import Dorefa
 from bitq.quant.fp32 import Fp32
 from bitq.quant.integer import Integer
+from bitq.quant.irnet import Irnet
 from bitq.quant.layers import Activation
 from bitq.quant.lsq import Lsq
+from bitq.quant.paretoq import Paretoq
+from bitq.quant.parq import Parq
 from bitq.quant.ring import Ring
 from bitq.quant.ring_legacy import RingLegacy
 from bitq.quant.ttq import Ttq
@@ -55,6 +59,10 @@ METHODS: dict[str, Method] = {
     "atq": Method(Atq),
     "atq_legacy": Method(AtqLegacy),
     "bwn": Method(Bwn),
+    "paretoq": Method(Paretoq),
+    "parq": Method(Parq),
+    "apot": Method(Apot),
+    "irnet": Method(Irnet),
 }
 
 
