@@ -20,7 +20,9 @@ from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS, make_quantizer
 
 BATCH, STEPS, GOAL, PACKING_GOAL = 128, 5, 0.15, 0.2
-METHODS_OF_WEIGHTS = ("bitnet", "ttq", "twn", "ring", "ring_legacy", "lsq", "dorefa", "atq", "int4")
+METHODS_OF_WEIGHTS = (
+    "bitnet", "ttq", "twn", "ring", "ring_legacy", "lsq", "dorefa", "atq", "int4", "paretoq", "parq", "apot", "irnet",
+)  # fmt: skip
 
 
 def seconds(work: Callable[[], object], repeat: int = STEPS) -> float:

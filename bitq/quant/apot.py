@@ -35,29 +35,28 @@ class Apot(Quantizer):
     """
 
     levels: int = 15
+    values: Tensor
 
     def __init__(self, weight: Tensor, bits: int = 4) -> None:
         super().__init__(weight)
         if bits not in SIZES:
             raise UsageError(f"apot bits={bits} was given; allowed: 2, 3 or 4, for example bits: 4.")
-        self.bits, self.grid = bits, [*(-size for size in SIZES[bits][:0:-1]), *SIZES[bits]]
-        self.levels = len(self.grid)
+        values = [*(-size for size in SIZES[bits][:0:-1]), *SIZES[bits]]
+        self.bits, self.levels = bits, len(values)
+        self.register_buffer("values", torch.tensor(values, device=weight.device), persistent=False)
         self.clip = nn.Parameter(weight.new_tensor(FIRST_CLIP))
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return self(weight), weight.new_ones(())
 
     def forward(self, weight: Tensor) -> Tensor:
-        quantized: Tensor = _ApotFunction.apply(weight, self.clip, self._values(weight))
+        quantized: Tensor = _ApotFunction.apply(weight, self.clip, self.values)
         return quantized
 
     def codes(self, weight: Tensor) -> Codes:
-        clip, values = usable(self.clip.detach().float()), self._values(weight)
+        clip = usable(self.clip.detach().float())
         share, _ = share_of_clip(weight.detach(), clip)
-        return Codes(nearest_level(share, values).to(torch.uint8), values, clip)
-
-    def _values(self, weight: Tensor) -> Tensor:
-        return torch.tensor(self.grid, device=weight.device)
+        return Codes(nearest_level(share, self.values).to(torch.uint8), self.values, clip)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bitq.errors import UsageError
-from bitq.quant.base import TERNARY, Codes, Quantizer, bucket, check_share, nearest_level, straight_through
+from bitq.quant.base import Codes, Quantizer, bucket, check_share, nearest_level, straight_through
 
 TERNARY_RATIO = 1.1  # of the scale to the mean size
 SMALLEST = 1e-8  # scale
@@ -33,6 +33,7 @@ class Parq(Quantizer):
     levels: int = 4
 
     def __init__(self, weight: Tensor, levels: int = 4, steepness: float = 100.0, until: float = 0.75) -> None:
+        """Start from the authors' choices for CIFAR-10, where the map grows steep over 150 of 200 epochs."""
         super().__init__(weight)
         if not 2 <= levels <= 4:
             raise UsageError(f"parq levels={levels} was given; allowed: 2, 3 or 4, for example levels: 4.")
@@ -40,6 +41,11 @@ class Parq(Quantizer):
             raise UsageError(f"parq steepness={steepness}, until={until} were given; both must be above 0.")
         check_share("parq until", until)
         self.levels, self.steepness, self.until = levels, float(steepness), until
+
+    def latent_from_codes(self, codes: Codes) -> Tensor:
+        # Weights on their levels have other means than those that the levels were fitted to: the largest level stays.
+        decoded = codes.decode()
+        return decoded * (codes.scale / least_squares(decoded, self.levels)[1])
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         values, scale = least_squares(weight.detach(), self.levels)
@@ -86,13 +92,15 @@ def prox(weight: Tensor, values: Tensor, inverse_slope: float) -> Tensor:
 
 
 def least_squares(weight: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Levels over the largest of them, ascending, and that largest one; any will do for an all-zero layer."""
+    """Fit levels: ascending, over the largest of them, and that largest one; any will do for an all-zero layer."""
     size = weight.float().abs()
     mean = size.mean()
+    one, zero = torch.ones_like(mean), torch.zeros_like(mean)
     if levels == 4:
         spread = (size - mean).abs().mean()
         scale = (mean + spread).clamp(min=SMALLEST)
-        inner, one = (mean - spread).abs() / scale, torch.ones_like(scale)
+        inner = (mean - spread).abs() / scale
         return torch.stack([-one, -inner, inner, one]), scale
-    values = torch.tensor(TERNARY if levels == 3 else (-1.0, 1.0), device=weight.device)
-    return values, (mean * TERNARY_RATIO if levels == 3 else mean).clamp(min=SMALLEST)
+    if levels == 3:
+        return torch.stack([-one, zero, one]), (mean * TERNARY_RATIO).clamp(min=SMALLEST)
+    return torch.stack([-one, one]), mean.clamp(min=SMALLEST)

@@ -52,6 +52,10 @@ METHODS = {
     "ring_legacy": "Ring legacy",
     "lsq": "LSQ",
     "dorefa": "DoReFa",
+    "paretoq": "ParetoQ",
+    "parq": "PARQ",
+    "apot": "APoT",
+    "irnet": "IR-Net",
 }
 # Parts of an arm's name after the method; any other part is printed as it is.
 PARTS = {
