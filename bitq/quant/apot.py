@@ -63,13 +63,13 @@ class Apot(Quantizer):
 
 
 def share_of_clip(weight: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
-    """x, and the layer's standard deviation."""
+    """Divide standardized weights by their clip; also return the layer's standard deviation."""
     standard, std = standardized(weight, tuple(range(weight.dim())))
     return standard / clip, std
 
 
 def usable(clip: Tensor) -> Tensor:
-    """A clip that training has driven to zero or below it stops short of that."""
+    """Keep a clip above zero, wherever training has driven it."""
     return clip.clamp(min=SMALLEST)
 
 

@@ -38,13 +38,13 @@ class Irnet(Quantizer):
 
 
 def power_of_two(standard: Tensor) -> Tensor:
-    """The one next to the mean size of each output channel, by logarithms; 1 for a channel of zeros."""
+    """Round the mean size of each output channel to a power of two, by its logarithm; a channel of zeros gets 1."""
     size = standard.abs().mean(dims_of(standard), keepdim=True)
     return torch.where(size > 0, size, 1.0).log2().round().exp2()
 
 
 def dims_of(weight: Tensor) -> tuple[int, ...]:
-    """The dimensions within an output channel; a vector is one channel."""
+    """List the dimensions within an output channel; a vector is one channel."""
     return tuple(range(1, weight.dim())) or (0,)
 
 

@@ -64,12 +64,12 @@ class Paretoq(Quantizer):
 
 
 def usable(reach: Tensor) -> Tensor:
-    """A range that training has driven to zero or below it stops short of that."""
+    """Keep a range above zero, wherever training has driven it."""
     return reach.clamp(min=SMALLEST)
 
 
 def _rounded(share: Tensor, half: float, zero: float) -> Tensor:
-    """q for weights given as shares of their range."""
+    """Round weights, given as shares of their range, to q."""
     return share.clamp(-CLIP, CLIP).mul_(half).sub_(zero).round_().add_(zero)
 
 

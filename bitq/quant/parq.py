@@ -59,7 +59,7 @@ class Parq(Quantizer):
 
     @property
     def inverse_slope(self) -> float:
-        """ρ at this point of the training."""
+        """ρ at this point of the training, 1 at its start and 0 from `until` on."""
         return mirrored_sigmoid(self.progress / self.until, self.steepness)
 
     def extra_repr(self) -> str:

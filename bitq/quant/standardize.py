@@ -23,7 +23,7 @@ def standardized(weight: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]
 
 
 def freedom(weight: Tensor, dims: tuple[int, ...]) -> int:
-    """The degrees of freedom of the standard deviation: one fewer than the weights that share it.
+    """Count the degrees of freedom of a standard deviation: one fewer than the weights that share it.
 
     >>> freedom(torch.ones(4, 3, 3), dims=(1, 2))
     8
