@@ -2,24 +2,22 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 MODULES = ("run.py", "rng.py", "machine.py", "precision.py")
-ROOMS = ("data", "models", "quant", "ptq", "train", "deploy")
+FOLDERS = ("data", "models", "quant", "ptq", "train", "deploy")
 # Data are known by the digest of their pixels, whoever brought them; what a run prints or waits for is no number.
 WITHOUT = ("data/fetch.py", "data/archives.py", "data/importers.py", "data/foreign.py",
            "train/progress.py", "train/lock.py", "train/memory.py")  # fmt: skip
 
 
-def engine_files() -> Iterator[Path]:
+def engine_files() -> list[Path]:
     """List the files of the engine, sorted by name."""
-    found = {
-        path for room in ROOMS for path in ((PACKAGE / room).rglob("*.py") if "." not in room else [PACKAGE / room])
-    }
-    return iter(sorted(found - {PACKAGE / name for name in WITHOUT}))
+    files = {path for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py")}
+    files |= {PACKAGE / name for name in MODULES}
+    return sorted(files - {PACKAGE / name for name in WITHOUT})
 
 
 @cache
@@ -42,9 +40,9 @@ def statements(source: str) -> str:
     ... ''')
     'def f(x):\\n    return x  # of the line'
     """
-    told = set()
+    docstrings = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            told |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    lines = (line for number, line in enumerate(source.splitlines(), 1) if number not in told)
+            docstrings |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = (line for number, line in enumerate(source.splitlines(), 1) if number not in docstrings)
     return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
