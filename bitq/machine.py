@@ -36,9 +36,14 @@ class Machine:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
 
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
 
 def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Machine:
-    """The machine that the options ask for."""
+    """Check the options and return their machine."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
@@ -51,7 +56,7 @@ def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Mac
 
 
 def fingerprint(of: Machine) -> str:
-    """Equal bits are promised only between machines with equal fingerprints."""
+    """Name the kind of processor and its instruction set; only equal fingerprints promise equal bits."""
     kind = torch.cuda.get_device_name(of.device) if of.device.type == "cuda" else platform.machine()
     capability = torch.backends.cpu.get_cpu_capability()
     amx = "amx" if torch.cpu._is_amx_tile_supported() else "no-amx"
@@ -61,6 +66,6 @@ def fingerprint(of: Machine) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """Return the versions of Python and of the libraries that compute."""
     names = ("torch", "torchvision", "numpy", "safetensors")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from bitq import models
 from bitq.data.loader import EVALUATION_BATCH
 from bitq.data.registry import variant
 from bitq.data.store import ImageSet
@@ -22,6 +21,7 @@ from bitq.grid.expand import expand
 from bitq.grid.plan import Cost, PlanRow, plan_row
 from bitq.grid.study import scale, scales, studies
 from bitq.machine import Machine, machine
+from bitq.measure.memory import cost_of, expected_memory
 from bitq.precision import autocast
 from bitq.quant.cast import Cast
 from bitq.quant.convert import settings_of
@@ -132,10 +132,7 @@ class Planner:
 
 
 def stored_bits(run: Run) -> float:
-    """Of a weight in the file, next to which everything else is small.
-
-    Codes of three levels are packed five to a byte.
-    """
+    """Return the bits per weight in the file; headers are negligible. Ternary codes are packed five to a byte."""
     quantizer = make_quantizer(run.method, torch.ones(1, 1), settings_of("", run.settings))
     if isinstance(quantizer, Cast):
         return 16
@@ -204,33 +201,19 @@ def _noise(run: Run, train: int, test: int) -> ImageSet:
     return ImageSet(x[0], y[0], x[1], y[1], None, variant(run.data.dataset, run.data.variant), t[0], t[1])
 
 
-def _cost(run: Run) -> models.Flops:
-    return models.flops(run.model, models.Geometry.of(run.data, run.width, run.stem))
-
-
 def _macs(run: Run) -> int:
-    return _cost(run).forward_macs
+    return cost_of(run).forward_macs
 
 
 def _params(run: Run) -> int:
-    return _cost(run).params
-
-
-def _peak_memory(run: Run) -> int:
-    """Libraries, weights with gradient and momentum, the images, and what a step keeps for its backward pass."""
-    libraries = 800 * 2**20  # resident after importing torch and its kernels
-    found = variant(run.data.dataset, run.data.variant)
-    images = (found.train + found.test) * run.data.image_size**2 * run.data.channels
-    kept = _cost(run).activations * run.recipe.batch * (4 if run.precision == "fp32" else 2)
-    # Twice what is kept: the gradients on their way back, and the codes of quantized activations.
-    return libraries + 16 * _params(run) + 5 * images + 2 * kept
+    return cost_of(run).params
 
 
 Value = TypeVar("Value")
 
 
 def timed(call: Callable[[], Value], on: Machine) -> tuple[float, Value]:
-    """Seconds and value. On a CPU the seconds are those of this one thread, whatever else the machine is doing."""
+    """Return seconds and value; on a CPU those of this thread alone, whatever else the machine does."""
     clock = time.perf_counter if on.device.type == "cuda" else time.process_time
     start = clock()
     value = call()

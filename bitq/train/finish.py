@@ -25,7 +25,7 @@ from bitq.train.loop import Training
 from bitq.train.memory import peak_memory
 
 
-def finish(training: Training, test: TestSet, results: Path, seconds: float) -> Results:
+def finish(training: Training, test: TestSet, results: Path) -> Results:
     """Publish the run's four files and its model."""
     run, folder = training.run, folder_of(training.run, results)
     training.progress_to(run.recipe.epochs)
@@ -33,9 +33,8 @@ def finish(training: Training, test: TestSet, results: Path, seconds: float) -> 
     if in_memory and not in_memory.finite:
         training.diverged, in_memory = Divergence(epoch=run.recipe.epochs - 1, what="logits in fp32"), None
     packed = ship(training, test, folder, in_memory) if in_memory else None
-    history = History.model_validate({name: training.curves.get(name, ()) for name in History.model_fields})
-    outcome = results_of(training, history, packed)
-    publish(folder, run, outcome, history, env_of(training, seconds))
+    outcome = results_of(training, training.history, packed)
+    publish(folder, run, outcome, training.history, env_of(training))
     return outcome
 
 
@@ -66,7 +65,7 @@ def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> P
 
 
 def results_of(training: Training, history: History, packed: Packed | None) -> Results:
-    """The record of what this run must reproduce."""
+    """Record what this run must reproduce."""
     run, curve = training.run, history.test_accuracy
     return Results(
         id=run.id,
@@ -86,14 +85,14 @@ def results_of(training: Training, history: History, packed: Packed | None) -> R
 
 
 def collapsed(packed: Packed, run: Run) -> bool:
-    """Is the accuracy within three standard errors of chance?"""
+    """Return whether the accuracy is within three standard errors of chance."""
     chance = 1 / run.data.classes
     error = math.sqrt(chance * (1 - chance) / packed.images)
     return packed.accuracy / 100 <= chance + 3 * error
 
 
 def weights_digest(model: nn.Module) -> str:
-    """One digest over all parameters and buffers by name, whatever their memory format."""
+    """Digest all parameters and buffers by name, whatever their memory format."""
     parts = [
         f"{name}:{sha256(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())}"
         for name, value in sorted(model.state_dict().items())
@@ -101,13 +100,12 @@ def weights_digest(model: nn.Module) -> str:
     return sha256("\n".join(parts))
 
 
-def env_of(training: Training, seconds: float) -> Env:
-    """Where and how fast it ran."""
-    machine, total = training.machine, training.seconds + seconds
-    images = len(training.batches.y) * len(training.curves.get("lr", ()))
+def env_of(training: Training) -> Env:
+    """Record where and how fast the run was trained."""
+    machine, images = training.machine, len(training.batches.y) * training.epoch
     return Env(
-        wall_seconds=round(total, 3),
-        images_per_second=round(images / total, 1) if images else None,
+        wall_seconds=round(training.wall_seconds, 3),
+        images_per_second=round(images / training.training_seconds, 1) if images else None,
         peak_memory_bytes=peak_memory(machine.device),
         attempts=training.attempts,
         device=str(machine.device),

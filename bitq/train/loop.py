@@ -1,7 +1,8 @@
 """The one training loop, for plain and distilled runs alike."""
 
 import math
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from bitq.data.inputs import Inputs, cut
 from bitq.data.loader import Batch, Batches
 from bitq.deploy.audit import share_of_zeros
 from bitq.deploy.export import packed_layers
-from bitq.errors import Preempted, UsageError
+from bitq.io import write_atomic
 from bitq.machine import Machine
 from bitq.precision import autocast
 from bitq.quant.convert import quantized_layers
-from bitq.results.schema import Divergence
+from bitq.results.folder import text
+from bitq.results.schema import Divergence, History
 from bitq.rng import derive
 from bitq.run import Run
 from bitq.train import checkpoint
@@ -29,6 +31,7 @@ from bitq.train.schedule import lr_at
 from bitq.train.signals import StopRequest
 
 Curves = dict[str, list[float]]
+HISTORY = "history.json"  # of an unfinished run, in the folder of its state
 # Sums over the images of an epoch, on the device so that no step waits for it, in fp64 so that order does not matter.
 SUMS = LOSS, CORRECT, HARD, SOFT, TEACHER, IMAGES = range(6)
 
@@ -47,12 +50,13 @@ class Training:
     step: int = 0
     skipped: int = 0  # steps of this epoch whose gradients were not finite
     attempts: int = 1
-    seconds: float = 0.0  # of earlier attempts
+    seconds: float = 0.0  # of earlier attempts, whatever they did
+    training_seconds: float = 0.0  # of all attempts, evaluation and packing excluded
     curves: Curves = field(default_factory=dict)
     diverged: Divergence | None = None
 
     def __post_init__(self) -> None:
-        validate_recipe(self.run, self.model)
+        self.started = time.monotonic()
         self.trained = nn.ModuleDict({"model": self.model})
         if self.teacher is not None and self.online:
             self.trained["teacher"] = self.teacher
@@ -72,7 +76,17 @@ class Training:
         """Is there nothing left to train?"""
         return self.epoch >= self.run.recipe.epochs or self.diverged is not None
 
-    def save(self, seconds: float = 0.0) -> None:
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of all attempts together."""
+        return self.seconds + time.monotonic() - self.started
+
+    @property
+    def history(self) -> History:
+        """The curves up to the last epoch."""
+        return History.model_validate({name: self.curves.get(name, ()) for name in History.model_fields})
+
+    def save(self) -> None:
         """Write a checkpoint of this very instant."""
         trained = {f"trained/{name}": value for name, value in self.trained.state_dict().items()}
         optimizer = {f"optimizer/{k}": v for k, v in optimizer_state(self.optimizer, self.names).items()}
@@ -82,14 +96,15 @@ class Training:
             "step": self.step,
             "skipped": self.skipped,
             "scaler": self.scaler.state_dict(),
-            "seconds": self.seconds + seconds,
+            "seconds": self.wall_seconds,
+            "training_seconds": self.training_seconds,
             "curves": self.curves,
             "diverged": self.diverged.model_dump() if self.diverged else None,
         }
         checkpoint.save(self.folder, Checkpoint({**trained, **optimizer, "sums": self.sums}, meta))
 
     def resume(self) -> bool:
-        """Go back to the last checkpoint; false if there is none."""
+        """Go back to the last checkpoint; return false if there is none."""
         self.attempts = checkpoint.count_attempt(self.folder)
         saved = checkpoint.load(self.folder, self.run.hash)
         if saved is None:
@@ -99,7 +114,7 @@ class Training:
         self.sums.copy_(saved.tensors["sums"])
         self.scaler.load_state_dict(saved.meta["scaler"])
         self.epoch, self.step, self.skipped = (saved.meta[key] for key in ("epoch", "step", "skipped"))
-        self.seconds = saved.meta["seconds"]
+        self.seconds, self.training_seconds = saved.meta["seconds"], saved.meta["training_seconds"]
         self.curves = saved.meta["curves"]
         self.diverged = Divergence(**saved.meta["diverged"]) if saved.meta["diverged"] else None
         return True
@@ -114,42 +129,27 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def validate_recipe(run: Run, model: nn.Module) -> None:
-    """What no recipe can mean, before the first step."""
-    if run.recipe.mixup and run.data.words:
-        raise UsageError(
-            f"mixup={run.recipe.mixup} was given, but {run.data.dataset} has a sentence beside each image, and halfway "
-            "between two sentences there is none; allowed: 0."
-        )
-    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if run.recipe.accumulate > 1 and batch_norm:
-        raise UsageError(
-            f"accumulate={run.recipe.accumulate} was given, but {run.model} normalises over the batch, so "
-            "micro-batches would train another network; allowed: 1, or a model without that, such as convnext."
-        )
-    if run.precision == "fp16" and any(layer.activation is not None for layer in quantized_layers(model).values()):
-        raise UsageError(
-            f"precision=fp16 was given, but {run.method} here multiplies codes with codes, whose sums leave its range; "
-            "allowed: bf16, fp32."
-        )
-    if run.recipe.batch == 1 and batch_norm:
-        raise UsageError(f"batch=1 was given, but {run.model} normalises over the batch; give a batch of 2 or more.")
+def train(training: Training, test: Sequence[tuple[Inputs, Tensor]], stop: StopRequest, progress: Progress) -> None:
+    """Train to the end, or until asked to stop: then raise Preempted, the state saved as of the last step.
 
-
-def train(training: Training, test: list[tuple[Inputs, Tensor]], stop: StopRequest, progress: Progress) -> None:
-    """Train to the end, or until asked to stop (then the state is saved and Preempted raised)."""
+    The state is saved between the training and the evaluation of an epoch: whatever ends the evaluation, it is done
+    again from there.
+    """
     while not training.finished:
-        train_epoch(training, stop, progress)
-        close_epoch(training, test)
+        with stop.deferred():
+            train_epoch(training, stop, progress)
+            training.save()
+        close_epoch(training, progress.watch("evaluating", test))
         if not training.diverged:
+            write_atomic(training.folder / HISTORY, text(training.history))
             progress.epoch(training.epoch - 1, training.curves["train_loss"][-1], training.curves["test_accuracy"][-1])
-        training.save(progress.seconds)
 
 
 def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> None:
-    """The rest of the current epoch."""
-    steps = training.batches.steps
+    """Train the rest of the current epoch, or until asked to stop."""
+    steps, start = training.batches.steps, time.monotonic()
     training.model.train()
+    progress.begin("training")
     for batch in training.batches.epoch(training.epoch, start=training.step):
         set_lr(training.optimizer, lr_at(training.run.recipe, training.epoch, training.step, steps))
         training.progress_to(training.epoch + training.step / steps)
@@ -159,12 +159,13 @@ def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> No
         training.step += 1
         progress.step(training.epoch, training.step, len(batch.y))
         if stop:
-            training.save(progress.seconds)
-            raise Preempted(f"{training.run.id} was asked to stop and saved its state; start it again to go on.")
+            break
+    training.machine.synchronize()
+    training.training_seconds += time.monotonic() - start
 
 
 def train_step(training: Training, batch: Batch) -> Tensor:
-    """One update of the weights; returns the sums over its images."""
+    """Update the weights once; return the sums over the batch's images."""
     sums = torch.zeros_like(training.sums)
     for part in micro_batches(batch, training.run.recipe.batch // training.run.recipe.accumulate):
         loss, logits = forward(training, part)
@@ -190,7 +191,7 @@ def _update(training: Training) -> None:
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in parts of at most `size` images whose gradients add up to its own."""
+    """Cut the batch into parts of at most `size` images whose gradients add up to its own."""
     if len(batch.y) <= size:
         yield batch
         return
@@ -200,7 +201,7 @@ def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def forward(training: Training, batch: Batch) -> tuple[Loss, Tensor]:
-    """Loss and logits of a batch, in the run's precision."""
+    """Compute loss and logits of a batch in the run's precision."""
     with autocast(training.run.precision, training.machine.device):
         logits = training.model(batch.x).float()
         teacher_logits = _teach(training, batch.x)
@@ -213,7 +214,7 @@ def forward(training: Training, batch: Batch) -> tuple[Loss, Tensor]:
 
 
 def hard_loss(run: Run, logits: Tensor, batch: Batch) -> Tensor:
-    """The cross-entropy with the labels."""
+    """Compute the cross-entropy with the labels."""
     return cross_entropy(logits, batch.y, batch.y_mix, batch.lam, run.recipe.label_smoothing)
 
 
@@ -231,8 +232,8 @@ def _sums(loss: Loss, logits: Tensor, batch: Batch) -> Tensor:
     return torch.stack([total, correct, hard, soft, teacher, torch.full_like(total, len(batch.y))])
 
 
-def close_epoch(training: Training, test: list[tuple[Inputs, Tensor]]) -> None:
-    """Turn the sums into a point of the curves, or find that the run has diverged."""
+def close_epoch(training: Training, test: Iterable[tuple[Inputs, Tensor]]) -> None:
+    """Turn the epoch's sums into a point of the curves, or find that the run has diverged."""
     sums, steps = training.sums.tolist(), training.batches.steps
     point = {
         "lr": lr_at(training.run.recipe, training.epoch, steps - 1, steps),
@@ -268,7 +269,7 @@ def _divergence(training: Training, point: dict[str, float]) -> Divergence | Non
 
 @torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[tuple[Inputs, Tensor]]) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy in percent, in eval mode."""
+    """Return mean cross-entropy and accuracy in percent, in eval mode."""
     model.eval()
     loss, correct, images = 0.0, 0, 0
     for x, y in batches:

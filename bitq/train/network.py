@@ -17,12 +17,14 @@ from bitq.quant.static import activation_named
 from bitq.rng import derive
 from bitq.run import Calibration, Run
 from bitq.train.parents import check_same_quantization, check_start, check_teacher, parent_file
+from bitq.train.validate import validate
 
+NARROW = 8  # channels of the first stage: enough to build every network, at no cost
 AS_TEACHER: dict[str, Any] = {"method": "fp32", "settings": {}, "keep": (), "start": None, "calibration": None}
 
 
 def build_network(run: Run, machine: Machine, results: Path) -> nn.Module:
-    """The network before its first step: built, given its parent's weights if it has one, then quantized."""
+    """Build the network, give it its parent's weights if it has one, then quantize it."""
     if run.stem != "cifar" and models.adapter(run.model).one_stem:
         raise UsageError(f"stem={run.stem} was given, but {run.model} has one stem; leave --stem out.")
     model = models.drawn(run.model, models.Geometry.of(run.data, run.width, run.stem), run.seed)
@@ -36,6 +38,7 @@ def build_network(run: Run, machine: Machine, results: Path) -> nn.Module:
     kept = models.matching_layers(model, models.keep_patterns(run.model, run.keep)) if run.keep else {}
     activation = activation_named(calibration.activations)
     convert(model, run.method, run.settings, kept, run.norm == "layer", activation)
+    validate(run, model)
     if method not in (None, "fp32"):
         check_same_quantization(run, spec, model, start)
         copy_state(model, start, run)  # latents and scalars of the very same method
@@ -43,8 +46,14 @@ def build_network(run: Run, machine: Machine, results: Path) -> nn.Module:
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def check_options(run: Run) -> None:
+    """Reject a model, method, setting or recipe that cannot be built, without parents and in little memory."""
+    narrow = {"width": min(run.width, NARROW), "start": None}
+    build_network(run.model_copy(update=narrow), Machine(torch.device("cpu")), Path())
+
+
 def build_teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None:
-    """The frozen teacher, read from the file that it shipped as; or a fresh one, to be trained beside the student."""
+    """Read the frozen teacher from its packed file, or build a fresh one, to be trained beside the student."""
     if run.distillation is None:
         return None
     parent = run.distillation.teacher
@@ -58,7 +67,7 @@ def build_teacher(run: Run, machine: Machine, results: Path) -> nn.Module | None
 
 
 def first_weights(run: Run, results: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that the run starts from and its spec; none, if its weights are drawn from the seed."""
+    """Read the network that the run starts from and its spec; an empty one if its weights are drawn from the seed."""
     if run.start is None:
         return nn.Module(), {}
     start, spec = load(parent_file(run.start, run, results))
@@ -78,7 +87,7 @@ def copy_state(model: nn.Module, source: nn.Module, run: Run) -> None:
 
 @torch.no_grad()
 def restore_latents(model: nn.Module, source: nn.Module) -> None:
-    """Where the start shipped codes, its quantizer says what they mean for a training."""
+    """Recover trainable latents for the layers that the start shipped as codes."""
     own = quantized_layers(model)
     for name, layer in packed_layers(source).items():
         own[name].weight.copy_(own[name].quantizer.latent_from_codes(layer.quantizer.codes(layer.weight)))

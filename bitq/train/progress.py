@@ -1,62 +1,117 @@
-"""How far a run is: one line that moves on a terminal, one line an epoch in a log."""
+"""How far a run is: one line that moves on a terminal and leaves one an epoch; in a log, one line an epoch."""
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+REDRAW = 0.2  # seconds at least from one drawing to the next
+Item = TypeVar("Item")
 
 
 class Progress:
-    """Epoch, accuracy, images per second and the time left, of one run."""
+    """Phase, epoch, loss, accuracy, time left and training images per second of one run."""
 
-    def __init__(self, title: str, epochs: int, steps: int, done_epochs: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, title: str, epochs: int, steps: int, done_epochs: float = 0.0, stream: TextIO | None = None
+    ) -> None:
         self.title, self.epochs, self.steps = title, epochs, steps
         self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
-        self.start = self.last = time.monotonic()
-        self.first_epoch = done_epochs
-        self.images = 0
-        self.accuracy = ""
+        self.live = live_line(self.stream)
+        self.phase, self.scores = "preparing", ""
+        self.first = self.done = float(done_epochs)
+        self.start = self.last = self.drawn = time.monotonic()
+        self.images, self.training_seconds = 0, 0.0
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+            self.live.console.show_cursor(True)  # a killed process could not bring a hidden one back
+            self.live.console.print(self.title, soft_wrap=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def begin(self, phase: str) -> None:
+        """Show what the run does now."""
+        self.phase, self.last = phase, time.monotonic()
+        self._draw()
+
+    def watch(self, phase: str, batches: Sequence[Item]) -> Iterator[Item]:
+        """Pass the batches on, and show the share of them that is done."""
+        for number, batch in enumerate(batches):
+            self.begin(f"{phase} {100 * number // len(batches)} %")
+            yield batch
 
     def step(self, epoch: int, step: int, images: int) -> None:
-        """Count a batch, the `step`-th of its epoch; redraw at most five times a second."""
-        self.images += images
+        """Count a training batch, the `step`-th of its epoch."""
         now = time.monotonic()
-        if self.live and now - self.last > 0.2:
-            self.last = now
-            self._write(f"\r{self._line(epoch + step / self.steps)}\x1b[K")
+        self.images += images
+        self.training_seconds += now - self.last
+        self.last, self.done = now, epoch + step / self.steps
+        if now - self.drawn > REDRAW:
+            self._draw()
 
     def epoch(self, epoch: int, loss: float, accuracy: float) -> None:
-        """Tell the end of an epoch."""
-        self.accuracy = f"loss {loss:.3f}  test {accuracy:.2f} %  "
-        self._write(f"\r{self._line(epoch + 1)}\x1b[K" if self.live else self._line(epoch + 1) + "\n")
+        """Leave a line at the end of an epoch."""
+        self.done, self.scores = epoch + 1.0, f"loss {loss:.3f}  test {accuracy:.2f} %"
+        self._leave(self._line(f"epoch {epoch + 1}/{self.epochs}"))
 
     def close(self, outcome: str) -> None:
-        """The last line of the run."""
-        self._write(("\r" if self.live else "") + f"{self.title}  {outcome}" + ("\x1b[K\n" if self.live else "\n"))
-
-    @property
-    def seconds(self) -> float:
-        """Since this process began to work on the run."""
-        return time.monotonic() - self.start
+        """Leave the last line of the run."""
+        self._leave(outcome)
 
     @property
     def rate(self) -> float:
-        """Training images per second, evaluation included."""
-        return self.images / max(self.seconds, 1e-9)
+        """Training images per second of training alone."""
+        return self.images / self.training_seconds if self.training_seconds else 0.0
 
-    def _line(self, done: float) -> str:
-        left = self.seconds / max(done - self.first_epoch, 1e-9) * (self.epochs - done)
-        return (
-            f"{self.title}  epoch {done:.1f}/{self.epochs}  {self.accuracy}{self.rate:.0f} images/s  {clock(left)} left"
-        )
+    def _line(self, place: str) -> str:
+        done = self.done - self.first
+        left = (time.monotonic() - self.start) / done * (self.epochs - self.done) if done else None
+        times = f"{clock(left)} left  {self.rate:.0f} images/s" if left is not None else ""
+        return "  ".join(filter(None, (place, self.scores, times)))
 
-    def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+    def _draw(self) -> None:
+        if self.live:
+            from rich.text import Text
+
+            line = self._line(f"{self.phase}  {self.done:.1f}/{self.epochs}")
+            self.live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self.drawn = time.monotonic()
+
+    def _leave(self, line: str) -> None:
+        if self.live:
+            self.live.console.print(line, soft_wrap=True)
+        else:
+            self.stream.write(f"{self.title}  {line}\n")
+            self.stream.flush()
+
+
+def live_line(stream: TextIO) -> "Live | None":
+    """Return a line that can be drawn again in place; None where the stream is no terminal that can do it."""
+    if not stream.isatty():
+        return None
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    # Without auto_refresh there is no thread, which a signal or a fork would have to mind.
+    return Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
 
 
 def clock(seconds: float) -> str:
-    """A duration for people.
+    """Write a duration for people.
 
     >>> clock(59), clock(61), clock(90000)
     ('59 s', '1:01', '25:00:00')

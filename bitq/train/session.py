@@ -12,6 +12,7 @@ from bitq.errors import BitqError, Bug, DataError, Diverged, OutOfMemory, Preemp
 from bitq.grid.select import find_run
 from bitq.io import must_be_writable
 from bitq.machine import Machine
+from bitq.measure.memory import check_memory
 from bitq.results.folder import finished
 from bitq.results.schema import Results
 from bitq.run import Run
@@ -22,7 +23,7 @@ from bitq.train.images import open_data, test_batches, training_batches
 from bitq.train.lock import exclusive
 from bitq.train.loop import Training, train
 from bitq.train.memory import forget_peak
-from bitq.train.network import build_network, build_teacher
+from bitq.train.network import build_network, build_teacher, check_options
 from bitq.train.parents import check_parents
 from bitq.train.progress import Progress, clock
 from bitq.train.signals import StopRequest, stop_on_signals
@@ -42,7 +43,7 @@ class Session:
     models: bool = False  # a finished run whose packed file is absent is trained again
 
     def train(self, runs: Iterable[Run]) -> int:
-        """Train all that is not done yet; one failure does not stop the others. Returns the exit code."""
+        """Train all that is not done yet, whatever fails in between; return the exit code."""
         worst = 0
         must_be_writable(self.results)  # told now, not after hours of training
         with stop_on_signals() as stop:
@@ -55,7 +56,8 @@ class Session:
 
     def _train_reporting(self, run: Run, stop: StopRequest) -> int:
         try:
-            outcome = self.ensure(run, stop, need_model=self.models)
+            with stop.interrupting(run.id):
+                outcome = self.ensure(run, stop, need_model=self.models)
             if self.strict and outcome.status == "diverged":
                 raise Diverged(f"{run.id} went non-finite ({_where(outcome)}).")
         except BitqError as error:
@@ -70,19 +72,27 @@ class Session:
         return 0
 
     def ensure(self, run: Run, stop: StopRequest, need_model: bool = False) -> Results:
-        """The run's results, trained now if they are not there."""
+        """Return the run's results, trained now if they are not there."""
         done = finished(run, self.results, need_model)
         if done:
             return done.results
         check_parents(run)
-        for parent in run.parents:
-            if not parent.is_file and self.ensure(find_run(parent.id, run.scale), stop, need_model=True).packed is None:
-                raise DataError(f"{run.id} needs {parent.id}, which diverged and ships nothing to go on from.")
+        check_memory(run, self.machine.device)
+        self._train_parents(run, stop)
         with exclusive(self._folder(run), run.id):
             done = finished(run, self.results, need_model)  # another process may have finished it meanwhile
             outcome = done.results if done else self._train(run, stop)
-            checkpoint.discard(self._folder(run))
+            with stop.deferred():
+                checkpoint.discard(self._folder(run))
         return outcome
+
+    def _train_parents(self, run: Run, stop: StopRequest) -> None:
+        parents = [find_run(parent.id, run.scale) for parent in run.parents if not parent.is_file]
+        if not all(finished(parent, self.results, need_model=True) for parent in parents):
+            check_options(run)  # told now, not after hours of training its parents
+        for parent in parents:
+            if self.ensure(parent, stop, need_model=True).packed is None:
+                raise DataError(f"{run.id} needs {parent.id}, which diverged and ships nothing to go on from.")
 
     def _train(self, run: Run, stop: StopRequest) -> Results:
         try:
@@ -96,22 +106,21 @@ class Session:
 
     def _train_to_the_end(self, run: Run, stop: StopRequest) -> Results:
         forget_peak(self.machine.device)
+        model = build_network(run, self.machine, self.results)
+        teacher = build_teacher(run, self.machine, self.results)
         images = open_data(run)
-        training = Training(
-            run=run,
-            model=build_network(run, self.machine, self.results),
-            batches=training_batches(images, run, self.machine),
-            machine=self.machine,
-            folder=self._folder(run),
-            teacher=build_teacher(run, self.machine, self.results),
-        )
-        if not training.resume():
-            calibrate_before_training(training)
-        test = test_batches(images, run, self.machine)
-        progress = Progress(run.id, run.recipe.epochs, training.batches.steps, training.epoch)
-        train(training, test, stop, progress)
-        outcome = finish(training, test, self.results, progress.seconds)
-        progress.close(_summary(outcome, training.seconds + progress.seconds))
+        test, batches = test_batches(images, run, self.machine), training_batches(images, run, self.machine)
+        training = Training(run, model, batches, self.machine, self._folder(run), teacher)
+        resumed = training.resume()
+        done = training.epoch + training.step / batches.steps
+        with Progress(run.id, run.recipe.epochs, batches.steps, done) as progress:
+            if not resumed:
+                progress.begin("calibrating")
+                calibrate_before_training(training)
+            train(training, test, stop, progress)
+            progress.begin("packing")
+            outcome = finish(training, test, self.results)
+            progress.close(_summary(outcome, training.wall_seconds))
         return outcome
 
     def _folder(self, run: Run) -> Path:
