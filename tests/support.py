@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from bitq.run import Run
 from bitq.train.progress import Progress
 from bitq.train.session import Session
 
+CPU_MACHINE = machine("cpu")
 EPOCHS, STEPS = 3, 5  # 160 images in batches of 32
 
 
@@ -31,14 +34,14 @@ def session(root: Path, **options: Any) -> Session:
     return Session(machine("cpu"), root / "results", root / "state", **options)
 
 
-def in_child(work: Callable[[], int]) -> int:
+def in_child(work: Callable[[], int], stderr: Path = Path(os.devnull)) -> int:
     """Run `work` in a forked process (importing torch anew would cost seconds); its wait status."""
     assert torch.get_num_threads() == 1, "a process with running worker threads must not fork"
     child = os.fork()
     if child == 0:
         os.setsid()
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 2)
+        sys.stderr = open(stderr, "w", buffering=1)  # noqa: SIM115, the process ends before it
+        os.dup2(sys.stderr.fileno(), 2)
         os._exit(work())
     return os.waitpid(child, 0)[1]
 
@@ -54,6 +57,20 @@ def at_step(number: int, action: Callable[[], None]) -> None:
             action()
 
     Progress.step = step  # type: ignore[method-assign]
+
+
+def at_call(module: ModuleType, name: str, number: int, action: Callable[[], None], survived: Path) -> None:
+    """Do something to this process within a call of a function; leave a file if the call went on all the same."""
+    plain, seen = getattr(module, name), [0]
+
+    def call(*args: Any, **options: Any) -> Any:
+        seen[0] += 1
+        if seen[0] == number:
+            action()
+            survived.touch()
+        return plain(*args, **options)
+
+    setattr(module, name, call)
 
 
 def kill_myself() -> None:

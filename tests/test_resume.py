@@ -1,21 +1,27 @@
 """Killed at any step, resumed, finished: the same bytes as never killed."""
 
+import itertools
 import os
 import random
 import signal
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from bitq.errors import DataError, Preempted
 from bitq.io import read_json
 from bitq.quant.registry import METHODS
-from bitq.results.folder import folder_of, run_digest
+from bitq.results.folder import folder_of, read, run_digest
+from bitq.results.schema import History
+from bitq.results.verify import verify
 from bitq.run import Run
-from bitq.train import checkpoint, loop
+from bitq.train import checkpoint, finish, loop
+from bitq.train import session as session_module
 from bitq.train.lock import exclusive
 from bitq.train.signals import StopRequest
-from tests.support import EPOCHS, STEPS, at_step, in_child, kill_myself, session, small_run, train_until_killed
+from tests.support import EPOCHS, STEPS, at_call, at_step, in_child, kill_myself, session, small_run, train_until_killed
 
 
 def digest_of(run: Run, root: Path) -> str:
@@ -111,6 +117,72 @@ def test_a_signal_saves_the_step_and_exits_75(number: signal.Signals, steps: int
     assert saved and (saved.meta["epoch"], saved.meta["step"]) == (1, steps - STEPS)
     straight = digest_uninterrupted(run, tmp_path / "straight")
     assert digest_uninterrupted(run, tmp_path) == straight
+
+
+# Evaluation at the end of the second epoch, the packed file, the images, the calibration, and building the network.
+ELSEWHERE = [(loop, "measure", 2), (finish, "export", 1), (finish, "verify", 1), (session_module, "open_data", 1),
+             (session_module, "calibrate_before_training", 1), (session_module, "build_network", 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "function", "call"), ELSEWHERE, ids=[name for _, name, _ in ELSEWHERE])
+def test_a_signal_outside_a_training_step_stops_there(
+    module: ModuleType, function: str, call: int, tmp_path: Path
+) -> None:
+    run, survived, said = small_run(), tmp_path / "survived", tmp_path / "stderr"
+
+    def work() -> int:
+        at_call(module, function, call, lambda: os.kill(os.getpid(), signal.SIGTERM), survived)
+        return session(tmp_path).train([run])
+
+    assert os.WEXITSTATUS(in_child(work, said)) == Preempted.exit_code
+    assert not survived.exists()
+    lines = [line for line in said.read_text().splitlines() if line.startswith("bitq:")]
+    assert lines[0].startswith("bitq: SIGTERM received") and len(lines) == 2
+    assert lines[1] == f"bitq: {run.id} was stopped by SIGTERM; start it again to go on from what is saved."
+    if function == "measure":
+        saved = checkpoint.load(tmp_path / "state" / run.hash, run.hash)
+        assert saved and (saved.meta["epoch"], saved.meta["step"]) == (1, STEPS)
+    assert digest_uninterrupted(run, tmp_path) == digest_uninterrupted(run, tmp_path / "straight")
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_a_run_killed_in_an_evaluation_goes_on_with_that_evaluation(tmp_path: Path) -> None:
+    run, survived = small_run("atq"), tmp_path / "survived"
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+
+    def work() -> int:
+        at_call(loop, "measure", 2, kill_myself, survived)
+        return session(tmp_path).train([run])
+
+    assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
+    saved = checkpoint.load(tmp_path / "state" / run.hash, run.hash)
+    assert saved and (saved.meta["epoch"], saved.meta["step"]) == (1, STEPS)
+    assert digest_uninterrupted(run, tmp_path) == straight
+
+
+def test_the_curves_can_be_read_while_the_run_trains(tmp_path: Path) -> None:
+    run = small_run()
+    train_until_killed(run, tmp_path, 2 * STEPS + 2)
+    so_far = History.model_validate(read_json(tmp_path / "state" / run.hash / loop.HISTORY))
+    assert not verify(tmp_path / "results", [run]).present and len(so_far.test_accuracy) == 2
+    assert session(tmp_path).train([run]) == 0
+    whole = read(folder_of(run, tmp_path / "results")).history
+    assert {name: curve[:2] for name, curve in whole} == dict(so_far)
+
+
+def test_training_is_timed_apart_from_evaluation_and_not_by_the_clock_on_the_wall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, pause, images, plain = small_run(), 0.3, 160 * EPOCHS, loop.measure
+    jumping = itertools.count(0, 10_000)
+    monkeypatch.setattr(time, "time", lambda: float(next(jumping)))
+    monkeypatch.setattr(loop, "measure", lambda *args: (time.sleep(pause), plain(*args))[1])
+    train_until_killed(run, tmp_path, 2 * STEPS + 2)
+    saved = checkpoint.load(tmp_path / "state" / run.hash, run.hash)
+    assert saved and 0 < saved.meta["training_seconds"] < saved.meta["seconds"] - pause
+    assert session(tmp_path).train([run]) == 0
+    env = read(folder_of(run, tmp_path / "results")).env
+    assert env.images_per_second and images / env.images_per_second < env.wall_seconds - EPOCHS * pause < 1000
 
 
 def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bitq.machine import machine
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, finished, folder_of, read
 from bitq.results.schema import RECORDS, SCHEMAS, schema_text
-from bitq.run import Distillation, Recipe
+from bitq.run import Calibration, Distillation, Recipe
 from bitq.train.images import open_data, training_batches
 from bitq.train.loop import Training, train_step
 from bitq.train.network import build_network, build_teacher
@@ -181,6 +181,31 @@ def test_one_failed_run_does_not_stop_the_others(tmp_path: Path) -> None:
     bad, good = small_run("bitnet", accumulate=2), small_run("twn")
     assert session(tmp_path).train([bad, good]) == UsageError.exit_code
     assert finished(good, tmp_path / "results")
+
+
+def without_data(*_: object) -> None:
+    pytest.fail("data were opened")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "bitnt"}, "unknown method 'bitnt'"),
+        ({"model": "resnet81"}, "unknown model 'resnet81'"),
+        ({"settings": {"thresh": 1}}, "has no setting 'thresh'"),
+        ({"recipe": Recipe(batch=1)}, "give a batch of 2 or more"),
+        ({"calibration": Calibration(bias_correction=True)}, "bias_correction changes biases"),
+    ],
+)
+@pytest.mark.parametrize("teacher", [None, "bitnet/cifar10/resnet18/fp32/s42"])
+def test_options_are_judged_before_data_are_opened_or_parents_trained(
+    change: dict[str, object], words: str, teacher: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("bitq.train.session.open_data", without_data)
+    run = small_run("twn", **({"teacher": teacher} if teacher else {})).model_copy(update=change)
+    assert session(tmp_path).train([run]) == UsageError.exit_code
+    assert words in capsys.readouterr().err
 
 
 def test_micro_batches_are_refused_where_they_change_the_mathematics(tmp_path: Path) -> None:
