@@ -75,12 +75,11 @@ def check_memory(run: Run, device: torch.device) -> None:
     """Refuse a run that cannot fit, before it takes any memory."""
     try:
         need, there = least_memory(run), available_memory(device)
-    except (OverflowError, RuntimeError) as error:
-        if "overflow" not in str(error) and not isinstance(error, OverflowError):
+    except (OverflowError, RuntimeError, TypeError) as error:
+        if not re.search("overflow|too large", str(error), re.I):
             raise
-        raise OutOfMemory(
-            f"{run.model} at width {run.width} is larger than any memory; give a smaller --width."
-        ) from None
+        what = f"{run.model} at width {run.width}"
+        raise OutOfMemory(f"{what} has more weights than can be counted; give a smaller --width.") from None
     if there is not None and need.total > there:
         raise OutOfMemory(
             f"{run.id} needs at least {_gib(need.total)} of memory ({_gib(need.weights)} for the weights of "
