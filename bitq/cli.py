@@ -37,6 +37,9 @@ images.command("info")(data.info)
 app.add_typer(images, name="data")
 
 
+INTERRUPTED = 130  # how typer ends on Ctrl-C; bitq train ends with 75 and goes on when it is started again
+
+
 def main() -> None:
     """Run the command line; a failure that a user can act on is one sentence and an exit code."""
     for stream in (sys.stdout, sys.stderr):  # replace what the encoding cannot show
@@ -47,6 +50,10 @@ def main() -> None:
     except BitqError as error:
         print(f"bitq: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            print("bitq: stopped by Ctrl-C before it was done; start it again.", file=sys.stderr)
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

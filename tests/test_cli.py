@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -147,6 +148,21 @@ def test_whatever_is_no_refusal_is_a_bug(monkeypatch: pytest.MonkeyPatch, here: 
     monkeypatch.setattr("bitq.grid.select.find_run", lambda *_: 1 / 0)
     ended = here("grid", TEACHER)
     assert ended.returncode == Bug.exit_code and "bitq: ZeroDivisionError is a bug" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "work"),
+    [
+        (["demo"], "bitq.measure.demo.tour"),
+        (["evaluate", "x.safetensors"], "bitq.measure.packed_file.evaluate_file"),
+        (["plan"], "bitq.measure.speed.plan_studies"),
+    ],
+)
+def test_ctrl_c_ends_a_command_in_one_sentence(
+    verb: list[str], work: str, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Outcome]
+) -> None:
+    monkeypatch.setattr(work, lambda *_: signal.raise_signal(signal.SIGINT))
+    assert refused(here(*verb), 130, "stopped by Ctrl-C")
 
 
 def test_every_key_of_a_recipe_is_an_option() -> None:

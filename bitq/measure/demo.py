@@ -21,7 +21,7 @@ MODEL, WIDTH = "resnet20", 32
 
 
 def tour() -> list[dict[str, Any]]:
-    """One untrained network by every method: levels and bytes of its file, and what it says to a random image."""
+    """Pack an untrained network by every method; return its levels, its bytes and its class for random pixels."""
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return [_shown(method, image) for method in METHODS]
 
@@ -44,7 +44,7 @@ def _shown(method: str, image: torch.Tensor) -> dict[str, Any]:
 
 
 def classify(path: Path, index: int, dataset: str | None = None, variant: str | None = None) -> dict[str, Any]:
-    """What a packed file says to one test image, of the data that it was trained on unless others are named."""
+    """Classify one test image by a packed file, of the data that it was trained on unless others are named."""
     model, spec = load(path)
     found = data_for(path, spec, dataset, variant)
     images = open_set(found)

@@ -22,7 +22,7 @@ from bitq.machine import machine
 
 
 def data_for(path: Path, spec: dict[str, Any], dataset: str | None, variant: str | None) -> Variant:
-    """The images to show to a packed network: those it was trained on, or others that it can tell apart."""
+    """Find the images to show to a packed network: those it was trained on, or others of its shape and classes."""
     own, own_variant = spec.get("dataset"), spec.get("variant", "official")
     dataset = dataset or own
     if dataset is None or "normalisation" not in spec:
@@ -42,7 +42,7 @@ def evaluate_file(
     backend: str | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """Accuracy in fp32, bytes, level audit and coverage of a packed file; and what another engine makes of it."""
+    """Measure accuracy in fp32, bytes, levels and coverage of a packed file, and compare it with another engine."""
     model, spec = load(path)
     found = data_for(path, spec, dataset, variant)
     on = machine(device)
@@ -82,7 +82,7 @@ def evaluate_file(
 
 
 def compare(model: nn.Module, backend: str, batches: Batches) -> dict[str, Any]:
-    """The same images under another engine: what it quantizes, and where it comes to another answer."""
+    """Run the same images by another engine; return what it computes from integers and where its answers differ."""
     batches = list(batches)
     other = ported(model, backend, batches[0][0])
     ours, labels = predict(model, batches)

@@ -143,7 +143,7 @@ def stored_bits(run: Run) -> float:
 
 
 def probe(run: Run, on: Machine) -> Speed:
-    """Train a few steps of this kind of run on noise, evaluate, and ship it."""
+    """Train a few steps of this kind of run on noise, evaluate it, and pack it."""
     batch = max(2, min(run.recipe.batch, int(PROBE_MACS / _macs(run))))
     tests = min(EVALUATION_BATCH, 2 * batch)
     images = _noise(run, batch * (STEPS + 1), tests)

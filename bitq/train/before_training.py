@@ -9,7 +9,7 @@ from bitq.train.loop import Training
 
 
 def calibrate_before_training(training: Training) -> None:
-    """Whatever the run asks for; a run of zero epochs ships what comes out of this."""
+    """Set sparsities, ranges, roundings and statistics as the run asks for; a run of zero epochs ships the outcome."""
     allocate_sparsity(training)
     calibration = training.run.calibration
     if calibration is None:
@@ -21,7 +21,7 @@ def calibrate_before_training(training: Training) -> None:
 
 @torch.no_grad()
 def estimate_norm_statistics(training: Training, images: int) -> None:
-    """Running means and variances anew, as averages over batches of training images."""
+    """Estimate running means and variances anew, as averages over batches of training images."""
     model = training.model.eval()
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]

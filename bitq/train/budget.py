@@ -1,4 +1,4 @@
-"""One share of zeros for the whole network, dealt out among its layers by what zeros would cost each."""
+"""One share of zeros for the whole network, divided among its layers by what zeros cost each."""
 
 from itertools import islice
 
@@ -18,7 +18,7 @@ NEVER_ZERO = 0.05  # of each layer, its most sensitive weights: no layer is lost
 
 
 def allocate_sparsity(training: Training) -> None:
-    """Give each layer its share of zeros; nothing happens to networks without a budget."""
+    """Give each layer its share of zeros where the method has a budget for the whole network."""
     groups: dict[float, list[tuple[QuantLayer, Atq]]] = {}  # settings below a glob may be budgets of their own
     for layer in quantized_layers(training.model).values():
         if isinstance(layer.quantizer, Atq) and layer.quantizer.budget is not None:
@@ -30,7 +30,7 @@ def allocate_sparsity(training: Training) -> None:
 
 
 def sensitivities(training: Training, weights: list[Tensor]) -> list[Tensor]:
-    """|g·w| of every weight: by how much, to first order, the loss on the labels changes when it becomes zero."""
+    """Compute |g·w| of every weight: to first order, the change of the loss on the labels when it becomes zero."""
     total = [torch.zeros_like(weight) for weight in weights]
     training.model.eval()  # no statistic moves, no dropout draws
     for batch in islice(training.batches.epoch(0), BATCHES):
@@ -43,7 +43,7 @@ def sensitivities(training: Training, weights: list[Tensor]) -> list[Tensor]:
 
 
 def zeros_of(sensitivity: list[Tensor], budget: float) -> list[int]:
-    """How many zeros each layer gets so that together they are the budget and cost least.
+    """Return how many zeros each layer gets so that together they meet the budget and cost least.
 
     >>> zeros_of([torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([10.0, 20.0, 30.0, 40.0])], 0.5)
     [3, 1]

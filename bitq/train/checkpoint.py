@@ -25,7 +25,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Make this the current checkpoint. Killed at any instant, the folder still holds a whole one."""
+    """Write the current checkpoint so that the folder holds a whole one at any instant."""
     current = folder / CURRENT
     if current.exists():
         try:
@@ -36,7 +36,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path, run_hash: str) -> Checkpoint | None:
-    """The latest whole checkpoint of this run; None if it never wrote one. Damage never means to start over."""
+    """Read the latest whole checkpoint of this run; return None if it never wrote one, and refuse damaged ones."""
     problems = []
     for name in (CURRENT, PREVIOUS):
         if not (folder / name).exists():
@@ -60,7 +60,7 @@ def load(folder: Path, run_hash: str) -> Checkpoint | None:
 
 
 def count_attempt(folder: Path) -> int:
-    """How many processes have worked on this run, this one included."""
+    """Count the processes that have worked on this run, this one included."""
     file = folder / "attempts.json"
     attempts: int = (read_json(file) if file.exists() else 0) + 1
     write_json(file, attempts)
@@ -68,5 +68,5 @@ def count_attempt(folder: Path) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Forget the state of a finished run."""
+    """Delete the state of a finished run."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -26,7 +26,7 @@ from bitq.train.memory import peak_memory
 
 
 def finish(training: Training, test: TestSet, results: Path) -> Results:
-    """Publish the run's four files and its model."""
+    """Measure the trained network and publish the run's four files and its model."""
     run, folder = training.run, folder_of(training.run, results)
     training.progress_to(run.recipe.epochs)
     in_memory = None if training.diverged else evaluate(training.model.eval(), test)
@@ -39,7 +39,7 @@ def finish(training: Training, test: TestSet, results: Path) -> Results:
 
 
 def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> Packed:
-    """Export, read back, hold against the network in memory bit for bit, and measure what was read."""
+    """Export, read back, compare with the network in memory bit for bit, and measure what was read."""
     path, model = folder / MODEL, training.model
     spec = spec_of(training.run)
     exported = export(model, spec, path)

@@ -14,7 +14,7 @@ TestSet = list[tuple[Inputs, Tensor]]  # what the network takes, normalised, and
 
 
 def open_data(run: Run) -> ImageSet:
-    """The run's images; not those of another digest under the same name."""
+    """Open the run's images; refuse those of another digest under the same name."""
     found = variant(run.data.dataset, run.data.variant)
     if found.digest != run.data.digest:
         raise DataError(
@@ -25,7 +25,7 @@ def open_data(run: Run) -> ImageSet:
 
 
 def test_batches(images: ImageSet, run: Run, machine: Machine) -> TestSet:
-    """The test set, normalised, on the device."""
+    """Normalise the test set on the device."""
     batches = evaluation_batches(
         images.x_test, images.y_test, run.recipe.normalisation, EVALUATION_BATCH, machine.device, images.t_test
     )
@@ -33,5 +33,5 @@ def test_batches(images: ImageSet, run: Run, machine: Machine) -> TestSet:
 
 
 def training_batches(images: ImageSet, run: Run, machine: Machine) -> Batches:
-    """The training images in the order of the run's seed."""
+    """Put the training images on the device, in the order of the run's seed."""
     return Batches(images, run.recipe, run.seed, machine.device)

@@ -11,7 +11,7 @@ from bitq.errors import Preempted, StorageError
 
 @contextmanager
 def exclusive(folder: Path, run_id: str) -> Iterator[None]:
-    """Hold the run's folder; the kernel lets go of it when the process dies, however it dies."""
+    """Lock the run's folder; the kernel releases it when the process dies, however it dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -68,22 +68,22 @@ class Training:
 
     @property
     def online(self) -> bool:
-        """Does the teacher learn too, in the same loop?"""
+        """Return whether the teacher learns too, in the same loop."""
         return self.run.distillation is not None and self.run.distillation.teacher is None
 
     @property
     def finished(self) -> bool:
-        """Is there nothing left to train?"""
+        """Return whether nothing is left to train."""
         return self.epoch >= self.run.recipe.epochs or self.diverged is not None
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds of all attempts together."""
+        """Return the seconds of all attempts together."""
         return self.seconds + time.monotonic() - self.started
 
     @property
     def history(self) -> History:
-        """The curves up to the last epoch."""
+        """Return the curves up to the last finished epoch."""
         return History.model_validate({name: self.curves.get(name, ()) for name in History.model_fields})
 
     def save(self) -> None:

@@ -11,7 +11,7 @@ RESET_PEAK = "5"  # resets VmHWM, the peak of resident memory (Linux, proc(5))
 
 
 def forget_peak(device: torch.device) -> None:
-    """Start to measure anew, where the system can."""
+    """Reset the peak, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif os.access(CLEAR_REFS, os.W_OK):
@@ -19,7 +19,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes since then: of the tensors on a GPU, else of the process; none where the system does not tell."""
+    """Return the peak in bytes: of the tensors on a GPU, else of the process; None where the system has none."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if not os.access(CLEAR_REFS, os.W_OK):

@@ -1,4 +1,4 @@
-"""What a run minimises."""
+"""The loss that a run minimises."""
 
 from dataclasses import dataclass, replace
 
@@ -19,16 +19,16 @@ class Loss:
     teacher: Tensor | None = None  # of a teacher that learns in the same loop
 
     def plus(self, term: Tensor) -> "Loss":
-        """With a penalty on top."""
+        """Add a penalty."""
         return replace(self, total=self.total + term)
 
     def with_teacher(self, term: Tensor) -> "Loss":
-        """With the loss of the teacher, whose weights no other term reaches."""
+        """Add the loss of the teacher, whose weights no other term reaches."""
         return replace(self, total=self.total + term, teacher=term)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, y_mix: Tensor, lam: float, smoothing: float) -> Tensor:
-    """λ·CE(y) + (1-λ)·CE(y_mix), each with smoothed labels; λ = 1 without mixup."""
+    """Compute λ·CE(y) + (1-λ)·CE(y_mix), each with smoothed labels; λ = 1 without mixup."""
     first = functional.cross_entropy(logits, y, label_smoothing=smoothing)
     if lam == 1.0:
         return first
@@ -36,7 +36,7 @@ def cross_entropy(logits: Tensor, y: Tensor, y_mix: Tensor, lam: float, smoothin
 
 
 def distillation_term(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T²·KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch.
+    """Compute T²·KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch.
 
     >>> import torch
     >>> distillation_term(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 4.0).item()
@@ -47,7 +47,7 @@ def distillation_term(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def loss_of(hard: Tensor, logits: Tensor, teacher_logits: Tensor | None, kd: Distillation | None) -> Loss:
-    """The hard loss alone, or (1-α)·hard + α·soft."""
+    """Combine the losses to (1-α)·hard + α·soft; without a teacher return the hard loss."""
     if kd is None or teacher_logits is None:
         return Loss(hard)
     soft = distillation_term(logits, teacher_logits.detach(), kd.temperature)
@@ -55,7 +55,7 @@ def loss_of(hard: Tensor, logits: Tensor, teacher_logits: Tensor | None, kd: Dis
 
 
 def l1_at(recipe: Recipe, epoch: int) -> float:
-    """The weight of Σ|w|: grows over the first half of the training, then stays.
+    """Return the weight of Σ|w|, which grows over the first half of the training and then stays.
 
     >>> [l1_at(Recipe(epochs=8, l1=1.0), epoch) for epoch in (0, 2, 4, 7)]
     [0.0, 0.5, 1.0, 1.0]
@@ -64,5 +64,5 @@ def l1_at(recipe: Recipe, epoch: int) -> float:
 
 
 def sum_of_sizes(model: nn.Module) -> Tensor:
-    """Σ|w| over every parameter called weight, those of normalisations too, as the published ATQ has it."""
+    """Sum |w| over every parameter called weight, those of normalisations too, as the published ATQ does."""
     return torch.stack([p.abs().sum() for name, p in model.named_parameters() if name.endswith("weight")]).sum()

@@ -15,8 +15,11 @@ TEACHER = "teacher."  # the names of its parameters beside those of the student
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Fused SGD, Adam or AdamW. Weight decay reaches every parameter but those whose quantizer forbids it, and no
-    teacher that learns beside its student."""
+    """Build fused SGD, Adam or AdamW.
+
+    Weight decay reaches every parameter but those whose quantizer forbids it, and no teacher that learns beside its
+    student.
+    """
     exempt = undecayed(model)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -37,8 +40,11 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Parameters that belong to a quantizer, unless its original let them decay, latents that must not shrink, and
-    all of a teacher trained in the same loop: that of the published ATQ has no decay."""
+    """Name the parameters without weight decay.
+
+    These are the scalars of quantizers, unless the original method decays them, latents that must not shrink, and all
+    of a teacher trained in the same loop: that of the published ATQ has no decay.
+    """
     owners = {name: module for name, module in model.named_modules() if isinstance(module, Quantizer)}
     scalars = {
         f"{owner}.{name}"
@@ -52,7 +58,7 @@ def undecayed(model: nn.Module) -> set[str]:
 
 
 def optimizer_state(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """The state by parameter name."""
+    """Return the optimizer's state by parameter name."""
     return {
         f"{names[p]}/{key}": value
         for p, state in optimizer.state.items()
@@ -62,7 +68,7 @@ def optimizer_state(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[s
 
 
 def restore_optimizer(optimizer: Optimizer, names: Mapping[Tensor, str], saved: Mapping[str, Tensor]) -> None:
-    """Put the state back in the memory format of its parameter.
+    """Restore the state in the memory format of its parameter.
 
     A fused step over a state with other strides than its parameter is silently wrong, and load_state_dict keeps the
     strides of the file.
@@ -78,7 +84,7 @@ def restore_optimizer(optimizer: Optimizer, names: Mapping[Tensor, str], saved: 
 
 
 def check_strides(optimizer: Optimizer) -> None:
-    """Has every state the strides of its parameter?"""
+    """Refuse a state that has other strides than its parameter."""
     for p, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == p.shape and _strides(value) != _strides(p):
@@ -86,11 +92,11 @@ def check_strides(optimizer: Optimizer) -> None:
 
 
 def _strides(tensor: Tensor) -> list[int]:
-    """Strides that matter: those of dimensions longer than one."""
+    """Return the strides that matter: those of dimensions longer than one."""
     return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """One rate for all groups."""
+    """Set one learning rate for all groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -18,7 +18,7 @@ from bitq.run import Parent, Run
 
 
 def check_parents(run: Run) -> None:
-    """Refuse parents of the grid that cannot fit, before hours go into training them."""
+    """Reject parents of the grid that cannot fit, before hours go into training them."""
     if run.start and not run.start.is_file:
         check_start(run, run.start, spec_of(find_run(run.start.id, run.scale)))
     teacher = run.distillation and run.distillation.teacher
@@ -27,7 +27,7 @@ def check_parents(run: Run) -> None:
 
 
 def check_start(run: Run, start: Parent, spec: Mapping[str, Any]) -> None:
-    """A start of another method or shape."""
+    """Reject a start of another method or shape."""
     fitting = (*(("fp32",) if METHODS[run.method].weight.latent_from_weight else ()), run.method)
     if spec["method"] not in fitting:
         raise UsageError(
@@ -39,13 +39,13 @@ def check_start(run: Run, start: Parent, spec: Mapping[str, Any]) -> None:
 
 
 def check_teacher(run: Run, teacher: Parent, spec: Mapping[str, Any]) -> None:
-    """A teacher of other data."""
+    """Reject a teacher of other data."""
     asked = {"dataset": run.data.dataset} | geometry_of(run.data)
     must_fit(teacher.id, spec, asked, f"give {run.id} a teacher of its own data")
 
 
 def check_same_quantization(run: Run, spec: dict[str, Any], model: nn.Module, start: nn.Module) -> None:
-    """The latents of a method mean something else under other settings, and nothing in a layer that it leaves alone."""
+    """Reject a start with other quantizer settings or kept layers, under which its latents mean something else."""
     ours, theirs = lowbit_layers(model), lowbit_layers(start)
     for name in sorted(ours.keys() ^ theirs.keys()):
         one, other = ("the run", "its start") if name in ours else ("the start", "the run")
@@ -69,7 +69,7 @@ def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def parent_file(parent: Parent, run: Run, results: Path) -> Path:
-    """The parent's packed file: a file given by name, or the result of a run."""
+    """Find the parent's packed file: a file given by name, or the result of a run."""
     if parent.is_file:
         path = Path(parent.id)
         if sha256_file(path) != parent.hash:

@@ -71,7 +71,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Training images per second of training alone."""
+        """Return training images per second of training alone."""
         return self.images / self.training_seconds if self.training_seconds else 0.0
 
     def _line(self, place: str) -> str:

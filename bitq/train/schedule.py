@@ -6,7 +6,7 @@ from bitq.run import Recipe
 
 
 def lr_at(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
-    """Warm-up, then cosine, step or constant.
+    """Return the learning rate: warm-up, then cosine, step or constant.
 
     With lr_every = epoch the rate is that of the whole epoch: warm-up gives lr·(e+1)/w for e < w, and the cosine
     runs from lr at e = w to min_lr at e = epochs (which no epoch reaches).

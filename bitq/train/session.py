@@ -34,7 +34,7 @@ SEVERITY = (0, 75, 74, 72, 71, 2, 65, 70)
 
 @dataclass(frozen=True)
 class Session:
-    """Where to train and where to put what."""
+    """Where to train, and where results and state lie."""
 
     machine: Machine
     results: Path

@@ -13,7 +13,7 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Set by the first signal; the second ends the process at once, with the last checkpoint on disk."""
+    """A flag set by the first signal; the second ends the process at once, with the last checkpoint on disk."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
