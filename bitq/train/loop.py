@@ -114,7 +114,8 @@ class Training:
         self.sums.copy_(saved.tensors["sums"])
         self.scaler.load_state_dict(saved.meta["scaler"])
         self.epoch, self.step, self.skipped = (saved.meta[key] for key in ("epoch", "step", "skipped"))
-        self.seconds, self.training_seconds = saved.meta["seconds"], saved.meta["training_seconds"]
+        self.seconds = saved.meta["seconds"]
+        self.training_seconds = saved.meta.get("training_seconds", self.seconds)  # older checkpoints lack it
         self.curves = saved.meta["curves"]
         self.diverged = Divergence(**saved.meta["diverged"]) if saved.meta["diverged"] else None
         return True
