@@ -104,7 +104,7 @@ class Planner:
             seconds=seconds,
             result_bytes=JSON_BYTES + round(float_size * stored_bits(run) / 32),
             state_bytes=2 * states * float_size,
-            memory_bytes=_peak_memory(run),
+            memory_bytes=expected_memory(run),
         )
 
     def speed(self, run: Run) -> Speed:
