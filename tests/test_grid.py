@@ -14,17 +14,18 @@ from bitq.errors import UsageError
 from bitq.grid.adhoc import sweep
 from bitq.grid.commands import command
 from bitq.grid.describe import row
-from bitq.grid.expand import expand
+from bitq.grid.expand import build_run, expand
 from bitq.grid.select import Selection, find_run, grid
-from bitq.grid.study import Arm, scale, scales, studies, study
+from bitq.grid.study import Arm, Scale, scale, scales, studies, study
 from bitq.paths import config_dir
 from bitq.results.jobs import jobs_of
 from bitq.run import Calibration, Parent, Recipe, Run
 
 SCALES = ("full", "mini", "smoke")
+LISTED = ("full", "smoke")  # scales that take the seeds that the studies list
 
 
-@pytest.mark.parametrize("at", SCALES)
+@pytest.mark.parametrize("at", LISTED)
 def test_the_153_are_153_with_their_parts(at: str) -> None:
     runs = expand("bitnet", at)
     assert len(runs) == 153
@@ -34,12 +35,81 @@ def test_the_153_are_153_with_their_parts(at: str) -> None:
     assert Counter(r.model for r in runs) == {"resnet18": 117, "resnet50": 36}
 
 
-def test_the_extension_is_180_with_its_parts() -> None:
+def test_the_extension_is_201_with_its_parts() -> None:
     runs = expand("bitnet-extended", "full")
     parts = Counter(r.phase for r in runs)
-    assert len(runs) == 180
-    assert list(parts.values()) == [105, 9, 18, 12, 18, 9, 9]
-    assert len(expand("bitnet-extended", "mini")) == 75
+    assert len(runs) == 201 and sum(r.distillation is not None for r in runs) == 72
+    assert list(parts.values()) == [105, 9, 18, 12, 18, 18, 9, 9, 3]
+
+
+@pytest.mark.parametrize("name", studies())
+def test_mini_gives_headline_arms_more_seeds_and_leaves_no_other_arm_out(name: str) -> None:
+    counts, skipped = scale("mini").seeds, scale("mini").skip.get(name, ())
+    assert counts and counts.headline > counts.others
+    seeds: dict[tuple[str, str, str], list[int]] = {}
+    for run in expand(name, "mini"):
+        seeds.setdefault((run.data.dataset, run.model, run.arm), []).append(run.seed)
+    listed = {(r.data.dataset, r.model, r.arm) for r in expand(name, "full") if r.phase not in skipped}
+    assert seeds.keys() == listed
+    headline = {(model, arm) for model, arms in study(name).headline.items() for arm in arms}
+    for (_, model, arm), found in seeds.items():
+        count = counts.headline if (model, arm) in headline else counts.others
+        assert found == [42, 123, 456, 789, 1011][:count], (model, arm)
+
+
+def test_the_headline_is_where_the_claims_are() -> None:
+    five = {(r.model, r.arm) for r in expand("bitnet", "mini") if r.seed == 1011}
+    assert five == {("resnet18", arm) for arm in ("fp32", "bitnet", "bitnet-keep_conv1", "fp32-kd", "bitnet-kd", "ttq")}
+    assert not [run for run in expand("bitnet-extended", "mini") if run.phase == "n10"]
+
+
+def test_distillation_has_arms_with_less_weight_on_the_teacher() -> None:
+    runs = [r for r in expand("bitnet-extended", "full") if r.phase == "kd-alpha"]
+    found = Counter((r.data.dataset, r.arm, r.distillation and r.distillation.alpha) for r in runs)
+    arms = {"bitnet-kd-alpha01": 0.1, "bitnet-kd-alpha03": 0.3, "bitnet-kd-alpha05": 0.5}
+    assert found == {(dataset, *arm): 3 for dataset in ("cifar10", "cifar100") for arm in arms.items()}
+    others = {r.distillation.alpha for r in grid("full", ["bitnet"]) if r.distillation}
+    assert others == {0.9} and {r.distillation.temperature for r in runs if r.distillation} == {4.0}
+
+
+@pytest.mark.parametrize(("at", "precisions"), [("full", {"bf16", "fp16", "fp32"}), ("mini", {"fp32"})])
+def test_the_precision_of_a_scale_yields_to_that_of_an_arm(at: str, precisions: set[str]) -> None:
+    assert {run.precision for run in grid(at) if not run.tag.startswith("trained_")} == precisions - {"fp16"}
+    for format in ("bf16", "fp16"):
+        assert {run.precision for run in expand("precision", at) if run.tag == f"trained_{format}"} == {format}
+    (run,) = sweep("smoke", {"model": ["resnet18"], "dataset": ["cifar10"], "method": ["fp32"], "precision": ["bf16"]})
+    assert run.precision == "bf16"
+
+
+def test_overrides_of_a_scale_are_merged_from_top_to_bottom_and_yield_to_the_arm() -> None:
+    overrides = [
+        {"datasets": ["mnist"], "variant": "procedural", "recipe": {"epochs": 8, "lr": 0.3}},
+        {"models": ["resnet50"], "width": 8, "recipe": {"epochs": 4}},
+        {"models": ["resnet50"], "datasets": ["mnist"], "recipe": {"lr": 0.2}},
+    ]
+    at = Scale.model_validate(
+        {"scale": "s", "summary": "s", "width": 16, "recipe": {"epochs": 12, "batch": 7}, "overrides": overrides}
+    )
+    assert at.size("cifar10", "resnet18") == ("official", 16, {"epochs": 12, "batch": 7})
+    assert at.size("mnist", "resnet18") == ("procedural", 16, {"epochs": 8, "batch": 7, "lr": 0.3})
+    assert at.size("cifar10", "resnet50") == ("official", 8, {"epochs": 4, "batch": 7})
+    assert at.size("mnist", "resnet50") == ("procedural", 8, {"epochs": 4, "batch": 7, "lr": 0.2})
+    stepped = {"epochs": 40, "schedule": "step", "milestones": [20], "lr": 0.1}
+    run = build_run(
+        study="s", phase="p", scale=at, dataset="mnist", model="resnet50", seed=1, distillation=None, start=None,
+        arm=Arm(method="fp32", recipe={"lr": 0.05}), base_recipe=stepped,
+    )  # fmt: skip
+    assert (run.width, run.data.variant, run.recipe.lr, run.recipe.batch) == (8, "procedural", 0.05, 7)
+    assert (run.recipe.epochs, run.recipe.milestones) == (4, (2,))
+
+
+def test_every_override_concerns_some_run() -> None:
+    for at in SCALES:
+        runs = grid(at)
+        assert all(any(o.concerns(r.data.dataset, r.model) for r in runs) for o in scale(at).overrides)
+        places = {"datasets": {r.data.dataset for r in runs}, "models": {r.model for r in runs}}
+        assert all(set(getattr(o, kind)) <= known for o in scale(at).overrides for kind, known in places.items())
+        assert set(scale(at).variants) <= places["datasets"]
 
 
 @pytest.mark.parametrize("at", SCALES)
@@ -49,13 +119,24 @@ def test_ids_hashes_and_folders_are_unique(at: str) -> None:
         assert len({of(r) for r in runs}) == len(runs)
 
 
-def test_parents_come_before_their_children_and_are_fp32_of_seed_42() -> None:
+@pytest.mark.parametrize("at", SCALES)
+def test_parents_come_before_their_children_and_have_their_seed(at: str) -> None:
     seen: dict[str, str] = {}
-    for run in grid("full", ["bitnet"]):
+    for run in grid(at):
         for parent in run.parents:
             assert seen[parent.id] == parent.hash
-            assert parent.id == f"bitnet/{run.data.dataset}/{run.model}/fp32/s42"
+            assert parent.id.endswith(f"/s{run.seed}")
         seen[run.id] = run.hash
+
+
+@pytest.mark.parametrize("at", SCALES)
+def test_a_teacher_is_the_fp32_network_of_its_student_s_place_and_seed(at: str) -> None:
+    students = [run for run in grid(at) if run.distillation and run.distillation.teacher]
+    for run in students:
+        assert run.distillation and run.distillation.teacher
+        study = run.study if run.phase == "n10" else run.study.removesuffix("-extended")
+        assert run.distillation.teacher.id == f"{study}/{run.data.dataset}/{run.model}/fp32/s{run.seed}"
+    assert {run.study for run in students} == {"bitnet", "bitnet-extended", "atq"}
 
 
 def test_ttq_as_published_starts_from_the_fp32_weights_of_its_own_seed() -> None:
@@ -76,9 +157,9 @@ def test_distilled_arms_have_the_mixup_of_their_twins() -> None:
     assert mixup == {("cifar10", 0.2), ("cifar100", 0.0), ("tiny_imagenet", 0.2)}
 
 
-def test_a_scale_changes_recipe_width_and_data_variant_only() -> None:
+def test_a_scale_changes_recipe_width_precision_and_data_variant_only() -> None:
     for full, smoke in zip(expand("bitnet", "full"), expand("bitnet", "smoke"), strict=True):
-        changed = {"scale", "data", "width", "recipe", "distillation"}  # distillation: the parent's hash
+        changed = {"scale", "data", "width", "recipe", "precision", "distillation"}  # distillation: the parent's hash
         assert full.model_dump(exclude=changed) == smoke.model_dump(exclude=changed)
         assert full.id == smoke.id and full.hash != smoke.hash
 
@@ -248,11 +329,64 @@ def test_a_study_that_breaks_its_promise_is_refused(tmp_path: Path, monkeypatch:
             body.format(n=2) + phase % (2, "{method: fp32, teacher: fp32/s9}"),
             "no run 's/mnist/resnet18/fp32/s9'",
         ),
+        (
+            "alone",
+            body.format(n=2) + phase % (2, "{method: fp32, distillation: {alpha: 0.1}}"),
+            "distillation {'alpha': 0.1} changes nothing without a teacher",
+        ),
+        (
+            "alpha",
+            body.format(n=4) + phase % (4, "{method: fp32}, {method: twn, teacher: fp32/s1, distillation: {alpha: 2}}"),
+            "alpha",
+        ),
+        (
+            "headline",
+            "headline: {resnet18: [fp23]}\n" + body.format(n=2) + phase % (2, "{method: fp32}"),
+            "unknown headline arm of study 's': 'resnet18/fp23'; allowed: resnet18/fp32",
+        ),
         ("twins", body.format(n=4) + phase % (4, "{method: fp32}, {method: fp32, settings: {a: 1}}"), "share the id"),
     ):
         (tmp_path / f"studies/{name}.yaml").write_text(text)
         with pytest.raises(UsageError, match=words):
             expand(name, "smoke")
+
+
+def test_a_choice_of_seeds_that_the_study_cannot_serve_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("studies", "scales"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "scales/few.yaml").write_text(
+        "scale: few\nsummary: s\nvariants: {mnist: procedural}\nseeds: {headline: 3, others: 2}\n"
+    )
+    body = (
+        "study: s\ntitle: t\nruns: 2\ndistilled: 0\ndatasets: {mnist: {}}\n%s\nphases:\n"
+        "  - {phase: a, title: t, runs: %s, blocks: [{models: [resnet18], datasets: [mnist], seeds: %s, arms: [%s]}]}\n"
+    )
+    monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
+    fp32, known = "{method: fp32}", "seeds: [1, 2, 3]"
+    for name, values, words in (
+        ("none", ("", 2, "[1, 2]", fp32), "asks for 3 seeds, but study 's' lists 0"),
+        (
+            "further",
+            (known, 1, "[4]", fp32),
+            r"phase a of study 's' has its own, 4; leave it out with skip: {s: \[a\]}",
+        ),
+        ("promise", (known, 3, "[1, 2]", fp32), "expands to 2 runs but promises 3"),
+        (
+            "orphan",
+            (
+                f"{known}\nheadline: {{resnet18: [fp32-kd]}}",
+                4,
+                "[1, 2]",
+                f'{fp32}, {{method: fp32, teacher: "fp32/{{seed}}"}}',
+            ),
+            "no run 's/mnist/resnet18/fp32/s3' comes before it; a parent of headline arms is one too",
+        ),
+    ):
+        (tmp_path / f"studies/{name}.yaml").write_text(body % values)
+        with pytest.raises(UsageError, match=words):
+            expand(name, "few")
 
 
 def test_grid_json_is_a_list_of_objects() -> None:

@@ -17,14 +17,14 @@ from bitq.records import explain
 from bitq.run import Distillation, Parent, Recipe, Run
 
 STUDY = "adhoc"
-ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings", "calibration")
+ARM_OPTIONS = ("method", "keep", "norm", "stem", "settings", "calibration", "precision")
 
 
 def sweep(scale_name: str, options: Mapping[str, Sequence[Any]]) -> tuple[Run, ...]:
     """Every combination of the options' values as a run.
 
-    Options are model, dataset, seed, the arm's (method, keep, norm, stem, settings, calibration), variant, width,
-    precision, teacher with temperature and alpha, start, and any key of a recipe.
+    Options are model, dataset, seed, the arm's (method, keep, norm, stem, settings, calibration, precision), variant,
+    width, teacher with temperature and alpha, start, and any key of a recipe.
     """
     given = {name: tuple(values) for name, values in options.items() if values}
     for required in ("model", "dataset", "method"):
@@ -54,7 +54,6 @@ def _one(at: Scale, choice: dict[str, Any]) -> Run:
         distillation=distillation,
         start=parent(choice["start"], at) if "start" in choice else None,
         base_recipe={},
-        precision=choice.get("precision", "bf16"),
         width=choice.get("width"),
         data_variant=choice.get("variant"),
     )

@@ -1,14 +1,15 @@
 """From a study and a scale to the list of runs, each knowing its parents by hash."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import product
 
 from pydantic import ValidationError
 
 from bitq.data.registry import variant
-from bitq.errors import UsageError
-from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Study, scale, study
+from bitq.errors import UsageError, one_of
+from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Size, Study, scale, study
 from bitq.records import explain
 from bitq.run import Calibration, Data, Distillation, Parent, Precision, Recipe, Run
 
@@ -41,20 +42,45 @@ class _Grid:
         return (phase for phase in self.study.phases if phase.phase not in skipped)
 
     def expand_phase(self, phase: Phase) -> list[Run]:
-        runs = [run for block in phase.blocks for run in self._expand_block(phase, block)]
-        if len(runs) != phase.runs:
+        if phase.listed != phase.runs:
             raise UsageError(
-                f"phase {phase.phase} of study {self.study.study!r} expands to {len(runs)} runs "
+                f"phase {phase.phase} of study {self.study.study!r} expands to {phase.listed} runs "
                 f"but promises {phase.runs}; mend its blocks or its `runs:`."
             )
-        return runs
+        return [run for block in phase.blocks for run in self._expand_block(phase, block)]
 
     def _expand_block(self, phase: Phase, block: Block) -> Iterator[Run]:
-        for arm in block.arms:
-            for model in block.models:
-                for dataset in block.datasets:
-                    for seed in block.seeds:
-                        yield self._remember(self._run(phase, arm, model, dataset, seed))
+        if self.scale.seeds is not None:
+            self._check_choice(phase, block)
+        for arm, model, dataset in product(block.arms, block.models, block.datasets):
+            first = self._remember(self._run(phase, arm, model, dataset, block.seeds[0]))
+            yield first
+            for seed in self._seeds(block, first)[1:]:
+                yield self._remember(self._run(phase, arm, model, dataset, seed))
+
+    def _seeds(self, block: Block, first: Run) -> tuple[int, ...]:
+        """Choose the seeds of an arm: those of its block, or the first of the study, as many as the scale says."""
+        counts = self.scale.seeds
+        if counts is None:
+            return block.seeds
+        is_headline = first.arm in self.study.headline.get(first.model, ())
+        return self.study.seeds[: counts.headline if is_headline else counts.others]
+
+    def _check_choice(self, phase: Phase, block: Block) -> None:
+        """Reject a choice that the study's seeds cannot serve, or that would take a phase of further seeds for one."""
+        counts, known = self.scale.seeds, self.study.seeds
+        assert counts is not None
+        if (most := max(counts.headline, counts.others)) > len(known):
+            raise UsageError(
+                f"scale {self.scale.scale!r} asks for {most} seeds, but study {self.study.study!r} lists {len(known)}; "
+                "add some to its `seeds:`."
+            )
+        if block.seeds != known[: len(block.seeds)]:
+            raise UsageError(
+                f"scale {self.scale.scale!r} chooses seeds, but phase {phase.phase} of study {self.study.study!r} has "
+                f"its own, {', '.join(map(str, block.seeds))}; leave it out with skip: "
+                f"{{{self.study.study}: [{phase.phase}]}}."
+            )
 
     def _remember(self, run: Run) -> Run:
         self.known[run.id] = run
@@ -64,10 +90,6 @@ class _Grid:
         def parent(reference: str) -> Parent:
             return self._parent(reference, f"{dataset}/{model}", seed)
 
-        distillation = None
-        if arm.teacher is not None:
-            teacher = None if arm.teacher == ONLINE else parent(arm.teacher)
-            distillation = Distillation(teacher=teacher, **self.study.distillation)
         return build_run(
             study=self.study.study,
             phase=phase.phase,
@@ -76,11 +98,20 @@ class _Grid:
             model=model,
             arm=arm,
             seed=seed,
-            distillation=distillation,
+            distillation=self._distillation(arm, parent),
             start=parent(arm.start) if arm.start is not None else None,
             base_recipe={**self.study.recipe, **self.study.datasets[dataset], **phase.recipe},
-            precision=arm.precision or self.study.precision,
+            precision=self.study.precision,
         )
+
+    def _distillation(self, arm: Arm, parent: Callable[[str], Parent]) -> Distillation | None:
+        if arm.teacher is None:
+            return None
+        teacher = None if arm.teacher == ONLINE else parent(arm.teacher)
+        try:
+            return Distillation(teacher=teacher, **{**self.study.distillation, **arm.distillation})
+        except ValidationError as error:
+            raise UsageError(f"{self.study.study}/{arm.method}: distillation: {explain(error)}") from error
 
     def _parent(self, reference: str, place: str, seed: int) -> Parent:
         """`[study:]arm/seed` of the same data set and model."""
@@ -89,7 +120,8 @@ class _Grid:
         found = self.known.get(wanted) if not origin else self._of_other_study(origin).get(wanted)
         if found is None:
             raise UsageError(
-                f"study {self.study.study!r} names the parent {reference!r}, but no run {wanted!r} comes before it."
+                f"study {self.study.study!r} names the parent {reference!r}, but no run {wanted!r} comes before it"
+                f"{'; a parent of headline arms is one too' if self.scale.seeds else ''}."
             )
         return Parent(id=found.id, hash=found.hash)
 
@@ -115,15 +147,16 @@ def build_run(
     width: int | None = None,
     data_variant: str | None = None,
 ) -> Run:
-    """One run. What an arm changes in the recipe is its contrast, so it comes after what the scale changes."""
+    """One run. What an arm changes in recipe or precision is its contrast, so it comes after what the scale changes."""
+    size = scale.size(dataset, model)
     try:
         return Run(
             study=study,
             phase=phase,
             scale=scale.scale,
-            data=data_of(dataset, data_variant or scale.variant(dataset)),
+            data=data_of(dataset, data_variant or size.variant),
             model=model,
-            width=scale.widths.get(model, scale.width) if width is None else width,
+            width=size.width if width is None else width,
             stem=arm.stem,
             norm=arm.norm,
             method=arm.method,
@@ -132,8 +165,8 @@ def build_run(
             distillation=distillation,
             start=start,
             calibration=Calibration(**arm.calibration) if arm.calibration is not None else None,
-            recipe=Recipe(**{**at_scale(base_recipe, scale), **arm.recipe}),
-            precision=precision,
+            recipe=Recipe(**{**at_size(base_recipe, size), **arm.recipe}),
+            precision=arm.precision or scale.precision or precision,
             seed=seed,
             tag=arm.tag,
         )
@@ -141,11 +174,11 @@ def build_run(
         raise UsageError(f"{study}/{dataset}/{model}/{arm.method}: {explain(error)}") from error
 
 
-def at_scale(recipe: Overrides, to: Scale) -> Overrides:
+def at_size(recipe: Overrides, size: Size) -> Overrides:
     """The recipe with what the scale changes; where that is its length, milestones keep their share of it."""
-    merged = {**recipe, **to.recipe}
-    if "milestones" in recipe and "epochs" in to.recipe:
-        share = to.recipe["epochs"] / recipe["epochs"]
+    merged = {**recipe, **size.recipe}
+    if "milestones" in recipe and "epochs" in size.recipe:
+        share = size.recipe["epochs"] / recipe["epochs"]
         merged["milestones"] = [milestone * share for milestone in recipe["milestones"]]
     return merged
 
@@ -176,9 +209,17 @@ def _check_unique(runs: tuple[Run, ...]) -> None:
 def _check_totals(of: Study, at: Scale, runs: tuple[Run, ...]) -> None:
     if at.skip.get(of.study):
         return
+    _check_headline(of, runs)
     found = (len(runs), sum(run.distillation is not None for run in runs))
-    if found != (of.runs, of.distilled):
+    if at.seeds is None and found != (of.runs, of.distilled):
         raise UsageError(
             f"study {of.study!r} expands to {found[0]} runs, {found[1]} of them distilled, "
             f"but promises {of.runs} and {of.distilled}."
         )
+
+
+def _check_headline(of: Study, runs: tuple[Run, ...]) -> None:
+    arms = {f"{run.model}/{run.arm}" for run in runs}
+    for name in (f"{model}/{arm}" for model, named in of.headline.items() for arm in named):
+        if name not in arms:
+            raise one_of(f"headline arm of study {of.study!r}:", name, arms)

@@ -1,9 +1,9 @@
 """Studies and scales as YAML: what a research question consists of, and how large to ask it."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bitq.errors import one_of
 from bitq.paths import config_dir
@@ -27,11 +27,18 @@ class Arm(Frozen):
     norm: Norm = "none"
     stem: Stem = "cifar"
     teacher: str | None = None
+    distillation: Overrides = {}  # what it changes in the study's
     start: str | None = None
     calibration: Overrides | None = None
     recipe: Overrides = {}
-    precision: Precision | None = None  # that of the study, if not said
+    precision: Precision | None = None  # that of the scale or the study, if not said
     tag: str = ""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Arm":
+        if self.distillation and self.teacher is None:
+            raise ValueError(f"distillation {self.distillation} changes nothing without a teacher; name one")
+        return self
 
 
 class Block(Frozen):
@@ -48,9 +55,14 @@ class Phase(Frozen):
 
     phase: str
     title: str
-    runs: int
+    runs: int  # with the seeds that its blocks list
     recipe: Overrides = {}  # what this phase changes in the study's recipe; a scale comes after it
     blocks: tuple[Block, ...]
+
+    @property
+    def listed(self) -> int:
+        """Count the runs that its blocks list."""
+        return sum(len(b.arms) * len(b.models) * len(b.datasets) * len(b.seeds) for b in self.blocks)
 
 
 class Deviation(Frozen):
@@ -73,25 +85,63 @@ class Study(Frozen):
     recipe: Overrides = {}
     datasets: dict[str, Overrides]  # per data set: its part of the recipe
     distillation: Overrides = {}
+    # Where a scale chooses the number of seeds, it takes the first of these, more of them for the headline arms.
+    seeds: tuple[int, ...] = ()
+    headline: dict[str, tuple[str, ...]] = {}  # by network, as in the ids of runs
     deviations: tuple[Deviation, ...] = ()
     phases: tuple[Phase, ...]
 
 
+class SeedCounts(Frozen):
+    """How many seeds the headline arms of a study get, and how many all others."""
+
+    headline: int = Field(ge=1)
+    others: int = Field(ge=1)
+
+
+class Override(Frozen):
+    """What a scale changes for the data sets and networks that it names; for all of a kind of which it names none."""
+
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    variant: str | None = None
+    width: int | None = Field(default=None, ge=1)
+    recipe: Overrides = {}
+
+    def concerns(self, dataset: str, model: str) -> bool:
+        """Tell whether it changes this network on this data set."""
+        return dataset in (self.datasets or (dataset,)) and model in (self.models or (model,))
+
+
+class Size(NamedTuple):
+    """How large a scale makes a network on a data set."""
+
+    variant: str
+    width: int
+    recipe: Overrides
+
+
 class Scale(Frozen):
-    """How large: the data variants, the width and the parts of the recipe that it overrides; nothing else."""
+    """How large: data variants, widths, parts of the recipe, precision and number of seeds; nothing else."""
 
     scale: str
     summary: str
-    variants: dict[str, str] = {}
-    width: int = 64
-    widths: dict[str, int] = {}  # of models that are too narrow for it
+    variants: dict[str, str] = {}  # of data sets; official where none is named
+    width: int = Field(default=64, ge=1)
     recipe: Overrides = {}
+    overrides: tuple[Override, ...] = ()  # after all of these, from top to bottom
+    precision: Precision | None = None  # that of the study, if not said
+    seeds: SeedCounts | None = None  # those that the phases list, if not said
     skip: dict[str, tuple[str, ...]] = {}  # study: phases that this scale leaves out
     batch_runs: int = Field(default=1, ge=1)  # runs per workflow job
 
-    def variant(self, dataset: str) -> str:
-        """Which variant of a data set this scale uses."""
-        return self.variants.get(dataset, "official")
+    def size(self, dataset: str, model: str) -> Size:
+        """Merge what the scale says of all runs with its overrides for a network on a data set; the last one wins."""
+        variant, width, recipe = self.variants.get(dataset, "official"), self.width, self.recipe
+        for each in self.overrides:
+            if each.concerns(dataset, model):
+                variant, width, recipe = each.variant or variant, each.width or width, {**recipe, **each.recipe}
+        return Size(variant, width, recipe)
 
 
 def studies() -> tuple[str, ...]:
