@@ -89,13 +89,14 @@ def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
 def _needs(claim: Claim) -> str:
     """Describe the runs that a claim needs."""
     if isinstance(claim.predicate, Count):
-        where, classes = claim.predicate.where, set[int]()
+        where, classes, whole = claim.predicate.where, set[int](), "a whole study with the seeds that it lists"
     else:
         assert claim.requires
+        whole = "all arms of the claim"
         where, quantities = claim.requires.where, claim.predicate.quantities(claim.requires.datasets[0])
         classes = {arm.classes for quantity in quantities for arm in quantity.arms if arm.classes}
     words = [NEEDS.get((name, value), f"{name} {value}") for name, value in where.items()]
-    return listed([*sorted(words), *(f"{number} classes" for number in sorted(classes))]) or "all arms of the claim"
+    return listed([*sorted(words), *(f"{number} classes" for number in sorted(classes))]) or whole
 
 
 def _source(record: Record) -> str:

@@ -13,8 +13,8 @@ from bitq.report.tex import at
 
 Row = dict[str, Any]
 # Controls of the first study and its further seeds, in the order of their section.
-CONTROLS = ("n10", "norm", "legacy", "mixup", "kd_as_published", "ttq_as_published")
-# Studies that print their arms without a part that all names share.
+CONTROLS = ("n10", "norm", "legacy", "mixup", "kd_as_published", "kd_alpha", "ttq_as_published", "ttq_unit")
+# Studies whose arms share a part of their name that goes without saying.
 LABELS: dict[str, Callable[[str], str]] = {"ring": ring.label, "atq": atq.label}
 # Column of the file → its keys in the record of a contrast.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -27,8 +27,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("d_z", "hedges_g", "detectable")},
 }
 INTERVALS = ("interval", "bootstrap")
-BY_NETWORK = ("ring",)  # studies with networks side by side, instead of data sets
-PRINTED = {"dataset": names.DATASETS, "model": names.MODELS}
+BY_NETWORK = ("ring",)  # whose networks stand side by side, instead of data sets
 
 
 def everything(query: Query) -> Row:
@@ -57,11 +56,11 @@ def _block(query: Query, families: tuple[str, ...]) -> Row | None:
         return None
     columns, rest = ("model", "dataset") if query.sources.study in BY_NETWORK else ("dataset", "model")
     there = {record[columns] for found in contrasts.values() for record in found}
-    across = [name for name in PRINTED[columns] if name in there]
+    across = names.in_order(columns, there)
     known = query.sources.families
     return {
         "study": query.sources.study,
-        "columns": [names.short(PRINTED[columns][name]) for name in across],
+        "columns": [names.short(names.PRINTED[columns][name]) for name in across],
         "families": [
             {
                 "question": known[name]["question"],
@@ -87,7 +86,7 @@ def _rows(query: Query, found: list[Record], columns: str, across: list[str], re
         row = [cells.get((a, b, other, place)) for place in across]
         smallest = [record["detectable"] for record in row if record and record["detectable"] is not None]
         yield {
-            "label": (f"{names.short(PRINTED[rest][other])}: " if several else "") + names.versus(a, b, label),
+            "label": (f"{names.short(names.PRINTED[rest][other])}: " if several else "") + names.versus(a, b, label),
             "cells": row,
             "detectable": median(smallest) if smallest else None,
         }

@@ -1,6 +1,7 @@
 """Render the parts of the paper's text that are data: title, first page, scales, sections, the last appendix."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +52,7 @@ def write_fragments(build_dir: Path, folder: Path, chosen: Config) -> list[Path]
     sources = load(build_dir, build_dir / "stats.json", build_dir / "claims.json")
     shown = [study for study in chosen.studies if study in set(sources.all_runs["study"])]
     values = {"config": chosen, "sources": sources, "query": Query(sources), "names": names, "scale": sources.scale}
+    values |= {"scales": sources.by_scale({}), "trained_on": sources.by_scale(chosen.images)}
     parts: dict[str, Callable[[], Row]] = {
         "title": dict,
         "notice": lambda: {"rows": images(sources)},
@@ -116,6 +118,8 @@ def _scale(study: str, name: str) -> Row:
         "epochs": sorted({run.recipe.epochs for run in trained}),
         "batches": sorted({run.recipe.batch for run in trained}),
         "rates": sorted({run.recipe.lr_every for run in trained}),
+        "precisions": sorted({run.precision for run in trained}),
+        "seeds": sorted(set(Counter((run.data.dataset, run.model, run.arm) for run in runs).values())),
     }
 
 

@@ -1,9 +1,11 @@
 """Name data sets, networks and arms in print, and fix their order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from itertools import takewhile
 from typing import Any
+
+from bitq.errors import DataError
 
 # Studies in the order of the paper.
 STUDIES = ("bitnet", "ring", "atq", "multimodal", "precision")
@@ -27,7 +29,8 @@ MODELS = {
     "fusion_image_only": "Gated fusion, image only",
     "fusion_text_only": "Gated fusion, sentence only",
 }
-# Short forms for narrow columns.
+PRINTED = {"dataset": DATASETS, "model": MODELS}
+# Where there is little room.
 SHORT = {
     "ResNet-": "R",
     "VGG-": "V",
@@ -52,10 +55,11 @@ METHODS = {
     "ring_legacy": "Ring legacy",
     "lsq": "LSQ",
     "dorefa": "DoReFa",
+    "bwn": "BWN",
+    "irnet": "IR-Net",
     "paretoq": "ParetoQ",
     "parq": "PARQ",
     "apot": "APoT",
-    "irnet": "IR-Net",
 }
 # Parts of an arm's name after the method; any other part is printed as it is.
 PARTS = {
@@ -64,7 +68,11 @@ PARTS = {
     "imagenet_stem": "ImageNet stem",
     "kd": "KD",
     "no_mixup": "no mixup",
+    "alpha01": "α = 0.1",
+    "alpha03": "α = 0.3",
+    "alpha05": "α = 0.5",
     "from_fp32": "from FP32",
+    "unit_one": "values from one",
     "online_kd": "online KD",
     "zeroed": "ternary part zeroed",
     "constant": "constant sparsity",
@@ -110,6 +118,7 @@ PARTS = {
     "r4_recalibrated": "4 points, recalibrated",
     "r8_recalibrated": "8 points, recalibrated",
     "w2": "2 bits",
+    "w2_tensor_count": "2 bits, gradient by layer",
     "w3": "3 bits",
     "w4": "4 bits",
     "w8": "8 bits",
@@ -146,6 +155,18 @@ def dataset(name: str) -> str:
 def model(name: str) -> str:
     """Name a network in print."""
     return MODELS.get(name, name)
+
+
+def in_order(kind: str, there: Collection[str]) -> list[str]:
+    """List data sets or networks in the order of print; one that has no name in print is an error, not an omission.
+
+    >>> in_order("model", {"resnet50", "resnet18"})
+    ['resnet18', 'resnet50']
+    """
+    known = PRINTED[kind]
+    if unknown := sorted(set(there) - known.keys()):
+        raise DataError(f"{kind} {unknown[0]!r} has no name in print; add it to bitq/report/names.py.")
+    return [name for name in known if name in there]
 
 
 def verdict(name: str) -> str:

@@ -108,7 +108,7 @@ def _of_runs(sources: Sources) -> Iterator[Number]:
         yield count(f"distilled runs of {study}", sum(run.distillation is not None for run in planned))
         yield words(f"scale of {study}", *scales)
         yield from _of_rows(runs[runs["study"] == study], f" of {study}")
-    yield words("scale", sources.scale)
+    yield words("scale", sources.by_scale({}))
     yield words("root digest", census.root[:12])
     for column in ("device", "machine", "threads", "torch", "mode", "precision", "width", "epochs"):
         yield words(f"{column} of runs", *sorted(runs[column].unique()))

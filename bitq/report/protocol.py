@@ -8,7 +8,7 @@ from bitq.grid.study import study as read_study
 from bitq.report import names
 from bitq.report.query import PUBLISHED_WIDTH, Query
 from bitq.report.tex import listed
-from bitq.run import Run
+from bitq.run import Parent, Run
 
 Row = dict[str, Any]
 
@@ -36,8 +36,14 @@ def _distillation(run: Run) -> str | None:
     if run.distillation is None:
         return None
     how = run.distillation
-    teacher = how.teacher.id.split("/", 3)[3] if how.teacher else "a network trained beside it"
-    return f"τ = {how.temperature:g}, α = {how.alpha:g}, teacher {teacher}"
+    return f"τ = {how.temperature:g}, α = {how.alpha:g}, teacher {_teacher(how.teacher, run.seed)}"
+
+
+def _teacher(parent: Parent | None, seed: int) -> str:
+    if parent is None:
+        return "a network trained beside it"
+    arm, _, of = parent.id.split("/", 3)[3].rpartition("/")
+    return f"{names.arm(arm)} of the same seed" if of == f"s{seed}" else f"{names.arm(arm)} of seed {of[1:]}"
 
 
 PARAMETERS: dict[str, Callable[[Run], object]] = {

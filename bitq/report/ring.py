@@ -40,6 +40,20 @@ CODEBOOKS: dict[str, str | None] = {
     f"{RING}-n4_narrowing": f"{RING}-n4",
     f"{RING}-n4_phase0": f"{RING}-n3",
 }
+# Bits in print → the arms with as many levels on the smallest network.
+METHODS = {
+    "One bit": (f"{RING}-n2", "bwn-keep_last", "irnet-keep_last"),
+    "Ternary": (
+        *(f"{RING}-n3", "ttq-keep_last", "twn-keep_last", "twn-keep_last-channel"),
+        *("paretoq-keep_last-n3", "parq-keep_last-n3"),
+    ),
+    "Two bits": (
+        *(f"{RING}-n4", "lsq-keep_last-w2", "lsq-keep_last-w2_tensor_count", "dorefa-keep_last-w2"),
+        *("paretoq-keep_last-n4", "parq-keep_last-n4"),
+    ),
+    "Three bits": (f"{RING}-n8", "lsq-keep_last-w3", "dorefa-keep_last-w3", "apot-keep_last-w3"),
+    "Four bits": (f"{RING}-n16", "lsq-keep_last-w4", "apot-keep_last-w4"),
+}
 BY_LEVELS = {
     "ring": (*(f"{RING}-n{n}" for n in (2, 3, 4, 8, 16)),),
     "line": (f"{RING}-n4_line", f"{RING}-n8_line"),
@@ -91,6 +105,21 @@ def codebooks(query: Query) -> list[Row]:
             "difference": query.difference(DATASET, FIRST, arm, other) if other else None,
         }
         for arm, other in CODEBOOKS.items()
+    ]
+    return [row for row in rows if row["score"]]
+
+
+def methods(query: Query) -> list[Row]:
+    """List all methods by their bits on the smallest network, each with its difference to full precision."""
+    rows = [
+        {"group": group}
+        | _file_of(query, arm)
+        | {
+            "score": query.score(DATASET, FIRST, arm),
+            "difference": query.difference(DATASET, FIRST, arm, "fp32"),
+        }
+        for group, arms in METHODS.items()
+        for arm in arms
     ]
     return [row for row in rows if row["score"]]
 

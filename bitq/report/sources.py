@@ -1,7 +1,7 @@
 """The sources of tables, figures and numbers: the runs that the paper shows, their statistics, the claims."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from bitq.grid.select import grid
 from bitq.grid.study import by_size
 from bitq.io import read_json
 from bitq.report import names
+from bitq.report.tex import listed
 from bitq.results.columns import CURVES, LAYERS, Census, Column, read_census, schema
 from bitq.run import Run
 from bitq.stats.cells import Cell, cell, read_table
@@ -64,6 +65,15 @@ class Sources:
     def scale(self) -> str:
         """Scale of the study; the largest one, should there be several."""
         return by_size(self.census.scales.get(self.study, ("smoke",)))[0]
+
+    def by_scale(self, words: Mapping[str, str]) -> str:
+        """Say of the scale of the first study what `words` say of it, and of every study shown at another one."""
+        others: dict[str, list[str]] = {}
+        for study in self.groups:
+            if (scale := self.of(study).scale) != self.scale and self.shows(study):
+                others.setdefault(scale, []).append(study)
+        elsewhere = [f"{words.get(scale, scale)} for {listed(studies)}" for scale, studies in others.items()]
+        return listed([words.get(self.scale, self.scale), *elsewhere])
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -39,6 +39,7 @@ TABLES = (
     Table("controls", contrasts.controls),
     Table("ring_accuracy", ring.headline, "ring"),
     Table("ring_codebooks", ring.codebooks, "ring"),
+    Table("ring_methods", ring.methods, "ring"),
     Table("atq_headline", atq.headline, "atq"),
     Table("atq_ablations", atq.ablations, "atq"),
     Table("atq_sparsity", atq.sparsity, "atq"),

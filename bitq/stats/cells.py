@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bitq.errors import DataError, UsageError, one_of
+from bitq.stats.families import group_of
 
 Values = NDArray[np.float64]
 
@@ -132,7 +133,8 @@ def matching(frame: pd.DataFrame, **criteria: Any) -> pd.DataFrame:
 
 
 def distinct(rows: pd.DataFrame, column: str) -> list[Any]:
-    """List the different values of a column; a parent counts without its seed, a device without its number."""
+    """List the different values of a column: a parent without its seed and its study's extension, a device without
+    its number."""
     if column not in rows.columns:
         raise DataError(f"the table of runs has no column {column!r}; write it anew with: bitq aggregate.")
     return [None if pd.isna(value) else value for value in _normalised(rows, column).unique()]
@@ -141,7 +143,8 @@ def distinct(rows: pd.DataFrame, column: str) -> list[Any]:
 def _normalised(rows: pd.DataFrame, column: str) -> "pd.Series[Any]":
     values = rows[column]
     if column in ("teacher", "start"):
-        return values.fillna("").str.replace(r"/s\d+$", "", regex=True)
+        arms = values.fillna("").str.replace(r"/s\d+$", "", regex=True)
+        return arms.str.replace(r"^[^/]+", lambda study: group_of(study[0]), regex=True)
     if column == "device":
         return values.str.split(":").str[0]
     return values

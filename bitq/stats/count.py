@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bitq.grid.study import studies
+from bitq.grid.study import scale, scales, studies
 from bitq.grid.study import study as read_study
 from bitq.stats.cells import matching
 from bitq.stats.decide import Decision, Evidence
@@ -14,12 +14,18 @@ from bitq.stats.predicates import Count, Limits
 def count(predicate: Count, runs: pd.DataFrame) -> list[Evidence]:
     """Build one piece of evidence for every number that the claim states."""
     of_study = runs[runs["study"] == predicate.study]
+    for name in sorted(set(of_study["scale"]) & set(scales())):
+        if scale(name).seeds is not None:
+            return [_missing(predicate, f"scale {name} chooses its own number of seeds")]
     counted = matching(of_study, **predicate.where)
     if counted.empty:
-        note = _nothing(predicate, of_study)
-        return [Evidence(quantity=predicate.of, column=predicate.of, limits=(None, None), verdict="missing", note=note)]
+        return [_missing(predicate, _nothing(predicate, of_study))]
     lacking = promised(predicate.study) - len(of_study)
     return [_judged(predicate, lacking, *part) for part in _parts(predicate, counted)]
+
+
+def _missing(predicate: Count, note: str) -> Evidence:
+    return Evidence(quantity=predicate.of, column=predicate.of, limits=(None, None), verdict="missing", note=note)
 
 
 def _nothing(predicate: Count, of_study: pd.DataFrame) -> str:
@@ -30,7 +36,7 @@ def _nothing(predicate: Count, of_study: pd.DataFrame) -> str:
 
 
 def promised(study: str) -> int:
-    """Count the runs that a study has at a scale that leaves no phase out."""
+    """How many runs a study has where no scale leaves phases out or chooses seeds."""
     return read_study(study).runs if study in studies() else 0
 
 

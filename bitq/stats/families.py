@@ -100,12 +100,18 @@ FAMILIES: tuple[Family, ...] = (
         "What does the original's contrast show, which changes mixup together with distillation?",
         (("fp32-kd-no_mixup", "fp32"), ("bitnet-kd-no_mixup", "bitnet")),
     ),
+    Family(
+        "kd_alpha",
+        "What does distillation do to a ternary student with more weight on the labels?",
+        tuple((f"bitnet-kd-alpha{share}", "bitnet") for share in ("01", "03", "05")),
+    ),
     Family("stem", "What does the stem for small images gain?", (("fp32", "fp32-imagenet_stem"),)),
     Family(
         "ttq_as_published",
         "What do float outer layers and a trained start give TTQ?",
         (("ttq-keep_first+last-from_fp32", "ttq"), ("ttq-keep_first+last-from_fp32", "bitnet")),
     ),
+    Family("ttq_unit", "What does the fitted unit of its values give TTQ from scratch?", (("ttq", "ttq-unit_one"),)),
     Family(
         "n10",
         "What do ten seeds say?",
@@ -299,6 +305,29 @@ FAMILIES += (
             (f"{RING}-n8", "dorefa-keep_last-w3"),
             (f"{RING}-n3", "twn-keep_last"),
             (f"{RING}-n3", "ttq-keep_last"),
+        ),
+        study="ring",
+    ),
+    Family(
+        "ring_vs_further",
+        "Is a ring better than further methods with as many levels?",
+        (
+            (f"{RING}-n2", "bwn-keep_last"),
+            (f"{RING}-n2", "irnet-keep_last"),
+            (f"{RING}-n3", "twn-keep_last-channel"),
+            *((f"{RING}-n{n}", f"{method}-keep_last-n{n}") for n in (3, 4) for method in ("paretoq", "parq")),
+            (f"{RING}-n8", "apot-keep_last-w3"),
+            (f"{RING}-n16", "lsq-keep_last-w4"),
+            (f"{RING}-n16", "apot-keep_last-w4"),
+        ),
+        study="ring",
+    ),
+    Family(
+        "ring_choices",
+        "What do a scale a channel, and the count of weights behind a step's gradient, change?",
+        (
+            ("twn-keep_last-channel", "twn-keep_last"),
+            ("lsq-keep_last-w2_tensor_count", "lsq-keep_last-w2"),
         ),
         study="ring",
     ),
