@@ -432,6 +432,15 @@ def test_every_claim_names_what_it_lacks(id: str) -> None:
     assert re.search(r"(arm .+|study [\w-]+) missing at this scale", found.reason)
 
 
+@pytest.mark.parametrize("id", [claim.id for claim in BOOK.claims if isinstance(claim.predicate, Count)])
+def test_nothing_is_counted_at_a_scale_that_chooses_seeds(id: str) -> None:
+    claim = BOOK.claims[IDS.index(id)]
+    assert isinstance(claim.predicate, Count)
+    runs = [row(each) for each in expand(claim.predicate.study, "mini")]
+    found = judge(BOOK.model_copy(update={"claims": (claim,)}), table(runs))[0]
+    assert (found.verdict, found.reason) == ("missing", "scale mini chooses its own number of seeds")
+
+
 def test_verdicts_are_json_and_written_twice_alike(tmp_path: Path) -> None:
     table(rows_of(BOOK.claims[IDS.index("bitnet.kd.hurts")], "holds")).to_parquet(tmp_path / "runs.parquet")
     found = write_claims(tmp_path / "runs.parquet", tmp_path / "a.json")

@@ -366,7 +366,7 @@ def test_a_choice_of_seeds_that_the_study_cannot_serve_is_refused(
     monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
     fp32, known = "{method: fp32}", "seeds: [1, 2, 3]"
     for name, values, words in (
-        ("none", ("", 2, "[1, 2]", fp32), "asks for 3 seeds, but study 's' lists 0"),
+        ("short", ("seeds: [1, 2]", 2, "[1, 2]", fp32), "asks for 3 seeds, but study 's' lists 2"),
         (
             "further",
             (known, 1, "[4]", fp32),
@@ -387,6 +387,8 @@ def test_a_choice_of_seeds_that_the_study_cannot_serve_is_refused(
         (tmp_path / f"studies/{name}.yaml").write_text(body % values)
         with pytest.raises(UsageError, match=words):
             expand(name, "few")
+    (tmp_path / "studies/plain.yaml").write_text(body % ("", 2, "[4, 5]", fp32))
+    assert [run.seed for run in expand("plain", "few")] == [4, 5]  # it lists none to choose from
 
 
 def test_grid_json_is_a_list_of_objects() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bitq.errors import BitqError, Bug, DataError, UsageError
-from bitq.grid.paper import config
+from bitq.grid.paper import config, paper_runs
 from bitq.grid.select import Selection, grid
+from bitq.io import read_json
 from bitq.report import paper, typeset
 from bitq.report.figures import write_figures
 from bitq.report.fragments import artefacts, checked_section, in_order
@@ -88,6 +89,31 @@ def test_the_first_page_says_which_scale_and_data_it_shows(parts: dict[str, str]
     assert "check the machinery, not the claims" in notice
     assert "procedural@640" in notice
     assert "17 of 17" in notice
+
+
+def test_a_study_may_be_shown_at_a_scale_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.setenv("BITQ_CONFIG", str(tmp_path / "config"))
+    chosen = tmp_path / "config" / "paper.yaml"
+    text = chosen.read_text(encoding="utf-8").replace(": smoke\n", ": mini\n").replace("  atq: mini", "  atq: full")
+    chosen.write_text(text, encoding="utf-8")
+    assert {(run.study, run.scale) for run in paper_runs()} == {
+        (study, "full" if study == "atq" else "mini") for study in config().studies
+    }
+    some = Selection(datasets=["cifar10", "fashion_mnist"], seeds=[42])
+    runs = [run for run in some.of(paper_runs()) if run.study in ("bitnet", "atq")]
+    folder = pipeline(tmp_path / "build", runs)
+    paper.stage(ROOT, folder, config())
+    parts = {name: (folder / "paper" / "tex" / f"{name}.tex").read_text() for name in ("notice", "title", "scales")}
+    assert "Scale of this build: mini and full for atq." in parts["notice"]
+    assert "Scale full: official images" in parts["notice"] and "Scale mini: " in parts["notice"]
+    assert "reduced sets of real images and the official images for atq" in parts["title"]
+    assert "mini and full for atq is shown" in parts["scales"]
+    written = (folder / "paper" / "numbers.tex").read_text()
+    assert r"\bqset{scale}{mini and full for atq}" in written and r"\bqset{scale of atq}{full}" in written
+    verdicts = {each["id"]: each for each in read_json(folder / "claims.json")["verdicts"]}
+    assert (verdicts["atq.compression"]["scale"], verdicts["atq.compression"]["verdict"]) == ("full", "fails")
+    assert verdicts["bitnet.ternary.costs"]["scale"] == "mini"
 
 
 def test_only_studies_with_results_have_a_section(parts: dict[str, str]) -> None:

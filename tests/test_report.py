@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
+from bitq.errors import DataError
 from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
 from bitq.io import write_json
@@ -76,9 +77,9 @@ def layers_of(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[["id", "hash"]].merge(pd.DataFrame(rows), how="cross")
 
 
-def sources(frame: pd.DataFrame, planned: int | None = None, of: Iterable[str] = BITNET) -> Sources:
+def sources(frame: pd.DataFrame, planned: int | None = None, of: Iterable[str] = BITNET, at: str = "smoke") -> Sources:
     expected = planned or len(frame)
-    scales: dict[str, tuple[str, ...]] = {study: ("smoke",) for study in of}
+    scales: dict[str, tuple[str, ...]] = {study: (at,) for study in of}
     census = Census(expected=expected, present=len(frame), missing=expected - len(frame), scales=scales, root="0" * 64)
     return Sources(frame, census, json.loads(json.dumps(stats(frame))), {"verdicts": verdicts()})
 
@@ -107,6 +108,15 @@ def everything() -> Sources:
     """All studies, whole."""
     whole = sources(table_of(grid("smoke")), of=studies())
     return replace(whole, all_curves=curves_of(whole.all_runs), all_layers=layers_of(whole.all_runs), _others={})
+
+
+@pytest.fixture(scope="module")
+def chosen() -> Sources:
+    """All studies, whole, at a scale that chooses the seeds."""
+    whole = sources(table_of(grid("mini")), of=studies(), at="mini")
+    judged = [verdict.model_dump(mode="json") for verdict in judge(claims(), whole.all_runs)]
+    curves, layers = curves_of(whole.all_runs), layers_of(whole.all_runs)
+    return replace(whole, claims={"verdicts": judged}, all_curves=curves, all_layers=layers, _others={})
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +291,54 @@ def test_every_table_stands_for_any_subset(name: str) -> None:
     for table in TABLES:  # those of studies without any run, too
         body = table_text(table, of)
         assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body)
+
+
+def test_every_table_and_figure_stands_where_a_scale_chooses_seeds(chosen: Sources) -> None:
+    for table in TABLES:
+        body = table_text(table, chosen)
+        assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body), table.name
+    for figure in FIGURES:
+        assert figure_files(figure, chosen)["pdf"].startswith(b"%PDF")
+    assert re.search("n = 2(–|--)5 seeds", text("accuracy", chosen))
+    assert "What do ten seeds say?" not in text("controls", chosen)
+    assert "Not judged, since no run shown has a whole study with the seeds that it lists" in text("claims", chosen)
+    totals = re.findall(r"total} & \\emph{(\d+)}", text("run_counts", chosen))
+    assert sum(map(int, totals)) == len(grid("mini"))
+
+
+def test_arms_with_more_seeds_are_paired_as_far_as_their_partners_go(chosen: Sources) -> None:
+    records = chosen.contrasts
+    plain = records["bitnet_vs_fp32", "cifar10", R18, "bitnet", "fp32"]
+    assert (plain["n"], plain["unpaired"]) == (5, 0)
+    norm = records["norm", "cifar10", R18, "bitnet-norm", "bitnet"]
+    assert (norm["n"], norm["unpaired"], norm["seeds"]) == (2, 3, [42, 123])
+
+
+def test_a_name_that_is_missing_in_print_is_an_error(study: Sources) -> None:
+    frame = study.all_runs.assign(model=study.all_runs["model"].replace("resnet50", "resnet101"))
+    with pytest.raises(DataError, match="model 'resnet101' has no name in print; add it to bitq/report/names.py"):
+        text("contrasts", sources(frame))
+
+
+def test_the_teacher_is_told_with_its_seed(study: Sources) -> None:
+    assert r"$\tau$ = 4, $\alpha$ = 0.9, teacher FP32 of the same seed" in text("configuration", study)
+
+
+def test_the_methods_of_the_ring_stand_by_their_bits(everything: Sources) -> None:
+    body = text("ring_methods", everything)
+    names = [
+        "BWN",
+        "IR-Net",
+        "TWN, scale a channel",
+        "ParetoQ, 3 levels",
+        "PARQ, 4 levels",
+        "APoT, 3 bits",
+        "LSQ, 4 bits",
+    ]
+    assert all(f"{name} & " in body for name in [*names, "LSQ, 2 bits, gradient by layer"])
+    assert [re.sub(r"\\emph{(.+)}", r"\1", bits) for bits in re.findall(r"\\emph{\w+(?: bits?)?}", body)] == [
+        "One bit", "Ternary", "Two bits", "Three bits", "Four bits",
+    ]  # fmt: skip
 
 
 def test_every_figure_stands_for_any_subset() -> None:

@@ -94,6 +94,16 @@ def test_two_gpus_of_a_machine_are_one_device_and_own_starts_are_one_arm() -> No
     assert cell(table(runs)).seeds == (0, 1)
 
 
+def test_the_teachers_of_further_seeds_are_one_arm_with_those_of_the_study_they_extend() -> None:
+    def student(study: str, seed: int, teacher: str) -> dict[str, Any]:
+        return row(run("bitnet-kd", seed, study=study)) | {"teacher": f"{teacher}/cifar10/resnet18/fp32/s{seed}"}
+
+    runs = [student("bitnet", 42, "bitnet"), student("bitnet-extended", 789, "bitnet-extended")]
+    assert cell(table(runs)).kinds["teacher"] == ("bitnet/cifar10/resnet18/fp32",)
+    with pytest.raises(UsageError, match="pools runs of teacher"):
+        cell(table([runs[0], student("bitnet-extended", 789, "ring")]))
+
+
 def test_one_seed_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="one seed twice"):
         cell(table([row(run()), row(run(), study="bitnet-extended")]))
@@ -271,7 +281,8 @@ def test_every_question_of_the_study_is_answered_from_the_whole_grid(summary: di
     assert counts == {
         "bitnet_vs_fp32": 6, "recipe_vs_fp32": 12, "bitnet_vs_ttq": 6, "recipe_vs_ttq": 12, "kd": 6,
         "kd_with_kept_layers": 15, "layers": 15, "layers_with_kd": 12, "first_against_other_layers": 18, "norm": 6,
-        "legacy": 6, "mixup": 4, "kd_as_published": 4, "stem": 3, "ttq_as_published": 6, "n10": 15,
+        "legacy": 6, "mixup": 4, "kd_as_published": 4, "kd_alpha": 6, "stem": 3, "ttq_as_published": 6, "ttq_unit": 1,
+        "n10": 15,
     }  # fmt: skip
     assert len(summary["recoveries"]) == 33
     json.dumps(summary, allow_nan=False)
@@ -309,7 +320,8 @@ def test_arms_that_are_not_there_are_left_out_and_scales_kept_apart() -> None:
     runs = [each for each in (*grid("full", ["bitnet"]), *grid("mini", ["bitnet"])) if each.method == "fp32"]
     found = stats(frame(runs, accuracy))
     assert {(r["family"], r["scale"]) for r in found["families"] if r["contrasts"]} == {("kd", "full"), ("kd", "mini")}
-    assert {each["n"] for each in found["cells"]} == {3}
+    seeds = {"full": 3, "mini": 5}
+    assert all(each["n"] == seeds[each["scale"]] or each["model"] == "resnet50" for each in found["cells"])
 
 
 def test_divergence_reaches_the_summary() -> None:

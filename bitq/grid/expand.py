@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bitq.data.registry import variant
 from bitq.errors import UsageError, one_of
-from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, Size, Study, scale, study
+from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, SeedCounts, Size, Study, scale, study
 from bitq.records import explain
 from bitq.run import Calibration, Data, Distillation, Parent, Precision, Recipe, Run
 
@@ -35,6 +35,7 @@ class _Grid:
 
     def __init__(self, of: Study, at: Scale, asking: tuple[str, ...]) -> None:
         self.study, self.scale, self.asking = of, at, asking
+        self.counts = at.seeds_of(of)
         self.known: dict[str, Run] = {}
 
     def phases(self) -> Iterator[Phase]:
@@ -50,8 +51,8 @@ class _Grid:
         return [run for block in phase.blocks for run in self._expand_block(phase, block)]
 
     def _expand_block(self, phase: Phase, block: Block) -> Iterator[Run]:
-        if self.scale.seeds is not None:
-            self._check_choice(phase, block)
+        if self.counts is not None:
+            self._check_choice(phase, block, self.counts)
         for arm, model, dataset in product(block.arms, block.models, block.datasets):
             first = self._remember(self._run(phase, arm, model, dataset, block.seeds[0]))
             yield first
@@ -60,16 +61,14 @@ class _Grid:
 
     def _seeds(self, block: Block, first: Run) -> tuple[int, ...]:
         """Choose the seeds of an arm: those of its block, or the first of the study, as many as the scale says."""
-        counts = self.scale.seeds
-        if counts is None:
+        if self.counts is None:
             return block.seeds
         is_headline = first.arm in self.study.headline.get(first.model, ())
-        return self.study.seeds[: counts.headline if is_headline else counts.others]
+        return self.study.seeds[: self.counts.headline if is_headline else self.counts.others]
 
-    def _check_choice(self, phase: Phase, block: Block) -> None:
+    def _check_choice(self, phase: Phase, block: Block, counts: SeedCounts) -> None:
         """Reject a choice that the study's seeds cannot serve, or that would take a phase of further seeds for one."""
-        counts, known = self.scale.seeds, self.study.seeds
-        assert counts is not None
+        known = self.study.seeds
         if (most := max(counts.headline, counts.others)) > len(known):
             raise UsageError(
                 f"scale {self.scale.scale!r} asks for {most} seeds, but study {self.study.study!r} lists {len(known)}; "
@@ -121,7 +120,7 @@ class _Grid:
         if found is None:
             raise UsageError(
                 f"study {self.study.study!r} names the parent {reference!r}, but no run {wanted!r} comes before it"
-                f"{'; a parent of headline arms is one too' if self.scale.seeds else ''}."
+                f"{'; a parent of headline arms is one too' if self.counts else ''}."
             )
         return Parent(id=found.id, hash=found.hash)
 
@@ -211,7 +210,7 @@ def _check_totals(of: Study, at: Scale, runs: tuple[Run, ...]) -> None:
         return
     _check_headline(of, runs)
     found = (len(runs), sum(run.distillation is not None for run in runs))
-    if at.seeds is None and found != (of.runs, of.distilled):
+    if at.seeds_of(of) is None and found != (of.runs, of.distilled):
         raise UsageError(
             f"study {of.study!r} expands to {found[0]} runs, {found[1]} of them distilled, "
             f"but promises {of.runs} and {of.distilled}."

@@ -85,7 +85,7 @@ class Study(Frozen):
     recipe: Overrides = {}
     datasets: dict[str, Overrides]  # per data set: its part of the recipe
     distillation: Overrides = {}
-    # Where a scale chooses the number of seeds, it takes the first of these, more of them for the headline arms.
+    # A scale that chooses the number of seeds takes the first of these, more of them for the headline arms.
     seeds: tuple[int, ...] = ()
     headline: dict[str, tuple[str, ...]] = {}  # by network, as in the ids of runs
     deviations: tuple[Deviation, ...] = ()
@@ -131,7 +131,7 @@ class Scale(Frozen):
     recipe: Overrides = {}
     overrides: tuple[Override, ...] = ()  # after all of these, from top to bottom
     precision: Precision | None = None  # that of the study, if not said
-    seeds: SeedCounts | None = None  # those that the phases list, if not said
+    seeds: SeedCounts | None = None  # of studies that list theirs; those of the blocks, if not said
     skip: dict[str, tuple[str, ...]] = {}  # study: phases that this scale leaves out
     batch_runs: int = Field(default=1, ge=1)  # runs per workflow job
 
@@ -142,6 +142,10 @@ class Scale(Frozen):
             if each.concerns(dataset, model):
                 variant, width, recipe = each.variant or variant, each.width or width, {**recipe, **each.recipe}
         return Size(variant, width, recipe)
+
+    def seeds_of(self, study: Study) -> SeedCounts | None:
+        """Return how many seeds it chooses; none where the seeds are those of the blocks."""
+        return self.seeds if study.seeds else None
 
 
 def studies() -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def _block(query: Query, families: tuple[str, ...]) -> Row | None:
     known = query.sources.families
     return {
         "study": query.sources.study,
-        "columns": [names.short(names.PRINTED[columns][name]) for name in across],
+        "columns": [names.short(names.printed(columns, name)) for name in across],
         "families": [
             {
                 "question": known[name]["question"],
@@ -86,7 +86,7 @@ def _rows(query: Query, found: list[Record], columns: str, across: list[str], re
         row = [cells.get((a, b, other, place)) for place in across]
         smallest = [record["detectable"] for record in row if record and record["detectable"] is not None]
         yield {
-            "label": (f"{names.short(names.PRINTED[rest][other])}: " if several else "") + names.versus(a, b, label),
+            "label": (f"{names.short(names.printed(rest, other))}: " if several else "") + names.versus(a, b, label),
             "cells": row,
             "detectable": median(smallest) if smallest else None,
         }

@@ -157,16 +157,24 @@ def model(name: str) -> str:
     return MODELS.get(name, name)
 
 
+def printed(kind: str, name: str) -> str:
+    """Name a data set or a network in print; one that has no name there is an error, not an omission.
+
+    >>> printed("model", "resnet18")
+    'ResNet-18'
+    """
+    if name not in PRINTED[kind]:
+        raise DataError(f"{kind} {name!r} has no name in print; add it to bitq/report/names.py.")
+    return PRINTED[kind][name]
+
+
 def in_order(kind: str, there: Collection[str]) -> list[str]:
-    """List data sets or networks in the order of print; one that has no name in print is an error, not an omission.
+    """Sort data sets or networks as they are printed.
 
     >>> in_order("model", {"resnet50", "resnet18"})
     ['resnet18', 'resnet50']
     """
-    known = PRINTED[kind]
-    if unknown := sorted(set(there) - known.keys()):
-        raise DataError(f"{kind} {unknown[0]!r} has no name in print; add it to bitq/report/names.py.")
-    return [name for name in known if name in there]
+    return sorted(there, key=lambda name: list(PRINTED[kind].values()).index(printed(kind, name)))
 
 
 def verdict(name: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bitq.grid.study import scale, scales, studies
+from bitq.grid.study import scale as read_scale
+from bitq.grid.study import scales, studies
 from bitq.grid.study import study as read_study
 from bitq.stats.cells import matching
 from bitq.stats.decide import Decision, Evidence
@@ -14,9 +15,8 @@ from bitq.stats.predicates import Count, Limits
 def count(predicate: Count, runs: pd.DataFrame) -> list[Evidence]:
     """Build one piece of evidence for every number that the claim states."""
     of_study = runs[runs["study"] == predicate.study]
-    for name in sorted(set(of_study["scale"]) & set(scales())):
-        if scale(name).seeds is not None:
-            return [_missing(predicate, f"scale {name} chooses its own number of seeds")]
+    if choosing := [name for name in of_study["scale"].unique() if _chooses_seeds(name, predicate.study)]:
+        return [_missing(predicate, f"scale {choosing[0]} chooses its own number of seeds")]
     counted = matching(of_study, **predicate.where)
     if counted.empty:
         return [_missing(predicate, _nothing(predicate, of_study))]
@@ -33,6 +33,10 @@ def _nothing(predicate: Count, of_study: pd.DataFrame) -> str:
     wanted = ", ".join(f"{column} {value}" for column, value in predicate.where.items())
     those = "" if of_study.empty or not wanted else f"runs of {wanted} in "
     return f"{those}study {predicate.study} missing at this scale"
+
+
+def _chooses_seeds(scale: str, study: str) -> bool:
+    return study in studies() and scale in scales() and read_scale(scale).seeds_of(read_study(study)) is not None
 
 
 def promised(study: str) -> int:

@@ -54,7 +54,8 @@ def _verdict(
     book: Book, claim: Claim, by_scale: Mapping[str, pd.DataFrame], figures: Published, across: Collection[str]
 ) -> Verdict:
     judged = [(scale, _evidence(book, claim, runs, across)) for scale, runs in by_scale.items()]
-    scale, evidence = next((each for each in judged if _together(claim, each[1]) != "missing"), judged[0])
+    of_study = next((each for each in judged if not _of_study(claim, by_scale[each[0]]).empty), judged[0])
+    scale, evidence = next((each for each in judged if _together(claim, each[1]) != "missing"), of_study)
     verdict = _together(claim, evidence)
     return Verdict(
         id=claim.id,
