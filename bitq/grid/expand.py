@@ -174,7 +174,7 @@ def build_run(
 
 
 def at_size(recipe: Overrides, size: Size) -> Overrides:
-    """The recipe with what the scale changes; where that is its length, milestones keep their share of it."""
+    """Merge what the scale changes into a recipe; where that is its length, milestones keep their share of it."""
     merged = {**recipe, **size.recipe}
     if "milestones" in recipe and "epochs" in size.recipe:
         share = size.recipe["epochs"] / recipe["epochs"]

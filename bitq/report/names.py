@@ -55,11 +55,11 @@ METHODS = {
     "ring_legacy": "Ring legacy",
     "lsq": "LSQ",
     "dorefa": "DoReFa",
-    "bwn": "BWN",
-    "irnet": "IR-Net",
     "paretoq": "ParetoQ",
     "parq": "PARQ",
     "apot": "APoT",
+    "irnet": "IR-Net",
+    "bwn": "BWN",
 }
 # Parts of an arm's name after the method; any other part is printed as it is.
 PARTS = {

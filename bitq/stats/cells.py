@@ -133,8 +133,8 @@ def matching(frame: pd.DataFrame, **criteria: Any) -> pd.DataFrame:
 
 
 def distinct(rows: pd.DataFrame, column: str) -> list[Any]:
-    """List the different values of a column: a parent without its seed and its study's extension, a device without
-    its number."""
+    """List the different values of a column; a parent counts without its seed and the extension of its study, a device
+    without its number."""
     if column not in rows.columns:
         raise DataError(f"the table of runs has no column {column!r}; write it anew with: bitq aggregate.")
     return [None if pd.isna(value) else value for value in _normalised(rows, column).unique()]

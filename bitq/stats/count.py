@@ -40,7 +40,7 @@ def _chooses_seeds(scale: str, study: str) -> bool:
 
 
 def promised(study: str) -> int:
-    """How many runs a study has where no scale leaves phases out or chooses seeds."""
+    """Count the runs that a study has at a scale that neither leaves phases out nor chooses seeds."""
     return read_study(study).runs if study in studies() else 0
 
 
