@@ -199,7 +199,7 @@ def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Cal
 
 def test_grid_explains_a_run_and_prints_commands() -> None:
     text = bitq("grid", "bitnet/cifar10/resnet50/bitnet-keep_conv1-kd/s123").stdout
-    assert "conv1 in full precision" in text and "fp32/s42" in text and "epochs=300" in text
+    assert "conv1 in full precision" in text and "fp32/s123" in text and "epochs=300" in text
     commands = bitq("grid", "--study", "bitnet", "--commands").stdout.splitlines()
     assert len(set(commands)) == 153 and all(line.startswith("bitq train ") for line in commands)
 
