@@ -139,7 +139,7 @@ def test_a_selection_brings_the_teachers_that_it_needs() -> None:
     students = Selection(phases=["2"], seeds=[123]).of(expand("bitnet", "full"))
     jobs = jobs_of(students)
     assert [job["runs"][0] for job in jobs if not job["needs"]] == [
-        f"bitnet/{dataset}/resnet18/fp32/s42" for dataset in ("tiny_imagenet", "cifar10", "cifar100")
+        f"bitnet/{dataset}/resnet18/fp32/s123" for dataset in ("tiny_imagenet", "cifar10", "cifar100")
     ]
     assert sum(len(job["runs"]) for job in jobs) == len(students) + 3
 
@@ -243,12 +243,12 @@ def test_the_default_profile_is_greedy_and_reruns_what_is_incomplete() -> None:
 
 def test_any_part_of_the_grid_can_be_asked_for(tmp_path: Path) -> None:
     asked = ("grid", "--config", "study=bitnet", "phase=5", "seed=42,123")
-    assert plan(tmp_path, *asked) == {"train": 48 + 3, "grid": 1}
+    assert plan(tmp_path, *asked) == {"train": 48 + 6, "grid": 1}  # and their teachers
 
 
 def test_each_phase_is_a_target(tmp_path: Path) -> None:
     name = "grid_bitnet_6"
-    assert plan(tmp_path, name, "--config", "scale=mini") == {"train": 5, name: 1}
+    assert plan(tmp_path, name, "--config", "scale=mini") == {"train": 6, name: 1}  # 21 runs, four a job
 
 
 @pytest.mark.parametrize(
