@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable
@@ -78,6 +79,15 @@ def write_atomic(path: Path, *chunks: Buffer) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def is_unfinished_write(name: str) -> bool:
+    """Recognise the temporary file that write_atomic leaves if its process is killed.
+
+    >>> is_unfinished_write(".results.json.4711-0a1b2c3d"), is_unfinished_write("results.json")
+    (True, False)
+    """
+    return re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}", name) is not None
 
 
 def must_be_writable(folder: Path) -> None:

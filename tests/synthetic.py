@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bitq.io import sha256, write_atomic
 from bitq.results.folder import MODEL, folder_of, publish, text
+from bitq.results.predictions import PREDICTIONS, store_labels
 from bitq.results.schema import Audit, Divergence, Env, History, LayerAudit, Packed, Results
 from bitq.run import Run
 
@@ -17,6 +18,22 @@ FLOATS = ("fp32", "fp16", "bf16", "ring_legacy")  # methods that ship no codes
 def model_bytes(run: Run) -> bytes:
     """Stands for the packed file of a run."""
     return random.Random(run.hash).randbytes(1000)
+
+
+def labels_of(run: Run) -> bytes:
+    """Labels of the test images, one class after the other."""
+    return bytes(index % run.data.classes for index in range(IMAGES))
+
+
+def predictions_of(run: Run) -> bytes:
+    """The first images classified correctly, all others as the class after that of their label."""
+    correct, labels, classes = correct_of(run), labels_of(run), run.data.classes
+    return labels[:correct] + bytes((label + 1) % classes for label in labels[correct:])
+
+
+def correct_of(run: Run) -> int:
+    """How many images are classified correctly."""
+    return random.Random(run.hash).randrange(IMAGES)
 
 
 def history_of(run: Run, epochs: int) -> History:
@@ -69,7 +86,7 @@ def audit_of(run: Run) -> Audit:
 
 def packed_of(run: Run) -> Packed:
     """A file of 1,000 bytes that gets a random share of the images right."""
-    correct, content = random.Random(run.hash).randrange(IMAGES), model_bytes(run)
+    correct, content = correct_of(run), model_bytes(run)
     parts = {"codes": 700, "values_scales": 15, "residuals": 5, "float_parameters": 80, "buffers": 50, "header": 150}
     return Packed(
         accuracy=100 * correct / IMAGES,
@@ -80,6 +97,8 @@ def packed_of(run: Run) -> Packed:
         compression=12_345 / len(content),
         parts=parts,
         sha256=sha256(content),
+        predictions_sha256=sha256(predictions_of(run)),
+        labels_sha256=sha256(labels_of(run)),
         audit=audit_of(run),
     )
 
@@ -126,6 +145,8 @@ def pretend(run: Run, root: Path, diverged_in: int | None = None) -> None:
     folder = folder_of(run, root)
     if packed:
         write_atomic(folder / MODEL, model_bytes(run))
+        write_atomic(folder / PREDICTIONS, predictions_of(run))
+        store_labels(root, labels_of(run))
     publish(folder, run, results_of(run, history, packed), history, env_of(run))
 
 

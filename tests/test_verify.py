@@ -17,8 +17,10 @@ from pydantic import BaseModel
 
 from bitq.errors import DataError, UsageError
 from bitq.grid.select import Selection, grid
+from bitq.io import sha256
 from bitq.results.folder import MODEL, folder_of, read, text
 from bitq.results.manifest import NAME, read_manifest, write_manifest
+from bitq.results.predictions import PREDICTIONS, labels_name
 from bitq.results.schema import RECORDS as FILES
 from bitq.results.verify import Kind, Verdict, describe, require, save, verify
 from bitq.run import Run
@@ -28,6 +30,7 @@ from tests.synthetic import pretend, pretend_all
 RECORDS = ("config.json", "env.json", "history.json", "results.json")
 RUNS = Selection(datasets=["cifar10"], models=["resnet18"], methods=["fp32", "ttq"]).of(grid("smoke", ["bitnet"]))
 A, B, C = RUNS[:3]
+LABELS = labels_name(sha256(synthetic.labels_of(A)))
 ELSEWHERE = Selection(datasets=["cifar100"], methods=["ttq"]).of(grid("mini", ["bitnet"]))[0]
 
 
@@ -161,6 +164,21 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
         {A.path: "damaged"},
     ),
     "other model": (lambda root: (folder_of(A, root) / MODEL).write_bytes(b"other"), {A.path: "damaged"}),
+    "other predictions": (
+        lambda root: swap(root, f"{A.path}/{PREDICTIONS}", f"{B.path}/{PREDICTIONS}"),
+        {A.path: "damaged", B.path: "damaged"},
+    ),
+    "no predictions": (lambda root: (folder_of(A, root) / PREDICTIONS).unlink(), {A.path: "damaged"}),
+    "no labels": (lambda root: (root / LABELS).unlink(), {LABELS: "damaged"}),
+    "other labels": (lambda root: flip(root / LABELS, 0.5, 1), {LABELS: "damaged"}),
+    "a file of no run": (
+        lambda root: (folder_of(A, root) / "notes.txt").write_text("x"),
+        {f"{A.path}/notes.txt": "stray"},
+    ),
+    "a file between runs": (
+        lambda root: (folder_of(A, root).parent / "s42.zip").write_text("x"),
+        {f"{A.path.rpartition('/')[0]}/s42.zip": "stray"},
+    ),
     "manifest": (lambda root: replace(root / NAME, b'"root": "', b'"root": "0'), {NAME: "damaged"}),
 }
 
@@ -207,7 +225,7 @@ def tamperings(draw: st.DrawFn) -> Callable[[Path], object]:
     """A random way to damage results: any file, any byte, any pair of runs."""
     one, other = draw(st.permutations([run.path for run in RUNS]))[:2]
     name = draw(st.sampled_from(RECORDS))
-    file = draw(st.sampled_from([NAME, f"{one}/{MODEL}", *(f"{one}/{name}" for name in RECORDS)]))
+    file = draw(st.sampled_from([NAME, LABELS, *(f"{one}/{name}" for name in (MODEL, PREDICTIONS, *RECORDS))]))
     where, mask = draw(st.floats(0, 1, exclude_max=True)), draw(st.integers(1, 255))
     ways: list[Callable[[Path], object]] = [
         lambda root: flip(root / file, where, mask),
@@ -257,6 +275,10 @@ FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "its maximum": lambda r: r.update(best_epoch=9),
     "0 images": lambda r: r["packed"].update(images=0, correct=0),
     "0 bytes": lambda r: r["packed"].update(file_bytes=0, compression=0.0),
+    "images right, but results.json counts 1 correct": lambda r: (
+        r["packed"].update(correct=1, accuracy=0.2),
+        r.update(accuracy=0.2),
+    ),
     "different parents": lambda r: r.update(parents=[{"id": "x", "hash": "y"}]),
     "damaged or from another run": lambda r: r["packed"].update(sha256="0" * 64),
 }

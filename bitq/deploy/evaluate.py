@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.data.inputs import Inputs
+from bitq.errors import UsageError
 
 Batches = Iterable[tuple[Inputs, Tensor]]  # (images as the network takes them, labels), on the network's device
 
@@ -28,7 +29,11 @@ class Score:
 
 def evaluate(model: nn.Module, batches: Batches) -> Score:
     """Compute top-1 accuracy over all batches."""
-    logits, labels = predict(model, batches)
+    return score_of(*predict(model, batches))
+
+
+def score_of(logits: Tensor, labels: Tensor) -> Score:
+    """Count the images whose largest logit is that of their label."""
     correct = int((logits.argmax(1) == labels).sum())
     return Score(correct, len(labels), bool(logits.isfinite().all()))
 
@@ -39,6 +44,19 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
         pairs = [(model(images).float(), labels) for images, labels in batches]
     logits, labels = zip(*pairs, strict=True)
     return torch.cat(logits), torch.cat(labels)
+
+
+def one_byte_each(classes: Tensor) -> bytes:
+    """Write predicted classes or labels as one byte an image.
+
+    >>> one_byte_each(torch.tensor([7, 0, 255]))
+    b'\x07\x00\xff'
+    """
+    if len(classes) and classes.max() > 255:
+        raise UsageError(
+            f"class {int(classes.max())} was given, but predictions are stored in a byte; allowed: 0 to 255."
+        )
+    return classes.to(torch.uint8).cpu().numpy().tobytes()
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from bitq.data.store import open_set
 from bitq.deploy.audit import audit_file
 from bitq.deploy.blueprint import geometry_of, must_fit
 from bitq.deploy.coverage import coverage
-from bitq.deploy.evaluate import Batches, evaluate, full_precision, predict
+from bitq.deploy.evaluate import Batches, full_precision, one_byte_each, predict, score_of
 from bitq.deploy.export import float_bytes
 from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
 from bitq.interop.backends import ported
+from bitq.io import write_atomic
 from bitq.machine import machine
 
 
@@ -41,8 +42,12 @@ def evaluate_file(
     device: str,
     backend: str | None = None,
     batch_size: int | None = None,
+    predictions: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure accuracy in fp32, bytes, levels and coverage of a packed file, and compare it with another engine."""
+    """Measure a packed file's accuracy in fp32, bytes, levels and coverage, and what another engine makes of it.
+
+    `predictions` is a file to write: the class that it gives each test image, as a run stores it.
+    """
     model, spec = load(path)
     found = data_for(path, spec, dataset, variant)
     on = machine(device)
@@ -59,9 +64,12 @@ def evaluate_file(
         )
     )
     model = model.to(on.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    score = evaluate(model, batches)
+    logits, labels = predict(model, batches)
+    score = score_of(logits, labels)
     if not score.finite:
         raise DataError(f"{path} answers with NaN or infinite logits, so it has no accuracy; train or import it again.")
+    if predictions:
+        write_atomic(predictions, one_byte_each(logits.argmax(1)))
     size, unpacked = path.stat().st_size, float_bytes(model, spec)
     return {
         "file": str(path),

@@ -36,7 +36,7 @@ from bitq.train.network import AS_TEACHER, build_network
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
 PROBE_MACS = 1e9
 STEPS = 2
-JSON_BYTES = 30_000  # four files with curves and level audit
+RECORD_BYTES = 40_000  # four files with curves and level audit, and predictions
 PLAIN: dict[str, Any] = {**AS_TEACHER, "norm": "none", "distillation": None, "keep": ()}
 
 
@@ -102,7 +102,7 @@ class Planner:
         return Cost(
             flops=2 * macs * passes,
             seconds=seconds,
-            result_bytes=JSON_BYTES + round(float_size * stored_bits(run) / 32),
+            result_bytes=RECORD_BYTES + round(float_size * stored_bits(run) / 32),
             state_bytes=2 * states * float_size,
             memory_bytes=expected_memory(run),
         )

@@ -1,4 +1,4 @@
-"""All runs as typed tables: one row a run, one row an epoch of a run, one row a packed layer of a run."""
+"""All runs as typed tables: one row for each run, each epoch, each packed layer, and each run's predictions."""
 
 import math
 from array import array
@@ -16,11 +16,24 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from bitq.errors import DataError, UsageError
-from bitq.io import canonical_json, read_bytes, write_atomic
-from bitq.results.columns import CENSUS, CURVES, LAYERS, RUNS, Census, Column, from_numbers, from_values, schema
+from bitq.io import canonical_json, read_bytes, sha256, write_atomic
+from bitq.results.columns import (
+    CENSUS,
+    CURVES,
+    LAYERS,
+    PREDICTED,
+    RUNS,
+    Census,
+    Column,
+    from_numbers,
+    from_repeated,
+    from_values,
+    schema,
+)
 from bitq.results.folder import folder_of
 from bitq.results.forked import run_forked
-from bitq.results.manifest import RESULTS, Files, entry, model_entry, root_digest, under
+from bitq.results.manifest import RESULTS, Files, entry, label_files, root_digest, shipped_files, under
+from bitq.results.predictions import PREDICTIONS, read_labels
 from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
 from bitq.run import Run
 
@@ -28,26 +41,28 @@ from bitq.run import Run
 CSV_LINES = 2**20
 # Runs that are read in a row. Their tables are row groups of the files, which have the same bytes on any machine.
 PART = 500
-NAMES = {column.name for column in (*RUNS, *CURVES, *LAYERS) if column.kind is str}
+# Columns whose values repeat: names, and the labels that runs share.
+REPEATED = {column.name for column in (*RUNS, *CURVES, *LAYERS) if column.kind is str} | {"labels"}
 
 REMEDY = "bitq verify says what else is wrong."
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The records of a run as they were read, with the digests of their files."""
+    """The records and predictions of a run as they were read, with the digests of their files."""
 
     config: Run
     results: Results
     history: History
     env: Env
+    predictions: bytes | None
     files: Files
 
 
 def aggregate(root: Path, runs: Sequence[Run], out: Path, verified: str | None = None) -> Census:
-    """Write what is there of `runs` to `out` as {runs,curves,layers}.parquet, the first two as CSV too.
+    """Write what is there of `runs` to `out` as {runs,curves,layers,predictions}.parquet, the first two as CSV too.
 
-    Only what `verify` found whole makes sense here: nothing is written of results with another root than `verified`.
+    Only what `verify` found complete makes sense here: nothing is written of results with another root than `verified`.
     """
     if not runs:
         raise UsageError("no run was selected, so there is nothing to aggregate; name a study and a scale that it has.")
@@ -61,6 +76,7 @@ def aggregate(root: Path, runs: Sequence[Run], out: Path, verified: str | None =
     write(out / "runs.parquet", [part.runs for part in parts], census)
     write(out / "curves.parquet", [part.curves.arrow() for part in parts], census)
     write(out / "layers.parquet", [part.layers for part in parts], census)
+    write(out / "predictions.parquet", [part.predictions for part in parts], census)
     return census
 
 
@@ -71,28 +87,30 @@ class Part:
     runs: pa.Table
     curves: "_Curves"
     layers: pa.Table
+    predictions: pa.Table
     files: Files
 
 
 def collect(root: Path, runs: Sequence[Run]) -> Part:
-    """What is there of these runs."""
-    table, curves, layers, files = _Rows(), _Curves(), _Layers(), Files()
+    """Read what is there of these runs."""
+    table, curves, layers, predictions, files = _Rows(), _Curves(), _Layers(), _Predictions(root), Files()
     for run in runs:
         if stored := load(root, run):
             table.add(stored)
             curves.add(stored)
             layers.add(stored)
-            files |= under(run.path, stored.files)
-    return Part(table.arrow(), curves, layers.arrow(), files)
+            predictions.add(stored)
+            files |= under(run.path, stored.files) | label_files(stored.results)
+    return Part(table.arrow(), curves, layers.arrow(), predictions.arrow(), files)
 
 
 def row_order(run: Run) -> tuple[str, str, str, str, str, int]:
-    """What rows are sorted by."""
+    """Return what rows are sorted by."""
     return run.scale, run.study, run.data.dataset, run.model, run.arm, run.seed
 
 
 def census_of(runs: Sequence[Run], present: int, root: str) -> Census:
-    """How many of the expected runs a table shows, and at which scales."""
+    """Count how many of the expected runs a table shows, and at which scales."""
     expected = len({run.path for run in runs})
     studies = sorted({run.study for run in runs})
     scales = {study: tuple(sorted({run.scale for run in runs if run.study == study})) for study in studies}
@@ -100,7 +118,7 @@ def census_of(runs: Sequence[Run], present: int, root: str) -> Census:
 
 
 def load(root: Path, run: Run) -> Stored | None:
-    """A run's records without the costly checks; None if it is missing."""
+    """Read a run without the costly checks; None if it is missing."""
     folder = folder_of(run, root)
     if not (folder / RESULTS).exists():
         return None
@@ -112,24 +130,38 @@ def load(root: Path, run: Run) -> Stored | None:
         raise DataError(f"{folder} does not hold {run.id} as it was trained; bitq verify says what is wrong.")
     history = parse(History, data["history.json"], folder / "history.json", REMEDY)
     env = parse(Env, data["env.json"], folder / "env.json", REMEDY)
-    return Stored(run, results, history, env, files | model_entry(results))
+    return Stored(run, results, history, env, _predictions(folder, results), files | shipped_files(results))
+
+
+def _predictions(folder: Path, results: Results) -> bytes | None:
+    if results.packed is None:
+        return None
+    predictions = read_bytes(folder / PREDICTIONS)
+    if sha256(predictions) != results.packed.predictions_sha256:
+        raise DataError(f"{folder / PREDICTIONS} is damaged or from another run. {REMEDY}")
+    return predictions
 
 
 def write(path: Path, parts: Sequence[pa.Table], census: Census) -> None:
-    """A table as Parquet, and beside it as CSV if that can hold it and is short enough to look at."""
+    """Write a table as Parquet, and beside it as CSV if that can hold it and is short enough to look at."""
     _write(path, lambda sink: _write_parquet(sink, parts, census))
     csv, table = path.with_suffix(".csv"), pa.concat_tables(parts)
-    if table.num_rows < CSV_LINES and not any(map(pa.types.is_list, table.schema.types)):
+    if table.num_rows < CSV_LINES and not any(map(_is_no_cell, table.schema.types)):
         _write(csv, lambda sink: pyarrow.csv.write_csv(table, sink))
     else:
         csv.unlink(missing_ok=True)
 
 
+def _is_no_cell(kind: pa.DataType) -> bool:
+    """Has a cell of CSV no text for such a value?"""
+    return bool(pa.types.is_list(kind) or pa.types.is_binary(kind))
+
+
 def _write_parquet(sink: pa.BufferOutputStream, parts: Sequence[pa.Table], census: Census) -> None:
     # Without Arrow's copy of the schema, a column of names that is held as a dictionary reads back as plain text.
     # Names repeat, numbers hardly do: looking for equal ones would take longer than all the rest.
-    names = [field.name for field in parts[0].schema if field.name in NAMES]
-    with pq.ParquetWriter(sink, parts[0].schema, store_schema=False, use_dictionary=names) as writer:
+    repeated = [field.name for field in parts[0].schema if field.name in REPEATED]
+    with pq.ParquetWriter(sink, parts[0].schema, store_schema=False, use_dictionary=repeated) as writer:
         for part in parts:
             writer.write_table(part)
         writer.add_key_value_metadata({CENSUS: census.model_dump_json()})
@@ -183,8 +215,7 @@ class _Curves:
         rows = lengths.sum()
         if column.kind is str:
             run_of_row = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-            codes = pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(run_of_row)])
-            return pa.DictionaryArray.from_arrays(codes, from_values(column, self.names[column.name]))
+            return from_repeated(column, run_of_row, self.names[column.name])
         if column.name == "epoch":
             starts = np.cumsum(lengths) - lengths
             return from_numbers(column, np.arange(rows) - np.repeat(starts, lengths), np.ones(rows, dtype=bool))
@@ -212,8 +243,41 @@ class _Layers:
         return pa.Table.from_arrays(arrays, schema=schema(LAYERS))
 
 
+class _Predictions:
+    """The table of predictions while it grows, each label file held once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.columns: dict[str, list[Any]] = {"id": [], "hash": [], "predictions": []}
+        self.labels: dict[str, bytes] = {}  # by digest
+        self.labels_of_row: list[str] = []
+
+    def add(self, run: Stored) -> None:
+        packed = run.results.packed
+        if packed is None:
+            return
+        for name, value in (("id", run.results.id), ("hash", run.results.hash), ("predictions", run.predictions)):
+            self.columns[name].append(value)
+        if packed.labels_sha256 not in self.labels:
+            self.labels[packed.labels_sha256] = read_labels(self.root, packed.labels_sha256)
+        self.labels_of_row.append(packed.labels_sha256)
+
+    def arrow(self) -> pa.Table:
+        arrays = [self._labels(column) if column.name == "labels" else self._values(column) for column in PREDICTED]
+        fields = [field.with_type(values.type) for field, values in zip(schema(PREDICTED), arrays, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _values(self, column: Column) -> pa.Array:
+        return from_values(column, self.columns[column.name])
+
+    def _labels(self, column: Column) -> pa.Array:
+        place = {digest: number for number, digest in enumerate(self.labels)}
+        rows = np.array([place[digest] for digest in self.labels_of_row], dtype=np.int32)
+        return from_repeated(column, rows, list(self.labels.values()))
+
+
 def _reach(path: str) -> Callable[[Stored], Any]:
-    """Follow a column's source; null where the way ends early (no teacher, nothing packed)."""
+    """Follow a column's source; null where it ends early (no teacher, nothing packed)."""
     names = path.split(".")
 
     def value(run: Stored) -> Any:

@@ -1,4 +1,4 @@
-"""The contract of runs, curves and layers.parquet: columns, their order, their types, where each value stands."""
+"""The columns of {runs,curves,layers,predictions}.parquet: their order, their types, where each value stands."""
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
@@ -16,13 +16,20 @@ from bitq.records import Frozen
 from bitq.results.schema import PARTS
 
 # A tuple is a list of whole numbers.
-ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), tuple: pa.list_(pa.int64())}
+ARROW = {
+    str: pa.string(),
+    bytes: pa.binary(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    tuple: pa.list_(pa.int64()),
+}
 CENSUS = "bitq"  # key of the census in a table's metadata
 
 
 @dataclass(frozen=True)
 class Column:
-    """`source` is the place in a run's four files; "" where `aggregate` computes the value from several."""
+    """`source` is the place in a run's four records; "" where `aggregate` computes the value from several."""
 
     name: str
     kind: type
@@ -143,6 +150,15 @@ LAYERS = (
 )
 
 
+# One row for every run that shipped a file; byte i of both is of test image i, correctly classified where they agree.
+PREDICTED = (
+    Column("id", str, "results.id"),
+    Column("hash", str, "results.hash"),
+    Column("labels", bytes),
+    Column("predictions", bytes),
+)
+
+
 class Census(Frozen):
     """How much of the grid a table shows: what a caption has to say. It travels in the metadata of all tables."""
 
@@ -154,12 +170,12 @@ class Census(Frozen):
 
 
 def schema(columns: Sequence[Column]) -> pa.Schema:
-    """The Arrow schema of a table."""
+    """Return the Arrow schema of a table."""
     return pa.schema([pa.field(column.name, ARROW[column.kind], column.nullable) for column in columns])
 
 
 def read_census(table: Path) -> Census:
-    """What a table's metadata says of it."""
+    """Read the census in a table's metadata."""
     metadata = pq.read_schema(table).metadata or {}
     if CENSUS.encode() not in metadata:
         raise DataError(f"{table} was not written by bitq aggregate; run that to write it.")
@@ -170,14 +186,20 @@ def read_census(table: Path) -> Census:
 
 
 def from_values(column: Column, values: Sequence[Any]) -> pa.Array:
-    """A column from Python values, None where there is none."""
+    """Make a column from Python values, None where there is none."""
     present = np.array([value is not None for value in values], dtype=bool)
     if column.kind is tuple:
         return _from_lists(values)
-    if column.kind is not str:
+    if column.kind not in (str, bytes):
         return from_numbers(column, np.array([value or 0 for value in values], dtype=column.kind), present)
-    texts = [(value or "").encode() for value in values]
+    texts = [value if isinstance(value, bytes) else (value or "").encode() for value in values]
     return _array(column, present, pa.py_buffer(_ends(texts)), pa.py_buffer(b"".join(texts)))
+
+
+def from_repeated(column: Column, value_of_row: npt.NDArray[np.int32], values: Sequence[Any]) -> pa.Array:
+    """Make a column that holds each of `values` once, and for each row the number of its value."""
+    rows = pa.Array.from_buffers(pa.int32(), len(value_of_row), [None, pa.py_buffer(value_of_row)])
+    return pa.DictionaryArray.from_arrays(rows, from_values(column, values))
 
 
 def _from_lists(values: Sequence[tuple[int, ...]]) -> pa.Array:
@@ -193,7 +215,7 @@ def _ends(values: Sequence[Sized]) -> npt.NDArray[np.int32]:
 
 
 def from_numbers(column: Column, values: npt.NDArray[Any], present: npt.NDArray[np.bool_]) -> pa.Array:
-    """A column from numbers, of which those that are not `present` are zero."""
+    """Make a column from numbers, of which those that are not `present` are zero."""
     if not np.isfinite(values).all():
         raise DataError(f"column {column.name} would hold a number that is not finite; bitq verify says of which run.")
     return _array(column, present, _bits(values) if column.kind is bool else pa.py_buffer(values))

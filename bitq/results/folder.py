@@ -7,11 +7,12 @@ from typing import TypeVar
 from bitq.errors import DataError
 from bitq.io import pretty_json, read_bytes, sha256, sha256_file, write_atomic
 from bitq.records import Frozen
+from bitq.results.predictions import PREDICTIONS
 from bitq.results.schema import Env, History, Results, parse
 from bitq.run import Run
 
 MODEL = "model.safetensors"
-DIGESTED = ("config.json", "results.json", "history.json", MODEL)
+DIGESTED = ("config.json", "results.json", "history.json", PREDICTIONS, MODEL)
 
 
 Record = TypeVar("Record", bound=Frozen)
@@ -19,27 +20,28 @@ Record = TypeVar("Record", bound=Frozen)
 
 @dataclass(frozen=True)
 class Finished:
-    """The records of one run, consistent with each other."""
+    """The records and predictions of one run, consistent with each other."""
 
     folder: Path
     config: Run
     results: Results
     history: History
     env: Env
+    predictions: bytes | None = None  # none of a run that diverged
 
 
 def folder_of(run: Run, root: Path) -> Path:
-    """Where a run's files lie."""
+    """Return the folder of a run's files."""
     return root / run.path
 
 
 def text(record: Frozen) -> bytes:
-    """The bytes of a record's file."""
+    """Return the bytes of a record's file."""
     return pretty_json(record.model_dump(mode="json")).encode()
 
 
 def publish(folder: Path, run: Run, results: Results, history: History, env: Env) -> None:
-    """Write the four files; results.json comes last, so that its presence means that the run is complete."""
+    """Write the four records; results.json comes last, so that its presence means that the run is complete."""
     records: dict[str, Frozen] = {"config": run, "history": history, "env": env, "results": results.sealed()}
     for name, record in records.items():
         write_atomic(folder / f"{name}.json", text(record))
@@ -51,14 +53,16 @@ def read(folder: Path) -> Finished:
     results, _ = _load(folder, "results", Results)
     history, history_sha256 = _load(folder, "history", History)
     env, _ = _load(folder, "env", Env)
-    finished = Finished(folder, config, results, history, env)
+    predictions = folder / PREDICTIONS
+    shipped = read_bytes(predictions) if results.packed and predictions.exists() else None
+    finished = Finished(folder, config, results, history, env, shipped)
     for problem in _problems(finished, (config_sha256, history_sha256)):
         raise DataError(f"{folder}: {problem}; delete the folder and train the run again.")
     return finished
 
 
 def _load(folder: Path, name: str, kind: type[Record]) -> tuple[Record, str]:
-    """A record, and the digest of the very bytes it was read from."""
+    """Load a record with the digest of the very bytes it was read from."""
     path = folder / f"{name}.json"
     data = read_bytes(path)
     return parse(kind, data, path), sha256(data)
@@ -77,6 +81,10 @@ def _problems(run: Finished, digests: tuple[str, str]) -> list[str]:
         found.append(f"history has {len(history.test_accuracy)} epochs, the recipe {run.config.recipe.epochs}")
     if results.best_accuracy is not None and results.best_accuracy != max(history.test_accuracy):
         found.append("best_accuracy is not the maximum of the history")
+    if results.packed and run.predictions is None:
+        found.append(f"{PREDICTIONS} is missing")
+    elif results.packed and sha256(run.predictions or b"") != results.packed.predictions_sha256:
+        found.append(f"{PREDICTIONS} is damaged or from another run")
     model = run.folder / MODEL
     if results.packed and model.exists() and sha256_file(model) != results.packed.sha256:
         found.append(f"{MODEL} is damaged or from another run")
@@ -84,7 +92,7 @@ def _problems(run: Finished, digests: tuple[str, str]) -> list[str]:
 
 
 def finished(run: Run, root: Path, need_model: bool = False) -> Finished | None:
-    """The run's results if they are there, whole, and of this very run; None if it has to be trained.
+    """Return the run's results if they are complete and of this very run; None if it has to be trained.
 
     Results of a different configuration in the same place are never overwritten.
     """
@@ -103,5 +111,5 @@ def finished(run: Run, root: Path, need_model: bool = False) -> Finished | None:
 
 
 def run_digest(folder: Path) -> str:
-    """One digest over what the same run must reproduce: config, results, history and model."""
+    """Digest what the same run must reproduce: config, results, history, predictions and model."""
     return sha256("\n".join(sha256_file(folder / name) for name in DIGESTED if (folder / name).exists()))

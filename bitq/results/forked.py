@@ -1,4 +1,4 @@
-"""Long work in parts, on all processors that this process may use; results come in the order of the parts."""
+"""Calls spread over the processors that this process may use; results come in the order of the calls."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ _inherited: list[Callable[[], Any]] = []  # by the forked processes, to which on
 
 
 def run_forked(parts: Sequence[Callable[[], Result]]) -> Iterator[Result]:
-    """Call every part. A single one, or a single processor, is no reason to start processes."""
+    """Call every part in a forked process; a single one, or all on a single processor, in this process."""
     processes = min(len(parts), len(os.sched_getaffinity(0))) if sys.platform == "linux" else 1
     if processes < 2:
         yield from (part() for part in parts)

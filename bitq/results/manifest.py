@@ -9,6 +9,7 @@ from bitq.errors import DataError, UsageError
 from bitq.io import read_bytes, sha256, write_atomic
 from bitq.records import Frozen
 from bitq.results.folder import MODEL, Finished, finished, text
+from bitq.results.predictions import LABELS, PREDICTIONS, labels_name, read_labels
 from bitq.results.schema import RECORDS, Results, parse
 from bitq.run import Run
 
@@ -29,7 +30,7 @@ Files = dict[str, Entry]  # by path relative to the results folder, or to a run'
 
 
 class Manifest(Frozen):
-    """Every file of every run. Models are listed as they were shipped, though git does not carry them."""
+    """Every file of every run, and the label files. Models are listed as shipped, though git does not carry them."""
 
     schema_version: Literal[1] = 1
     root: str
@@ -37,38 +38,50 @@ class Manifest(Frozen):
 
 
 def root_digest(files: Mapping[str, Entry]) -> str:
-    """The sha256 of what sha256sum prints for the files, ordered by path: a Merkle root of depth one."""
+    """Digest what sha256sum prints for the files, ordered by path: a Merkle root of depth one."""
     return sha256("".join(f"{files[path].sha256}  {path}\n" for path in sorted(files)))
 
 
 def entry(data: bytes) -> Entry:
-    """A file's content as the manifest lists it."""
+    """Return the entry of a file's content."""
     return Entry(sha256=sha256(data), size=len(data))
 
 
-def model_entry(results: Results) -> Files:
-    """The model as its run recorded it; a diverged run has none."""
+def shipped_files(results: Results) -> Files:
+    """List the model and its predictions as their run recorded them; a diverged run has none."""
     packed = results.packed
-    return {MODEL: Entry(sha256=packed.sha256, size=packed.file_bytes)} if packed else {}
+    if packed is None:
+        return {}
+    return {
+        MODEL: Entry(sha256=packed.sha256, size=packed.file_bytes),
+        PREDICTIONS: Entry(sha256=packed.predictions_sha256, size=packed.images),
+    }
+
+
+def label_files(results: Results) -> Files:
+    """List the labels that a run's predictions were counted against, by path in the results folder."""
+    packed = results.packed
+    return {labels_name(packed.labels_sha256): Entry(packed.labels_sha256, packed.images)} if packed else {}
 
 
 def run_files(run: Finished) -> Files:
-    """The files of a run that was read and found whole, by name."""
+    """List the files of a run that was read and found complete, by name."""
     names = [f"{record}.json" for record in RECORDS]
-    return {name: entry(read_bytes(run.folder / name)) for name in names} | model_entry(run.results)
+    return {name: entry(read_bytes(run.folder / name)) for name in names} | shipped_files(run.results)
 
 
 def under(path: str, files: Files) -> Files:
-    """The files of a run by path instead of by name."""
+    """List the files of a run by path instead of by name."""
     return {f"{path}/{name}": file for name, file in files.items()}
 
 
 def by_run(files: Files) -> dict[str, Files]:
-    """The files by the folder they lie in, then by name."""
+    """Group the files of runs by their folder, then by name."""
     runs: dict[str, Files] = {}
     for path, file in files.items():
         folder, _, name = path.rpartition("/")
-        runs.setdefault(folder, {})[name] = file
+        if folder != LABELS:
+            runs.setdefault(folder, {})[name] = file
     return runs
 
 
@@ -80,11 +93,14 @@ def write_manifest(root: Path, runs: Sequence[Run]) -> Manifest:
     files: Files = {}
     for run in runs:
         if found := finished(run, root):
-            files |= under(run.path, run_files(found))
+            files |= under(run.path, run_files(found)) | label_files(found.results)
     if not files:
         raise UsageError(
             f"none of the selected runs is in {root}, so there is nothing to list; name their --scale, or --paper."
         )
+    for path, file in files.items():
+        if path == labels_name(file.sha256):
+            read_labels(root, file.sha256)
     listed = read_manifest(root)
     lost = by_run(listed.files).keys() - {run.path for run in runs} if listed else ()
     if lost:
@@ -98,7 +114,7 @@ def write_manifest(root: Path, runs: Sequence[Run]) -> Manifest:
 
 
 def read_manifest(root: Path) -> Manifest | None:
-    """The manifest, checked against its own root digest; None if there is none."""
+    """Read the manifest, checked against its own root digest; None if there is none."""
     path = root / NAME
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""The four files of a run, as typed records. The JSON Schemas beside this module are generated from them."""
+"""The four records of a run, typed. The JSON Schemas beside this module are generated from them."""
 
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from bitq.records import Frozen, explain
 from bitq.run import Parent, Run
 
 Percent = float  # 0 … 100
+HEX = "^[0-9a-f]{64}$"  # a sha256
 PARTS = ("codes", "values_scales", "residuals", "float_parameters", "buffers", "header")  # of a packed file
 
 
@@ -90,6 +91,8 @@ class Packed(Frozen):
     compression: float
     parts: dict[str, int]  # bytes by component; they add up to file_bytes
     sha256: str
+    predictions_sha256: str = Field(pattern=HEX)  # of predictions.bin, one byte for each of the `images`
+    labels_sha256: str = Field(pattern=HEX)  # of the labels that they were counted against; names the file
     audit: Audit
     coverage: Coverage | None = None  # of networks in which something is quantized
     casts: tuple[CastLayer, ...] = ()  # layers in 16-bit floats
@@ -109,7 +112,7 @@ class Divergence(Frozen):
 class Results(Frozen):
     """What the same run must reproduce on the same kind of machine."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str
     hash: str
     parents: tuple[Parent, ...]
@@ -126,7 +129,7 @@ class Results(Frozen):
     seal: str = ""  # sha256 of all other fields, so that a changed digit is noticed
 
     def sealed(self) -> "Results":
-        """The same record with its seal."""
+        """Return the same record with its seal."""
         return self.model_copy(update={"seal": sha256(canonical_json(self.model_dump(mode="json", exclude={"seal"})))})
 
     @model_validator(mode="after")
@@ -182,7 +185,7 @@ SCHEMAS = Path(__file__).with_name("schemas")
 
 
 def schema_text(name: str) -> str:
-    """The JSON Schema of one of the four files."""
+    """Return the JSON Schema of one of the four records."""
     return pretty_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter(name).json_schema()})
 
 
@@ -200,7 +203,15 @@ def parse(kind: type[Record], data: bytes, where: Path, remedy: str = TRAIN_AGAI
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise DataError(f"{where}: {explain(error)} {remedy}") from error
+        raise DataError(f"{where}: {_of_an_older_schema(error) or explain(error)} {remedy}") from error
+
+
+def _of_an_older_schema(error: ValidationError) -> str | None:
+    """Say that results come from a time before predictions were stored, if that is what is wrong."""
+    versions = [problem["input"] for problem in error.errors() if problem["loc"] == ("schema_version",)]
+    if error.title != Results.__name__ or versions != [1]:
+        return None
+    return "schema_version 1 was given, which stores no prediction of each test image; allowed: 2."
 
 
 def write_schemas() -> None:

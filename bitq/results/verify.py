@@ -1,14 +1,14 @@
-"""Is what lies on the disk what the grid asked for? Every run against grid, schema, digests, ranges and manifest."""
+"""Compare stored runs with the grid: schema, digests, ranges, predictions and manifest."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from bitq.errors import DataError, UsageError
 from bitq.grid.commands import command
-from bitq.io import read_bytes, write_atomic
+from bitq.io import is_unfinished_write, read_bytes, write_atomic
 from bitq.records import Frozen
 from bitq.results.folder import MODEL, Finished, read, text
 from bitq.results.manifest import (
@@ -17,19 +17,22 @@ from bitq.results.manifest import (
     Files,
     Manifest,
     by_run,
+    label_files,
     read_manifest,
     root_digest,
     run_files,
     under,
 )
-from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
+from bitq.results.predictions import PREDICTIONS, count_equal, labels_name, outside, read_labels
+from bitq.results.schema import PARTS, RECORDS, Env, History, Packed, Results, parse
 from bitq.run import Run
 
-Kind = Literal["missing", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted"]
+Kind = Literal["missing", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted", "stray"]
+RUN_FILES = {f"{record}.json" for record in RECORDS} | {PREDICTIONS, MODEL}
 
 
 class Problem(Frozen):
-    """What is wrong with one folder, in one sentence."""
+    """What is wrong with one folder or file, in one sentence."""
 
     kind: Kind
     path: str  # relative to the results folder
@@ -42,66 +45,68 @@ class Verdict(Frozen):
     ok: bool
     allow_missing: bool
     expected: int
-    present: int  # runs that are whole
+    present: int  # complete runs
     missing: int
-    root: str  # digest over all files of the whole runs
+    root: str  # digest over all files of the complete runs
     manifest: str | None  # the digest that the manifest states; null without a manifest
     environments: dict[str, dict[str, int]]  # where it ran: for each property, how many runs have which value
     problems: tuple[Problem, ...]
     outside: tuple[str, ...] = ()  # finished runs of other scales and studies: listed, no error, not in the file
+    unfinished: tuple[str, ...] = ()  # folders without results.json and writes cut short: likewise
 
 
 def verify(root: Path, runs: Sequence[Run], allow_missing: bool = False) -> Verdict:
-    """Check that all of `runs` are below `root`, whole, and nothing else of their scales and studies is."""
+    """Check that all of `runs` are complete below `root`, and nothing else of their scales and studies is there."""
     if not runs:
         raise UsageError("no run was selected, so there is nothing to verify; name a study and a scale that it has.")
     survey = _Survey(root, runs)
     problems = tuple(sorted(survey.problems(), key=lambda problem: (problem.kind, problem.path)))
     missing = sum(problem.kind == "missing" for problem in problems)
     return Verdict(
-        ok=not problems or (allow_missing and missing == len(problems) and bool(survey.whole)),
+        ok=not problems or (allow_missing and missing == len(problems) and bool(survey.complete)),
         allow_missing=allow_missing,
         expected=len(survey.expected),
-        present=len(survey.whole),
+        present=len(survey.complete),
         missing=missing,
         root=root_digest(survey.files),
         manifest=survey.manifest.root if survey.manifest else None,
-        environments=_environments(survey.whole),
+        environments=_environments(survey.complete),
         problems=problems,
         outside=tuple(survey.outside),
+        unfinished=tuple(survey.unfinished),
     )
 
 
 def require(verdict: Verdict) -> None:
-    """Raise with the list unless the results are what they have to be."""
+    """Raise with the list of problems, if there are any that are not allowed."""
     if verdict.ok:
         return
     raise DataError(
-        f"{verdict.present} of {verdict.expected} runs are whole, {len(verdict.problems)} folders are not as they "
-        f"have to be:\n{_listing(verdict)}\nMend these, or train what is missing; then verify again."
+        f"{verdict.present} of {verdict.expected} runs are complete; problems: {len(verdict.problems)}\n"
+        f"{_listing(verdict)}\nFix what is listed or train what is missing, then verify again."
     )
 
 
 def save(verdict: Verdict, path: Path) -> None:
     """Write the verdict's file if its content changes, since all that is downstream depends on it."""
-    content = text(verdict.model_copy(update={"outside": ()}))
+    content = text(verdict.model_copy(update={"outside": (), "unfinished": ()}))
     if not path.exists() or read_bytes(path) != content:
         write_atomic(path, content)
 
 
 def read_verdict(path: Path) -> Verdict:
-    """What `save` wrote."""
+    """Read what `save` wrote."""
     return parse(Verdict, read_bytes(path), path, f"Write it with: bitq verify --out {path}.")
 
 
 def describe(verdict: Verdict) -> str:
-    """The verdict for people; what makes it fail is told by `require`."""
+    """Describe a verdict for people; `require` lists what makes it fail."""
     sealed = "there is no manifest" if verdict.manifest is None else f"manifest {verdict.manifest[:12]}"
-    lines = [f"{verdict.present} of {verdict.expected} runs are whole, root digest {verdict.root[:12]}, {sealed}"]
+    lines = [f"{verdict.present} of {verdict.expected} runs are complete, root digest {verdict.root[:12]}, {sealed}"]
     lines += [_distinct(name, values) for name, values in verdict.environments.items()]
     elsewhere = Counter("/".join(path.split("/")[:2]) for path in verdict.outside)
     lines += [f"outside the selection, not used: {count} in {place}" for place, count in elsewhere.items()]
-    return "\n".join(lines + ([_listing(verdict)] if verdict.ok and verdict.problems else []))
+    return "\n".join(lines + ([_listing(verdict)] if verdict.ok and (verdict.problems or verdict.unfinished) else []))
 
 
 def _distinct(name: str, values: Mapping[str, int]) -> str:
@@ -110,7 +115,8 @@ def _distinct(name: str, values: Mapping[str, int]) -> str:
 
 
 def _listing(verdict: Verdict) -> str:
-    return "\n".join(f"  {problem.kind:<10}  {problem.path}: {problem.text}" for problem in verdict.problems)
+    rows = [f"  {problem.kind:<10}  {problem.path}: {problem.text}" for problem in verdict.problems]
+    return "\n".join(rows + [f"  {'unfinished':<10}  {path}" for path in verdict.unfinished])
 
 
 def _environments(environments: Sequence[Env]) -> dict[str, dict[str, int]]:
@@ -126,22 +132,25 @@ def _environments(environments: Sequence[Env]) -> dict[str, dict[str, int]]:
 
 
 class _Survey:
-    """What is found while walking through a results folder."""
+    """Problems and complete runs of a results folder."""
 
     def __init__(self, root: Path, runs: Sequence[Run]) -> None:
         self.root = root
         self.expected = {run.path: run for run in runs}
         self.place_of = {run.hash: run.path for run in runs}
         self.selected = {(run.scale, run.study) for run in runs}
-        self.claims = {path: _claim(root / path) for path in _folders(root, self.expected)}
+        self.names = _file_names(root, self.expected)
+        self.claims = {path: _claim(root / path) for path, names in sorted(self.names.items()) if RESULTS in names}
         self.manifest: Manifest | None = None
         self.listed: dict[str, Files] = {}  # by the manifest, for each run
         self.files: Files = {}
-        self.whole: list[Env] = []
+        self.labels: dict[str, bytes | None] = {}  # by digest; None where the file is missing or damaged
+        self.complete: list[Env] = []
         self.outside: list[str] = []
+        self.unfinished: list[str] = []
 
     def problems(self) -> Iterator[Problem]:
-        """Everything that is wrong; what is right is collected on the way."""
+        """Yield everything that is wrong and collect what is complete."""
         try:
             self.manifest = read_manifest(self.root)
         except DataError as error:
@@ -150,10 +159,13 @@ class _Survey:
         yield from filter(None, (self._of_expected(path, run) for path, run in self.expected.items()))
         strangers = ((path, claim) for path, claim in self.claims.items() if path not in self.expected)
         yield from filter(None, (self._of_stranger(path, claim) for path, claim in strangers))
+        yield from self._of_labels()
+        yield from self._of_files()
 
     def _of_expected(self, path: str, run: Run) -> Problem | None:
         if path not in self.claims:
-            return Problem(kind="missing", path=path, text=f"not trained yet; {command(run)} does it.")
+            begun = "begun, not finished" if self.names.get(path) else "not trained yet"
+            return Problem(kind="missing", path=path, text=f"{begun}; {command(run)} does it.")
         claim = self.claims[path]
         if claim and claim.hash != run.hash:
             another = f"a run of another grid (hash {claim.hash[:12]}, wanted {run.hash[:12]}); move it away."
@@ -165,18 +177,44 @@ class _Survey:
         return self._of_content(path, found)
 
     def _of_content(self, path: str, found: Finished) -> Problem | None:
-        wrong = next(implausible(found), None)
+        wrong = next(implausible(found, self._labels_of(found.results)), None)
         if wrong:
             return Problem(kind="damaged", path=path, text=f"{wrong}; delete the folder and train the run again.")
         files = run_files(found)
         if self.manifest and files != self.listed.get(path):
             return _unlike_manifest(path, files, self.listed.get(path))
-        self.files |= under(path, files)
-        self.whole.append(found.env)
+        self.files |= under(path, files) | label_files(found.results)
+        self.complete.append(found.env)
         return None
 
+    def _labels_of(self, results: Results) -> bytes | None:
+        digest = results.packed.labels_sha256 if results.packed else None
+        if digest is not None and digest not in self.labels:
+            try:
+                self.labels[digest] = read_labels(self.root, digest)
+            except DataError:
+                self.labels[digest] = None
+        return self.labels[digest] if digest else None
+
+    def _of_labels(self) -> Iterator[Problem]:
+        for name in sorted(labels_name(digest) for digest, labels in self.labels.items() if labels is None):
+            wrong = "missing or damaged; restore it from where the results came, or train one of its runs again."
+            yield Problem(kind="damaged", path=name, text=wrong)
+
+    def _of_files(self) -> Iterator[Problem]:
+        """Yield files that belong to no run, in folders of the selection; collect what is merely unfinished."""
+        for path, names in sorted(self.names.items()):
+            if tuple(path.split("/")[:2]) not in self.selected and path not in self.expected:
+                continue
+            cut_short = {name for name in names if is_unfinished_write(name)}
+            self.unfinished += [f"{path}/{name}" for name in sorted(cut_short)]
+            if RESULTS not in names and names & RUN_FILES:
+                self.unfinished.append(path)
+            for name in sorted(names - RUN_FILES - cut_short):
+                yield Problem(kind="stray", path=f"{path}/{name}", text="no file of a run; move it away.")
+
     def _of_stranger(self, path: str, claim: Run | None) -> Problem | None:
-        """A folder that no selected run asks for; by its content it may be one of them all the same."""
+        """Judge a folder that no selected run asks for; by its content it may be one of them all the same."""
         if claim and (misplaced := self._misplaced(path, claim)):
             return misplaced
         if claim and claim.path in self.expected:
@@ -198,15 +236,15 @@ class _Survey:
         return Problem(kind="swapped", path=path, text=f"holds {owner}; move it there.")
 
 
-def _folders(root: Path, expected: Iterable[str]) -> list[str]:
-    """Where results lie. The walk follows no links, but an expected folder may be one."""
-    walked = (Path(folder) for folder, _, names in os.walk(root) if RESULTS in names)
-    expected_there = (root / path for path in expected if (root / path / RESULTS).exists())
-    return sorted({folder.relative_to(root).as_posix() for folder in (*walked, *expected_there)})
+def _file_names(root: Path, expected: Mapping[str, Run]) -> dict[str, set[str]]:
+    """List the files of each folder. No links are followed, but an expected folder may be one."""
+    found = {Path(folder).relative_to(root).as_posix(): set(names) for folder, _, names in os.walk(root)}
+    linked = (path for path in expected.keys() - found.keys() if (root / path).is_dir())
+    return found | {path: set(os.listdir(root / path)) for path in linked}
 
 
 def _claim(folder: Path) -> Run | None:
-    """The run that a folder says it holds; None if that cannot be read."""
+    """Read the run that a folder says it holds; None if that cannot be read."""
     try:
         run = Run.model_validate_json(read_bytes(folder / "config.json"))
         return run if run.hash else None
@@ -215,21 +253,21 @@ def _claim(folder: Path) -> Run | None:
 
 
 def _without(folder: Path, error: Exception) -> str:
-    """An error's sentence without the folder that the problem names already."""
+    """Drop the folder, which the problem names already, from an error's sentence."""
     return str(error).replace(f"{folder}/", "").replace(f"{folder}: ", "")
 
 
 def _unlike_manifest(path: str, files: Files, listed: Files | None) -> Problem:
     if listed is None:
-        unlisted = f"whole, but {NAME} does not list it; write the manifest again if the run belongs here."
+        unlisted = f"complete, but {NAME} does not list it; write the manifest again if the run belongs here."
         return Problem(kind="unlisted", path=path, text=unlisted)
     name = min(name for name in files.keys() | listed.keys() if files.get(name) != listed.get(name))
     differs = f"{name} is not the file that {NAME} lists; restore it from where the results came."
     return Problem(kind="damaged", path=path, text=differs)
 
 
-def implausible(run: Finished) -> Iterator[str]:
-    """What cannot be true of a run although its files fit each other."""
+def implausible(run: Finished, labels: bytes | None) -> Iterator[str]:
+    """Yield what cannot be true of a run although its files fit each other; without `labels`, they are not compared."""
     yield from _implausible_curves(run.config, run.results, run.history)
     if run.results.parents != run.config.parents:
         yield "results.json and config.json name different parents"
@@ -239,12 +277,14 @@ def implausible(run: Finished) -> Iterator[str]:
         yield from _implausible_file(run.results.packed, run.folder / MODEL)
         if run.results.packed.accuracy != run.results.accuracy:
             yield "the packed file and the network in memory have different accuracies"
-    elif (run.folder / MODEL).exists():
-        yield f"{MODEL} lies beside a run that diverged and ships nothing"
+        yield from _implausible_predictions(run.results.packed, run.predictions or b"", run.config.data.classes, labels)
+    for name in (MODEL, PREDICTIONS):
+        if not run.results.packed and (run.folder / name).exists():
+            yield f"{name} lies beside a run that diverged and ships nothing"
 
 
 def _curves_of(run: Run, results: Results, history: History) -> set[str]:
-    """The curves that such a run has."""
+    """Name the curves that such a run has."""
     curves = {"lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
     if run.distillation:
         curves |= {"hard_loss", "soft_loss"} | (set() if run.distillation.teacher else {"teacher_loss"})
@@ -269,6 +309,18 @@ def _implausible_curves(run: Run, results: Results, history: History) -> Iterato
     best = max(history.test_accuracy, default=None)
     if (results.best_accuracy, results.best_epoch) != (best, history.test_accuracy.index(best) if epochs else None):
         yield "the best epoch is not where the history has its maximum"
+
+
+def _implausible_predictions(packed: Packed, predictions: bytes, classes: int, labels: bytes | None) -> Iterator[str]:
+    if len(predictions) != packed.images:
+        yield f"{PREDICTIONS} holds {len(predictions)} predictions, but results.json counts {packed.images} images"
+    elif beyond := outside(predictions, classes):
+        yield f"{PREDICTIONS} names class {beyond[0]}, and the {classes} classes end at {classes - 1}"
+    elif labels is not None and len(labels) != len(predictions):
+        yield f"{PREDICTIONS} holds {len(predictions)} predictions for {len(labels)} labels"
+    elif labels is not None and count_equal(predictions, labels) != packed.correct:
+        right = count_equal(predictions, labels)
+        yield f"{PREDICTIONS} gets {right} images right, but results.json counts {packed.correct} correct"
 
 
 def _implausible_file(packed: Packed, model: Path) -> Iterator[str]:

@@ -9,15 +9,16 @@ from torch import nn
 from bitq.deploy.audit import audit
 from bitq.deploy.blueprint import spec_of
 from bitq.deploy.coverage import cast_layers, coverage
-from bitq.deploy.evaluate import Score, evaluate
+from bitq.deploy.evaluate import Score, evaluate, one_byte_each, predict, score_of
 from bitq.deploy.export import export, float_bytes, lowbit_layers
 from bitq.deploy.verify import verify
 from bitq.engine import code_sha256
 from bitq.errors import Bug
-from bitq.io import sha256
+from bitq.io import sha256, write_atomic
 from bitq.machine import fingerprint, versions
 from bitq.quant.cast import counting
 from bitq.results.folder import MODEL, folder_of, publish, text
+from bitq.results.predictions import PREDICTIONS, store_labels
 from bitq.results.schema import Divergence, Env, History, Packed, Results
 from bitq.run import Run
 from bitq.train.images import TestSet
@@ -26,28 +27,32 @@ from bitq.train.memory import peak_memory
 
 
 def finish(training: Training, test: TestSet, results: Path) -> Results:
-    """Measure the trained network and publish the run's four files and its model."""
+    """Measure the trained network and publish the run's records, its predictions and its model."""
     run, folder = training.run, folder_of(training.run, results)
     training.progress_to(run.recipe.epochs)
     in_memory = None if training.diverged else evaluate(training.model.eval(), test)
     if in_memory and not in_memory.finite:
         training.diverged, in_memory = Divergence(epoch=run.recipe.epochs - 1, what="logits in fp32"), None
     packed = ship(training, test, folder, in_memory) if in_memory else None
+    if packed:
+        store_labels(results, labels_of(test))
     outcome = results_of(training, training.history, packed)
     publish(folder, run, outcome, training.history, env_of(training))
     return outcome
 
 
 def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> Packed:
-    """Export, read back, compare with the network in memory bit for bit, and measure what was read."""
+    """Export, read back, compare with the network in memory bit for bit, measure what was read, store predictions."""
     path, model = folder / MODEL, training.model
     spec = spec_of(training.run)
     exported = export(model, spec, path)
     shipped = verify(model, path, test[0][0], training.run.precision)
     with counting(shipped):
-        score = evaluate(shipped, test)
+        logits, labels = predict(shipped, test)
+    score, predictions = score_of(logits, labels), one_byte_each(logits.argmax(1))
     if score != in_memory:
         raise Bug(f"{path} gets {score.correct} images right, the network in memory {in_memory.correct}.")
+    write_atomic(folder / PREDICTIONS, predictions)
     unpacked = float_bytes(model, spec)
     return Packed(
         accuracy=score.percent,
@@ -58,10 +63,17 @@ def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> P
         compression=unpacked / exported.file_bytes,
         parts=exported.parts,
         sha256=exported.sha256,
+        predictions_sha256=sha256(predictions),
+        labels_sha256=sha256(labels_of(test)),
         audit=audit(shipped, exported.file_bytes),
         coverage=coverage(shipped, test[0][0]) if lowbit_layers(shipped) else None,
         casts=cast_layers(shipped),
     )
+
+
+def labels_of(test: TestSet) -> bytes:
+    """Return the labels of the test images in stored order, one byte each."""
+    return one_byte_each(torch.cat([labels for _, labels in test]))
 
 
 def results_of(training: Training, history: History, packed: Packed | None) -> Results:

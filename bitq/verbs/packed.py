@@ -24,12 +24,17 @@ def evaluate(
         str | None,
         typer.Option(help="Compare with another engine: torchao (linear layers) or pt2e (static int8 networks)."),
     ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="File to write: the class it gives each test image, one byte each, in order.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
     from bitq.measure.packed_file import evaluate_file
 
-    found = evaluate_file(file, dataset, variant, device, backend, batch_size)
+    if predictions and predictions.exists():
+        raise UsageError(f"{predictions} exists; give a name that is free, nothing is overwritten.")
+    found = evaluate_file(file, dataset, variant, device, backend, batch_size, predictions)
     if plots:
         from bitq.report.run_plots import write_plots
 

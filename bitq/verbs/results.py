@@ -57,7 +57,7 @@ def aggregate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("build"),
 ) -> None:
-    """Collect all runs, their curves and their packed layers as Parquet, with CSV beside the first two."""
+    """Collect all runs, their curves, packed layers and predictions as Parquet, with CSV beside the first two."""
     from bitq.paths import results_dir
     from bitq.results.aggregate import aggregate as collect
     from bitq.results.verify import read_verdict, require

@@ -39,6 +39,7 @@ rule aggregate:
         runs="{build}/runs.parquet",
         curves="{build}/curves.parquet",
         layers="{build}/layers.parquet",
+        predictions="{build}/predictions.parquet",
         tables=multiext("{build}/", "runs.csv", "curves.csv"),
     log:
         "{build}/logs/aggregate.log",
