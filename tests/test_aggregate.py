@@ -18,7 +18,7 @@ from bitq.errors import DataError, UsageError
 from bitq.grid.select import Selection, grid
 from bitq.results import aggregate as module
 from bitq.results.aggregate import COMPUTED, aggregate
-from bitq.results.columns import CURVES, LAYERS, RUNS, Column, read_census, schema
+from bitq.results.columns import CURVES, LAYERS, PREDICTED, RUNS, Column, read_census, schema
 from bitq.results.folder import folder_of, read
 from bitq.results.schema import RECORDS
 from bitq.results.verify import verify
@@ -27,7 +27,8 @@ from tests.synthetic import pretend, pretend_all
 
 GRID = Selection(datasets=["cifar10", "cifar100"], seeds=[42, 123]).of(grid("smoke", ["bitnet"]))
 DIVERGED, MISSING = GRID[5], GRID[9]
-TABLES = ("runs.parquet", "curves.parquet", "layers.parquet", "runs.csv", "curves.csv")
+CONTRACT = (("runs", RUNS), ("curves", CURVES), ("layers", LAYERS), ("predictions", PREDICTED))
+TABLES = ("runs.parquet", "curves.parquet", "layers.parquet", "predictions.parquet", "runs.csv", "curves.csv")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_column_has_one_source() -> None:
 
 
 def test_the_files_have_the_types_of_the_contract(out: Path) -> None:
-    for name, columns in (("runs", RUNS), ("curves", CURVES), ("layers", LAYERS)):
+    for name, columns in CONTRACT:
         assert pq.read_schema(out / f"{name}.parquet").equals(schema(columns))
 
 
@@ -168,7 +169,7 @@ def test_the_tables_say_how_much_of_the_grid_they_show(root: Path, out: Path) ->
     assert (census.expected, census.present, census.missing) == (len(GRID), len(GRID) - 1, 1)
     assert census.scales == {"bitnet": ("smoke",)}
     assert census.root == verify(root, GRID, allow_missing=True).root
-    assert census == read_census(out / "curves.parquet") == read_census(out / "layers.parquet")
+    assert all(read_census(out / f"{name}.parquet") == census for name, _ in CONTRACT)
 
 
 def test_a_table_of_somebody_else_has_no_census(tmp_path: Path) -> None:
@@ -238,13 +239,14 @@ def test_a_csv_too_long_to_open_is_not_written_and_no_old_one_stays(
         "runs.csv",
         "curves.parquet",
         "layers.parquet",
+        "predictions.parquet",
     }
 
 
 def test_no_results_give_empty_tables_of_the_right_types(tmp_path: Path) -> None:
     census = aggregate(tmp_path / "absent", GRID, tmp_path)
     assert (census.present, census.missing) == (0, len(GRID))
-    for name, columns in (("runs", RUNS), ("curves", CURVES), ("layers", LAYERS)):
+    for name, columns in CONTRACT:
         assert pq.read_table(tmp_path / f"{name}.parquet").schema.equals(schema(columns))
         assert rows(tmp_path / f"{name}.parquet") == []
     with pytest.raises(UsageError, match="nothing to aggregate"):

@@ -25,6 +25,7 @@ from bitq.machine import machine
 from bitq.measure.speed import Planner
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, folder_of
+from bitq.results.predictions import PREDICTIONS
 from bitq.run import Recipe
 from bitq.verbs import train
 from tests.support import in_child, session, small_run
@@ -180,6 +181,11 @@ def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Cal
     found = json.loads(here("evaluate", str(alone), "--json").stdout)
     assert found["accuracy"] == results["packed"]["accuracy"] and found["bytes"] == results["packed"]["file_bytes"]
     assert json.loads(here("evaluate", str(alone), "--batch-size", "7", "--json").stdout)["images"] == found["images"]
+    told = tmp_path / "told.bin"
+    assert json.loads(here("evaluate", str(alone), "--predictions", str(told), "--json").stdout) == found
+    assert told.read_bytes() == (file.parent / PREDICTIONS).read_bytes()
+    again = here("evaluate", str(alone), "--predictions", str(told))
+    assert refused(again, UsageError.exit_code, "told.bin exists; give a name that is free")
     plots = here("evaluate", str(alone), "--plots", str(tmp_path / "plots")).stderr
     assert "ternary_distribution.pdf" in plots and "no training_curve: it needs the records of a run" in plots
     shown = here("demo", str(alone), "--dataset", "cifar10", "--variant", "procedural@640", "--image", "3").stdout
