@@ -270,12 +270,13 @@ def missing_labels(run: Run, root: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damaged_predictions, missing_labels])
-def test_no_table_is_written_of_damaged_predictions(tmp_path: Path, damage: Callable[[Run, Path], None]) -> None:
+def test_damaged_predictions_give_no_table(tmp_path: Path, damage: Callable[[Run, Path], None]) -> None:
     pretend(RUNS[0], tmp_path)
+    aggregate(tmp_path, RUNS[:1], tmp_path / "build")
     damage(RUNS[0], tmp_path)
     with pytest.raises(DataError, match=r"\.bin"):
         aggregate(tmp_path, RUNS[:1], tmp_path / "build")
-    assert not (tmp_path / "build").exists()
+    assert not (tmp_path / "build" / "predictions.parquet").exists()
 
 
 def test_reading_predictions_loads_no_torch() -> None:

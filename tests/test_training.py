@@ -14,6 +14,7 @@ from bitq.io import sha256_file
 from bitq.machine import machine
 from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, finished, folder_of, read
+from bitq.results.predictions import PREDICTIONS
 from bitq.results.schema import RECORDS, SCHEMAS, schema_text
 from bitq.run import Calibration, Distillation, Recipe
 from bitq.train.images import open_data, training_batches
@@ -165,13 +166,14 @@ def test_results_of_another_grid_are_never_overwritten(tmp_path: Path) -> None:
     assert finished(run, tmp_path / "results")
 
 
-@pytest.mark.parametrize("name", ["config.json", "results.json", "history.json", MODEL])
+@pytest.mark.parametrize("name", ["config.json", "results.json", "history.json", PREDICTIONS, MODEL])
 def test_a_damaged_result_is_noticed(name: str, tmp_path: Path) -> None:
     run = small_run()
     session(tmp_path).train([run])
     file = folder_of(run, tmp_path / "results") / name
     content = file.read_bytes()
-    for damaged in (content[: len(content) // 2], content.replace(b"2", b"3", 1)):
+    two, three = (b"\2", b"\3") if name == PREDICTIONS else (b"2", b"3")
+    for damaged in (content[: len(content) // 2], content.replace(two, three, 1)):
         file.write_bytes(damaged)
         with pytest.raises(DataError):
             finished(run, tmp_path / "results")

@@ -16,12 +16,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from bitq.errors import DataError, UsageError
-from bitq.io import canonical_json, read_bytes, sha256, write_atomic
+from bitq.io import canonical_json, read_bytes, write_atomic
+from bitq.results.aggregate_predictions import Shipped, prediction_tables
 from bitq.results.columns import (
     CENSUS,
     CURVES,
     LAYERS,
-    PREDICTED,
     RUNS,
     Census,
     Column,
@@ -33,7 +33,6 @@ from bitq.results.columns import (
 from bitq.results.folder import folder_of
 from bitq.results.forked import run_forked
 from bitq.results.manifest import RESULTS, Files, entry, label_files, root_digest, shipped_files, under
-from bitq.results.predictions import PREDICTIONS, read_labels
 from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
 from bitq.run import Run
 
@@ -49,13 +48,12 @@ REMEDY = "bitq verify says what else is wrong."
 
 @dataclass(frozen=True)
 class Stored:
-    """The records and predictions of a run as they were read, with the digests of their files."""
+    """The records of a run as they were read, with the digests of their files."""
 
     config: Run
     results: Results
     history: History
     env: Env
-    predictions: bytes | None
     files: Files
 
 
@@ -76,7 +74,9 @@ def aggregate(root: Path, runs: Sequence[Run], out: Path, verified: str | None =
     write(out / "runs.parquet", [part.runs for part in parts], census)
     write(out / "curves.parquet", [part.curves.arrow() for part in parts], census)
     write(out / "layers.parquet", [part.layers for part in parts], census)
-    write(out / "predictions.parquet", [part.predictions for part in parts], census)
+    (out / "predictions.parquet").unlink(missing_ok=True)  # of older results, should this one fail
+    predictions = prediction_tables(root, [part.shipped for part in parts])
+    write(out / "predictions.parquet", predictions, census, compression="zstd")
     return census
 
 
@@ -87,21 +87,22 @@ class Part:
     runs: pa.Table
     curves: "_Curves"
     layers: pa.Table
-    predictions: pa.Table
+    shipped: list[Shipped]
     files: Files
 
 
 def collect(root: Path, runs: Sequence[Run]) -> Part:
     """Read what is there of these runs."""
-    table, curves, layers, predictions, files = _Rows(), _Curves(), _Layers(), _Predictions(root), Files()
+    table, curves, layers, shipped, files = _Rows(), _Curves(), _Layers(), list[Shipped](), Files()
     for run in runs:
         if stored := load(root, run):
             table.add(stored)
             curves.add(stored)
             layers.add(stored)
-            predictions.add(stored)
+            if packed := stored.results.packed:
+                shipped.append(Shipped(run.path, run.id, run.hash, packed.predictions_sha256, packed.labels_sha256))
             files |= under(run.path, stored.files) | label_files(stored.results)
-    return Part(table.arrow(), curves, layers.arrow(), predictions.arrow(), files)
+    return Part(table.arrow(), curves, layers.arrow(), shipped, files)
 
 
 def row_order(run: Run) -> tuple[str, str, str, str, str, int]:
@@ -130,21 +131,12 @@ def load(root: Path, run: Run) -> Stored | None:
         raise DataError(f"{folder} does not hold {run.id} as it was trained; bitq verify says what is wrong.")
     history = parse(History, data["history.json"], folder / "history.json", REMEDY)
     env = parse(Env, data["env.json"], folder / "env.json", REMEDY)
-    return Stored(run, results, history, env, _predictions(folder, results), files | shipped_files(results))
+    return Stored(run, results, history, env, files | shipped_files(results))
 
 
-def _predictions(folder: Path, results: Results) -> bytes | None:
-    if results.packed is None:
-        return None
-    predictions = read_bytes(folder / PREDICTIONS)
-    if sha256(predictions) != results.packed.predictions_sha256:
-        raise DataError(f"{folder / PREDICTIONS} is damaged or from another run. {REMEDY}")
-    return predictions
-
-
-def write(path: Path, parts: Sequence[pa.Table], census: Census) -> None:
+def write(path: Path, parts: Sequence[pa.Table], census: Census, compression: str = "snappy") -> None:
     """Write a table as Parquet, and beside it as CSV if that can hold it and is short enough to look at."""
-    _write(path, lambda sink: _write_parquet(sink, parts, census))
+    _write(path, lambda sink: _write_parquet(sink, parts, census, compression))
     csv, table = path.with_suffix(".csv"), pa.concat_tables(parts)
     if table.num_rows < CSV_LINES and not any(map(_is_no_cell, table.schema.types)):
         _write(csv, lambda sink: pyarrow.csv.write_csv(table, sink))
@@ -157,11 +149,13 @@ def _is_no_cell(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_binary(kind))
 
 
-def _write_parquet(sink: pa.BufferOutputStream, parts: Sequence[pa.Table], census: Census) -> None:
+def _write_parquet(sink: pa.BufferOutputStream, parts: Sequence[pa.Table], census: Census, compression: str) -> None:
     # Without Arrow's copy of the schema, a column of names that is held as a dictionary reads back as plain text.
     # Names repeat, numbers hardly do: looking for equal ones would take longer than all the rest.
     repeated = [field.name for field in parts[0].schema if field.name in REPEATED]
-    with pq.ParquetWriter(sink, parts[0].schema, store_schema=False, use_dictionary=repeated) as writer:
+    with pq.ParquetWriter(
+        sink, parts[0].schema, store_schema=False, use_dictionary=repeated, compression=compression
+    ) as writer:
         for part in parts:
             writer.write_table(part)
         writer.add_key_value_metadata({CENSUS: census.model_dump_json()})
@@ -241,39 +235,6 @@ class _Layers:
     def arrow(self) -> pa.Table:
         arrays = [from_values(column, self.columns[column.name]) for column in LAYERS]
         return pa.Table.from_arrays(arrays, schema=schema(LAYERS))
-
-
-class _Predictions:
-    """The table of predictions while it grows, each label file held once."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.columns: dict[str, list[Any]] = {"id": [], "hash": [], "predictions": []}
-        self.labels: dict[str, bytes] = {}  # by digest
-        self.labels_of_row: list[str] = []
-
-    def add(self, run: Stored) -> None:
-        packed = run.results.packed
-        if packed is None:
-            return
-        for name, value in (("id", run.results.id), ("hash", run.results.hash), ("predictions", run.predictions)):
-            self.columns[name].append(value)
-        if packed.labels_sha256 not in self.labels:
-            self.labels[packed.labels_sha256] = read_labels(self.root, packed.labels_sha256)
-        self.labels_of_row.append(packed.labels_sha256)
-
-    def arrow(self) -> pa.Table:
-        arrays = [self._labels(column) if column.name == "labels" else self._values(column) for column in PREDICTED]
-        fields = [field.with_type(values.type) for field, values in zip(schema(PREDICTED), arrays, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-
-    def _values(self, column: Column) -> pa.Array:
-        return from_values(column, self.columns[column.name])
-
-    def _labels(self, column: Column) -> pa.Array:
-        place = {digest: number for number, digest in enumerate(self.labels)}
-        rows = np.array([place[digest] for digest in self.labels_of_row], dtype=np.int32)
-        return from_repeated(column, rows, list(self.labels.values()))
 
 
 def _reach(path: str) -> Callable[[Stored], Any]:

@@ -30,7 +30,7 @@ START_MINUTES = 60
 
 
 def jobs_of(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[str, Any]]:
-    """The chosen runs, and those that they learn or start from, in jobs of the scale's size; parents come first.
+    """Group the chosen runs, and those that they learn or start from, in jobs of the scale's size, parents first.
 
     `needs` names the jobs to wait for. With a folder of results, `todo` lists the runs that it still lacks; `models`
     says that among them are finished ones whose packed file somebody needs and nobody kept.
@@ -60,7 +60,7 @@ def jobs_of(chosen: tuple[Run, ...], results: Path | None = None) -> list[dict[s
 
 
 def with_parents(chosen: tuple[Run, ...]) -> tuple[Run, ...]:
-    """The runs and all that they learn or start from, parents before children."""
+    """Return the runs and all that they learn or start from, parents before children."""
     found: dict[str, Run] = {}
     pool = {run.id: run for run in chosen}
 
@@ -78,7 +78,7 @@ def with_parents(chosen: tuple[Run, ...]) -> tuple[Run, ...]:
 
 
 def flops(run: Run) -> float:
-    """Roughly, for all of the training."""
+    """Estimate the operations of the whole training."""
     images = variant(run.data.dataset, run.data.variant).train * run.recipe.epochs
     size = (run.data.image_size / 32 * run.width / 64) ** 2
     passes = 4 if run.distillation else 3  # forwards, twice as much backwards, the teacher
@@ -86,7 +86,7 @@ def flops(run: Run) -> float:
 
 
 def trained(run: Run, results: Path) -> dict[str, Any] | None:
-    """What lies in the run's place, if it is this run's; whether it is whole is for `bitq verify` to say."""
+    """Read the record in the run's place, if it is of this run; `bitq verify` checks whether it is complete."""
     try:
         record = json.loads((folder_of(run, results) / "results.json").read_bytes())
         return record if record["hash"] == run.hash else None
@@ -95,7 +95,7 @@ def trained(run: Run, results: Path) -> dict[str, Any] | None:
 
 
 def _open(runs: tuple[Run, ...], results: Path | None) -> tuple[set[str], set[str]]:
-    """Runs to be trained, and those of them that are finished but for the packed file that a child needs."""
+    """Find the runs to be trained, and those of them that only lack the packed file that a child needs."""
     if results is None:
         return {run.id for run in runs}, set()
     unfinished: set[str] = set()
@@ -112,18 +112,18 @@ def _open(runs: tuple[Run, ...], results: Path | None) -> tuple[set[str], set[st
 
 
 def _groups(runs: tuple[Run, ...]) -> Iterator[list[Run]]:
-    """Jobs, none of which holds a run and its parent."""
+    """Yield jobs, none of which holds a run and its parent."""
     levels: dict[str, int] = {}
     for run in runs:
         levels[run.id] = max((levels[parent.id] + 1 for parent in run.parents if parent.id in levels), default=0)
     for level in _parts(runs, lambda run: (levels[run.id], run.scale, run.study)):
         size = scale(level[0].scale).batch_runs
         for phases in _phases(level, size):
-            yield from _dealt(phases, size)
+            yield from _balanced(phases, size)
 
 
 def _phases(runs: list[Run], size: int) -> list[list[Run]]:
-    """Each phase by itself, so that it can be trained by itself; those that do not fill a job together."""
+    """Separate the phases, so that each can be trained by itself; join those that do not fill a job."""
     phases = _parts(runs, lambda run: run.phase)
     shared = [run for phase in phases if len(phase) < size for run in phase]
     return [phase for phase in phases if len(phase) >= size] + ([shared] if shared else [])
@@ -136,22 +136,22 @@ def _parts(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
     return [parts[value] for value in sorted(parts)]
 
 
-def _dealt(runs: list[Run], size: int) -> list[list[Run]]:
-    """Like cards, dearest first, so that all jobs take about as long."""
+def _balanced(runs: list[Run], size: int) -> list[list[Run]]:
+    """Spread the runs over jobs, longest first, so that all jobs take about as long."""
     count = ceil(len(runs) / size)
-    dearest_first = sorted(runs, key=flops, reverse=True)
-    return [dearest_first[hand::count] for hand in range(count)]
+    longest_first = sorted(runs, key=flops, reverse=True)
+    return [longest_first[job::count] for job in range(count)]
 
 
 def _name(runs: list[Run]) -> str:
-    """Readable, and another one as soon as any of its runs is another one."""
+    """Name a job readably, and differently as soon as any of its runs differs."""
     first = runs[0]
     readable = first.id.replace("/", "-")[:100] if len(runs) == 1 else f"{first.study}-{len(runs)}-runs"
     return f"{readable}-{sha256(' '.join(run.hash for run in runs))[:12]}"
 
 
 def _urgent(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With the longest work that waits for a job, and for those that wait for it, added to its priority."""
+    """Add to each job's priority the longest chain of work that waits for it."""
     behind = dict.fromkeys((job["name"] for job in jobs), 0)
     for job in reversed(jobs):
         job["priority"] += behind[job["name"]]
