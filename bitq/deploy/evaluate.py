@@ -49,8 +49,8 @@ def predict(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
 def one_byte_each(classes: Tensor) -> bytes:
     """Write predicted classes or labels as one byte an image.
 
-    >>> one_byte_each(torch.tensor([7, 0, 255]))
-    b'\x07\x00\xff'
+    >>> one_byte_each(torch.tensor([7, 0, 255])).hex()
+    '0700ff'
     """
     if len(classes) and classes.max() > 255:
         raise UsageError(
