@@ -153,7 +153,7 @@ class Run(Frozen):
     scale: str
     data: Data
     model: str
-    width: int = Field(default=64, ge=1)  # channels of the first stage; 64 is the published network
+    width: int = Field(ge=1)  # channels of the first stage
     stem: Stem = "cifar"
     norm: Norm = "none"  # per-sample normalisation in front of every convolution and linear layer
     method: str

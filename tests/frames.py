@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from bitq.catalogue import published_width
 from bitq.io import canonical_json
 from bitq.results.columns import RUNS, schema
 from bitq.run import Data, Distillation, Parent, Recipe, Run
@@ -65,6 +66,7 @@ def run(arm: str = "fp32", seed: int = 42, dataset: str = "cifar10", model: str 
     """A run by the name of its arm, e.g. `bitnet-keep_conv1-kd`; `changes` are fields of Run."""
     method, *parts = arm.split("-")
     described: Row = {"study": "bitnet", "phase": "1", "scale": "full", "model": model, "seed": seed, "method": method}
+    described["width"] = published_width(model)
     described["data"] = Data(
         dataset=dataset, variant="official", digest=f"digest of {dataset}", classes=10, image_size=32
     )

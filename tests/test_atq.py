@@ -402,9 +402,9 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], compla
 
 def test_the_network_has_the_published_number_of_weights() -> None:
     assert (
-        models.flops("atq_cnn", models.Geometry(10, channels=1, image_size=28)).params == 421_836 - 2
+        models.flops("atq_cnn", models.Geometry(10, 32, channels=1, image_size=28)).params == 421_836 - 2
     )  # the original counts two α
-    assert models.flops("atq_cnn", models.Geometry(10, width=32, channels=1, image_size=28)).params < 421_836 / 3
+    assert models.flops("atq_cnn", models.Geometry(10, width=16, channels=1, image_size=28)).params < 421_836 / 3
     model = models.build("atq_cnn", 10, channels=1, image_size=28)
     assert set(models.matching_layers(model, models.keep_patterns("atq_cnn", ("conv",)))) == {"conv1", "conv2"}
 

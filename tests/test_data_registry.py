@@ -42,8 +42,24 @@ def test_addresses_and_md5_sums_are_those_of_torchvision(dataset: str, name: str
 
 def test_a_subset_has_its_own_size_and_digest() -> None:
     whole, part = variant("cifar10", "cifar10-q5"), variant("cifar10", "cifar10-q5@5000")
-    assert (part.train, part.test, part.base, part.is_subset) == (5000, whole.test, whole.name, True)
-    assert part.digest == sha256(canonical_json([whole.digest, 5000]))
+    assert (part.train, part.test, part.base, part.is_subset) == (5000, 1000, whole.name, True)
+    assert part.digest == sha256(canonical_json([whole.digest, 5000, 1000]))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "test"),
+    [
+        ("cifar10", "official@10000", 2000),
+        ("cifar10", "procedural@640", 250),
+        ("cifar100", "procedural@640", 240),  # half of 500 is 250, which 20 classes do not share evenly
+        ("cifar100", "official@100", 100),  # one of each class
+        ("mnist", "official@10000", 1660),
+        ("fashion_sst2", "procedural@2560", 500),
+        ("tiny_imagenet", "tiny_imagenet20@5000", 500),
+    ],
+)
+def test_the_test_images_of_a_subset_are_in_proportion(dataset: str, name: str, test: int) -> None:
+    assert variant(dataset, name).test == test
 
 
 @pytest.mark.parametrize("name", ["@0", "@5001", "@50010", "@-10", "@", "@x", "@10@10"])

@@ -91,6 +91,12 @@ def test_a_missing_set_names_the_command_that_gets_it(tmp_path: Path, dataset: s
     assert caught.value.exit_code == 65
 
 
+def test_a_missing_variant_names_those_that_are_there(tmp_path: Path) -> None:
+    write_set(*make("tiny"), None, tmp_path)
+    with pytest.raises(DataError, match=r"cifar10/official is not in .*, or use what is there: --variant tiny\."):
+        open_set(variant("cifar10"), tmp_path)
+
+
 @pytest.mark.parametrize("name", [f"{name}.npy" for name in ARRAYS])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, harm: str) -> None:
@@ -141,24 +147,24 @@ def test_arrays_that_do_not_fit_their_record_are_not_written(tmp_path: Path, cha
     assert not folder_of(record, tmp_path).exists()
 
 
-def test_a_subset_is_the_first_images_of_each_class_and_all_test_images(tmp_path: Path) -> None:
-    whole, part = open_set(PROCEDURAL, tmp_path), open_set(variant("cifar10", "procedural@50"), tmp_path)
+@pytest.mark.parametrize(("split", "each"), [("train", 32), ("test", 12)])
+def test_a_subset_is_the_first_images_of_each_class(tmp_path: Path, split: str, each: int) -> None:
+    whole, part = open_set(PROCEDURAL, tmp_path), open_set(variant("cifar10", "procedural@320"), tmp_path)
     seen = dict.fromkeys(range(10), 0)
     chosen = []
-    for index, label in enumerate(whole.y_train):
+    for index, label in enumerate(getattr(whole, f"y_{split}")):
         seen[int(label)] += 1
-        chosen += [index] if seen[int(label)] <= 5 else []
-    np.testing.assert_array_equal(part.x_train, whole.x_train[chosen])
-    np.testing.assert_array_equal(part.y_train, whole.y_train[chosen])
-    np.testing.assert_array_equal(part.x_test, whole.x_test)
-    assert part.variant.train == len(part.y_train) == 50
+        chosen += [index] if seen[int(label)] <= each else []
+    for name in (f"x_{split}", f"y_{split}"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[chosen])
+    assert part.variant.shape(split)[0] == len(getattr(part, f"y_{split}")) == 10 * each
 
 
 def test_a_subset_needs_enough_images_of_each_class(tmp_path: Path) -> None:
     record, arrays = make("uneven")
     arrays["y_train"][:] = [0] * 18 + [1] * 2
     write_set(record.model_copy(update={"digest": arrays_digest(arrays)}), arrays, None, tmp_path)
-    with pytest.raises(UsageError, match="uneven@8 needs 4 images of each class"):
+    with pytest.raises(UsageError, match="uneven@8 needs 4 train images of each class"):
         open_set(variant("cifar10", "uneven@8", tmp_path), tmp_path)
 
 

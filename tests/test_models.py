@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 from math import sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bitq import models
+from bitq.catalogue import KEEP, MODELS, published_width
 from bitq.errors import UsageError
 from bitq.models.adapter import STEMS, Geometry
-from bitq.models.registry import network
+from bitq.models.registry import ADAPTERS, network
 
 NAMES = models.names()
 DROPOUT = {"atq_cnn", "vgg11"}  # they draw masks while they train; the loop seeds them at every step
@@ -33,10 +35,16 @@ LIGHT = [name for name in PUBLISHED if name != "vgg16"]  # VGG-16 at full width 
 
 
 @cache
-def on_meta(name: str, width: int = 64, stem: str = "cifar") -> nn.Module:
+def on_meta(name: str, stem: str = "cifar") -> nn.Module:
     """A network without memory."""
     with torch.device("meta"):
-        return network(name, Geometry(10, width, stem))
+        sentences = {"words": 4, "vocabulary": 9} if ADAPTERS[name].reads else {}
+        return network(name, published_geometry(name, stem=stem, **sentences))
+
+
+def published_geometry(name: str, classes: int = 10, **sizes: Any) -> Geometry:
+    """The sizes of the published network."""
+    return Geometry(classes, published_width(name), **sizes)
 
 
 def kept(name: str, *keep: str, stem: str = "cifar") -> set[str]:
@@ -48,7 +56,7 @@ def kept(name: str, *keep: str, stem: str = "cifar") -> set[str]:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_width_64_with_the_imagenet_stem_is_torchvisions_network(name: str) -> None:
+def test_the_published_width_with_the_imagenet_stem_is_torchvisions_network(name: str) -> None:
     theirs, ours = PUBLISHED[name]().eval(), deepcopy(on_meta(name, stem="imagenet")).eval()
     assert {key: value.shape for key, value in ours.state_dict().items()} == {
         key: value.shape for key, value in theirs.state_dict().items()
@@ -61,12 +69,12 @@ def test_width_64_with_the_imagenet_stem_is_torchvisions_network(name: str) -> N
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_width_64_with_the_imagenet_stem_starts_from_torchvisions_initial_weights(name: str) -> None:
+def test_the_published_width_with_the_imagenet_stem_starts_from_torchvisions_initial_weights(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(5)
         theirs = PUBLISHED[name]().state_dict()
         torch.manual_seed(5)
-        ours = network(name, Geometry(10, stem="imagenet")).state_dict()
+        ours = network(name, published_geometry(name, stem="imagenet")).state_dict()
     assert all(torch.equal(ours[key], value) for key, value in theirs.items())
 
 
@@ -87,7 +95,7 @@ def test_width_64_with_the_imagenet_stem_starts_from_torchvisions_initial_weight
     ],
 )
 def test_cifar_networks_have_the_known_number_of_weights(name: str, classes: int, params: int) -> None:
-    assert models.flops(name, Geometry(classes)).params == params
+    assert models.flops(name, published_geometry(name, classes)).params == params
 
 
 @pytest.mark.parametrize(
@@ -102,9 +110,8 @@ def test_cifar_networks_have_the_known_number_of_weights(name: str, classes: int
     ],
 )
 def test_cifar_networks_cost_the_known_number_of_multiplications(name: str, size: int, macs: float) -> None:
-    assert models.flops(name, Geometry(200 if size == 64 else 10, image_size=size)).forward_macs == pytest.approx(
-        macs, abs=1e5
-    )
+    geometry = published_geometry(name, 200 if size == 64 else 10, image_size=size)
+    assert models.flops(name, geometry).forward_macs == pytest.approx(macs, abs=1e5)
 
 
 def test_activations_are_counted_per_image_and_by_hand() -> None:
@@ -115,6 +122,27 @@ def test_activations_are_counted_per_image_and_by_hand() -> None:
         return 2 * width * pixels[0] + sum(n * width * c * p for n, c, p in stages) + 10
 
     assert models.flops("resnet18", Geometry(10, width=8)).activations == count(8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("width", [8, 24])
+def test_the_width_is_the_number_of_channels_of_the_first_convolution(name: str, width: int) -> None:
+    first, *_ = models.weight_layers(models.build(name, 10, width)).values()
+    assert isinstance(first, nn.Conv2d) and first.out_channels == width
+    first, *_ = models.weight_layers(models.build(name, 10)).values()
+    assert isinstance(first, nn.Conv2d) and first.out_channels == published_width(name)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "resnet32", "resnet44"])
+def test_the_first_stage_of_a_resnet_has_so_many_channels(name: str) -> None:
+    assert models.build(name, 10, 24).layer1[0].conv1.out_channels == 24
+
+
+def test_what_is_known_without_torch_is_what_there_is() -> None:
+    assert tuple(ADAPTERS) == MODELS
+    meant = {mode for each in ADAPTERS.values() for mode in each.keep}
+    roots = {path.partition(".")[0] for name in MODELS for path in models.weight_layers(on_meta(name))}
+    assert meant | roots == set(KEEP)
 
 
 # --- small images -------------------------------------------------------------------------------------------------
@@ -307,7 +335,8 @@ def test_an_unknown_network_is_answered_with_the_known_ones() -> None:
     for ask in (
         lambda: models.build("resnet8", 10),
         lambda: models.adapter("resnet8"),
-        lambda: models.flops("x", Geometry(10)),
+        lambda: models.flops("x", Geometry(10, 8)),
+        lambda: published_width("resnet8"),
     ):
         with pytest.raises(UsageError, match=r"unknown model .*; allowed: .*convnext, .*vgg16"):
             ask()

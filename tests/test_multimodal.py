@@ -32,7 +32,7 @@ from bitq.run import Recipe
 from tests.support import session, small_run
 
 READERS = models.names(reads=True)
-GEOMETRY = {"classes": 20, "width": 8, "channels": 1, "image_size": 16, "words": 12, "vocabulary": 64}
+GEOMETRY = {"classes": 20, "width": 4, "channels": 1, "image_size": 16, "words": 12, "vocabulary": 64}
 ROWS = [
     ("train", "A good film", 1), ("train", "a bad film", 0), ("train", "Good", 1), ("train", "bad bad", 0),
     ("train_dev", "a bad film", 0), ("train_dev", "very bad", 0), ("validation", "very good", 1),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from bitq.catalogue import SETTINGS
 from bitq.deploy.audit import most_values_under_a_scale, without_residual
 from bitq.errors import UsageError
 from bitq.grid.select import grid
@@ -40,6 +41,10 @@ def grown(name: str, weight: Tensor) -> tuple[Quantizer, Tensor]:
         for parameter in quantizer.parameters():
             parameter.mul_(1.1)
         return quantizer.eval(), quantizer.latent(weight)
+
+
+def test_the_settings_that_are_known_without_torch_are_those_of_the_quantizers() -> None:
+    assert list(SETTINGS.items()) == [(name, tuple(settings_of_method(name))) for name in METHODS]
 
 
 @pytest.mark.parametrize("name", METHODS)

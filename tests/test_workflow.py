@@ -44,7 +44,7 @@ SCALE = """
 scale: smoke
 summary: seconds
 variants: {mnist: procedural@160}
-width: 4
+widths: {resnet18: 4}
 recipe: {epochs: 1, batch: 32, lr_every: step, pad: 2}
 batch_runs: 2
 """

@@ -140,8 +140,11 @@ def imported(dataset: str, data_dir: Path | None = None) -> tuple[str, ...]:
 def variant(dataset: str, name: str = OFFICIAL, data_dir: Path | None = None) -> Variant:
     """Find a variant by name: registered, imported, or NAME@N for a fixed balanced subset of N training images.
 
-    >>> variant("cifar10", "cifar10-q5@5000").train
-    5000
+    The test images of a subset are as large a share of all test images, rounded down to as many of each class.
+
+    >>> subset = variant("cifar10", "cifar10-q5@5000")
+    >>> subset.train, subset.test
+    (5000, 1000)
     """
     base, subset, images = name.partition("@")
     known = registered(dataset)
@@ -151,7 +154,12 @@ def variant(dataset: str, name: str = OFFICIAL, data_dir: Path | None = None) ->
         found = read_info((data_dir or default_data_dir()) / dataset / base).variant
     else:
         allowed = [*known, *imported(dataset, data_dir)]
-        raise one_of(f"variant of {dataset}", base, allowed, "NAME@N takes the first N training images, balanced.")
+        raise one_of(
+            f"variant of {dataset}",
+            base,
+            allowed,
+            "NAME@N takes the first N training images, balanced, and as large a share of the test images.",
+        )
     return _subset(found, images) if subset else found
 
 
@@ -178,5 +186,7 @@ def _subset(whole: Variant, images: str) -> Variant:
             f"{whole.dataset}/{whole.name}@{images} was asked for; the number after @ must be a multiple of the "
             f"{whole.classes} classes, at most {whole.train}, for example {whole.name}@{10 * whole.classes}."
         )
-    digest = sha256(canonical_json([whole.digest, count]))
-    return whole.model_copy(update={"name": f"{whole.name}@{count}", "train": count, "digest": digest})
+    test = max(whole.test * count // (whole.train * whole.classes), 1) * whole.classes
+    digest = sha256(canonical_json([whole.digest, count, test]))
+    update = {"name": f"{whole.name}@{count}", "train": count, "test": test, "digest": digest}
+    return whole.model_copy(update=update)

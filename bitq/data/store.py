@@ -77,8 +77,9 @@ def open_set(wanted: Variant, data_dir: Path | None = None) -> ImageSet:
         _make_procedural(variant, root)
     arrays, names = _read_checked(folder, variant)
     if wanted.is_subset:
-        chosen = first_of_each_class(arrays["y_train"], wanted)
-        arrays |= {name: array[chosen] for name, array in arrays.items() if name.endswith("_train")}
+        for split in ("train", "test"):
+            chosen = first_of_each_class(arrays[f"y_{split}"], wanted, split)
+            arrays |= {name: array[chosen] for name, array in arrays.items() if name.endswith(f"_{split}")}
     return ImageSet(**arrays, classes=names, variant=wanted)
 
 
@@ -89,8 +90,17 @@ def folder_of(variant: Variant, data_dir: Path) -> Path:
 
 def _make_procedural(variant: Variant, root: Path) -> None:
     if variant.name != PROCEDURAL:
-        raise DataError(f"{variant.dataset}/{variant.name} is not in {root}; get it by `{remedy(variant)}`.")
+        raise DataError(
+            f"{variant.dataset}/{variant.name} is not in {root}; get it by `{remedy(variant)}`{_others(variant, root)}."
+        )
     write_set(variant, procedural_arrays(variant), None, root)
+
+
+def _others(missing: Variant, root: Path) -> str:
+    """Name the variants of the set that are there."""
+    folders = sorted(path.parent.name for path in (root / missing.dataset).glob(f"*/{INFO}"))
+    there = [name for name in folders if name != PROCEDURAL]
+    return f", or use what is there: --variant {' or --variant '.join(there)}" if there else ""
 
 
 def procedural_arrays(variant: Variant) -> Arrays:
@@ -138,13 +148,14 @@ def _damaged(path: Path, variant: Variant) -> DataError:
     return DataError(f"{path} is damaged or not the {variant.name} form of {variant.dataset}; {how}.")
 
 
-def first_of_each_class(labels: Pixels, subset: Variant) -> Indices:
-    """Select the first train/classes images of each class, in stored order."""
-    share = subset.train // subset.classes
+def first_of_each_class(labels: Pixels, subset: Variant, split: str) -> Indices:
+    """Select the first images of each class, in stored order, as many as the subset has in `train` or `test`."""
+    share = subset.shape(split)[0] // subset.classes
     chosen = [np.flatnonzero(labels == label)[:share] for label in range(subset.classes)]
     if min(map(len, chosen)) < share:
         raise UsageError(
-            f"{subset.dataset}/{subset.name} needs {share} images of each class, but one has fewer; ask for less."
+            f"{subset.dataset}/{subset.name} needs {share} {split} images of each class, but one has fewer; "
+            "ask for less."
         )
     return np.sort(np.concatenate(chosen))
 

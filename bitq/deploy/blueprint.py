@@ -25,7 +25,7 @@ class Spec(BaseModel):
 
     model: str
     classes: int = Field(ge=1, le=100_000)
-    width: int = Field(default=64, ge=1, le=1024)
+    width: int = Field(ge=1, le=1024)  # channels of the first stage
     stem: str = "cifar"
     channels: int = Field(default=3, ge=1, le=1024)
     image_size: int = Field(default=32, ge=1, le=4096)

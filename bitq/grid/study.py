@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
+from bitq.catalogue import published_width
 from bitq.errors import one_of
 from bitq.paths import config_dir
 from bitq.records import Frozen, Record, read_yaml
@@ -122,12 +123,12 @@ class Size(NamedTuple):
 
 
 class Scale(Frozen):
-    """How large: data variants, widths, parts of the recipe, precision and number of seeds; nothing else."""
+    """How large: the data variants, the widths and the parts of the recipe that it overrides; nothing else."""
 
     scale: str
     summary: str
-    variants: dict[str, str] = {}  # of data sets; official where none is named
-    width: int = Field(default=64, ge=1)
+    variants: dict[str, str] = {}
+    widths: dict[str, int] = {}  # channels of a network's first stage, where they are not the published ones
     recipe: Overrides = {}
     overrides: tuple[Override, ...] = ()  # after all of these, from top to bottom
     precision: Precision | None = None  # that of the study, if not said
@@ -137,7 +138,8 @@ class Scale(Frozen):
 
     def size(self, dataset: str, model: str) -> Size:
         """Merge what the scale says of all runs with its overrides for a network on a data set; the last one wins."""
-        variant, width, recipe = self.variants.get(dataset, "official"), self.width, self.recipe
+        variant, recipe = self.variants.get(dataset, "official"), self.recipe
+        width = self.widths.get(model) or published_width(model)
         for each in self.overrides:
             if each.concerns(dataset, model):
                 variant, width, recipe = each.variant or variant, each.width or width, {**recipe, **each.recipe}

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bitq.catalogue import published_width
 from bitq.deploy.export import NOT_SHIPPED
 from bitq.errors import DataError
 from bitq.interop.pth import read_pth, state_of
@@ -53,6 +54,7 @@ def published_spec(path: Path, model: str, classes: int, dataset: str) -> dict[s
         "run": f"published/{path.name}",
         "hash": digest,
         "model": model,
+        "width": published_width(model),
         "classes": classes,
         "method": "fp32",
         "dataset": dataset,

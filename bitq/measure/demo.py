@@ -17,7 +17,7 @@ from bitq.measure.packed_file import data_for
 from bitq.quant.convert import convert
 from bitq.quant.registry import METHODS
 
-MODEL, WIDTH = "resnet20", 32
+MODEL, WIDTH = "resnet20", 8
 
 
 def tour() -> list[dict[str, Any]]:

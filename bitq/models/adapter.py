@@ -1,4 +1,4 @@
-"""What bitq must know about a network besides its code: its geometry, and which of its layers a keep mode means."""
+"""Describe a network besides its code: its geometry, and the layers that each keep mode means."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -8,7 +8,6 @@ from torch import nn
 
 from bitq.errors import UsageError, one_of
 
-PUBLISHED_WIDTH = 64
 STEMS = ("cifar", "imagenet")
 
 Patterns = tuple[str, ...]
@@ -19,7 +18,7 @@ class Geometry:
     """The sizes that decide a network's shapes."""
 
     classes: int
-    width: int = PUBLISHED_WIDTH  # 64 is the published network; other widths scale all its channels
+    width: int  # channels of the first stage; all others are in proportion
     stem: str = "cifar"
     channels: int = 3
     image_size: int = 32
@@ -28,7 +27,7 @@ class Geometry:
 
     @classmethod
     def of(cls, data: Any, width: int, stem: str) -> "Geometry":
-        """That of the networks that see such data."""
+        """Make the geometry of a network that sees such data."""
         return cls(data.classes, width, stem, data.channels, data.image_size, data.words, data.vocabulary)
 
     def __post_init__(self) -> None:
@@ -52,7 +51,7 @@ class Adapter:
 
 
 def keep_modes(first: str, stages: tuple[Patterns, ...], head: str, last: str) -> dict[str, Patterns]:
-    """The keep modes of a network: the names of its first layer, its stages, its classifier and its last layer.
+    """Name the keep modes of a network from its first layer, its stages, its classifier and its last layer.
 
     >>> keep_modes("conv1", (("layer1.*",),), head="fc", last="fc")["stem"]
     ('conv1',)

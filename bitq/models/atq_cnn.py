@@ -4,17 +4,17 @@ from collections import OrderedDict
 
 from torch import nn
 
-from bitq.models.adapter import PUBLISHED_WIDTH, STEMS, Adapter, Geometry, keep_modes
+from bitq.models.adapter import STEMS, Adapter, Geometry, keep_modes
 
 POOLINGS = 2
 
 
 def atq_cnn(geometry: Geometry) -> nn.Module:
-    """421,834 parameters at the published width on grey images of 28×28 pixels; the original counts its two α too.
+    """Build the network: 421,834 parameters as published, on grey images of 28×28 pixels; the original adds its two α.
 
     As in the original its poolings round sizes down and its layers start as PyTorch starts them. It has one stem.
     """
-    first, second, hidden = (_scaled(channels, geometry) for channels in (32, 64, 128))
+    first, second, hidden = (factor * geometry.width for factor in (1, 2, 4))  # published: 32, 64, 128
     pixels = (geometry.image_size // 2**POOLINGS) ** 2
     return nn.Sequential(
         OrderedDict(
@@ -33,10 +33,6 @@ def atq_cnn(geometry: Geometry) -> nn.Module:
             fc2=nn.Linear(hidden, geometry.classes),
         )
     )
-
-
-def _scaled(channels: int, geometry: Geometry) -> int:
-    return max(channels * geometry.width // PUBLISHED_WIDTH, 1)
 
 
 ATQ_CNN = Adapter(

@@ -10,8 +10,8 @@ DEPTHS = (3, 3, 9, 3)
 
 
 def convnext(geometry: Geometry) -> nn.Module:
-    """ConvNeXt-Tiny without stochastic depth; the CIFAR stem cuts patches of 2×2 pixels instead of 4×4."""
-    first = max(1, geometry.width * 3 // 2)  # 96 channels where a ResNet has 64
+    """Build ConvNeXt-Tiny without stochastic depth; the CIFAR stem cuts patches of 2×2 pixels instead of 4×4."""
+    first = geometry.width
     channels = [first, 2 * first, 4 * first, 8 * first, None]
     plan = [published.CNBlockConfig(*stage) for stage in zip(channels, channels[1:], DEPTHS, strict=False)]
     model = published.ConvNeXt(plan, num_classes=geometry.classes)

@@ -1,28 +1,28 @@
 """MobileNetV2 and EfficientNet-B0: torchvision's, narrowed by their own width multipliers, without dropout.
 
-The CIFAR stem gives the first convolution stride 1. As published, channels are rounded to
-multiples of 8: neighbouring widths can give the same network.
+The CIFAR stem gives the first convolution stride 1. The width is the channels of the first convolution, as published
+rounded to a multiple of 8 like all others: neighbouring widths can give the same network.
 """
 
 from torch import nn
 from torchvision.models import efficientnet as published
 from torchvision.models.mobilenetv2 import MobileNetV2
 
-from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, keep_modes
+from bitq.catalogue import PUBLISHED_WIDTH
+from bitq.models.adapter import Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal, refit
 
 
 def mobilenet_v2(geometry: Geometry) -> nn.Module:
-    """MobileNetV2; as published, multipliers below one leave the 1280 channels of the last convolution alone."""
-    multiplier = geometry.width / PUBLISHED_WIDTH
+    """Build MobileNetV2; as published, multipliers below one leave the 1280 channels of the last convolution alone."""
+    multiplier = geometry.width / PUBLISHED_WIDTH["mobilenet_v2"]
     return _with_stem(MobileNetV2(geometry.classes, width_mult=multiplier, dropout=0.0), geometry)
 
 
 def efficientnet_b0(geometry: Geometry) -> nn.Module:
-    """EfficientNet-B0 without stochastic depth, which would draw hidden random numbers."""
-    plan, last = published._efficientnet_conf(
-        "efficientnet_b0", width_mult=geometry.width / PUBLISHED_WIDTH, depth_mult=1.0
-    )
+    """Build EfficientNet-B0 without stochastic depth, which would draw hidden random numbers."""
+    multiplier = geometry.width / PUBLISHED_WIDTH["efficientnet_b0"]
+    plan, last = published._efficientnet_conf("efficientnet_b0", width_mult=multiplier, depth_mult=1.0)
     model = published.EfficientNet(
         plan, dropout=0.0, stochastic_depth_prob=0.0, num_classes=geometry.classes, last_channel=last
     )

@@ -23,7 +23,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, geometry: Geometry, features: int) -> None:
         super().__init__()
-        narrow, wide = max(1, geometry.width // 2), geometry.width
+        narrow, wide = geometry.width, 2 * geometry.width
         self.conv1 = nn.Conv2d(geometry.channels, narrow, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(narrow)
         self.conv2 = nn.Conv2d(narrow, wide, 3, padding=1, bias=False)
@@ -43,10 +43,10 @@ class TextEncoder(nn.Module):
 
     def __init__(self, geometry: Geometry, features: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(geometry.vocabulary, geometry.width)
+        self.embedding = nn.Embedding(geometry.vocabulary, 2 * geometry.width)
         nn.init.normal_(self.embedding.weight, std=WORD_SIZE)
         # A linear layer on three neighbouring vectors: a convolution along the sentence.
-        self.conv = nn.Linear(3 * geometry.width, features)
+        self.conv = nn.Linear(3 * 2 * geometry.width, features)
         self.weigh = nn.Linear(features, 1)
         self.fc = nn.Linear(features, features, bias=False)
         self.bn = nn.BatchNorm1d(features)  # so that the gate meets two inputs of one size
@@ -77,11 +77,11 @@ class Gate(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """The whole network; `blank` names the input that it is not shown."""
+    """The whole network; the width is that of its first convolution; `blank` names the input that it is not shown."""
 
     def __init__(self, geometry: Geometry, blank: Blank = None) -> None:
         super().__init__()
-        features = 2 * geometry.width
+        features = 4 * geometry.width
         self.image = ImageEncoder(geometry, features)
         self.text = TextEncoder(geometry, features)
         self.fusion = Gate(features)

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
+from bitq.catalogue import published_width
 from bitq.errors import UsageError, one_of
-from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, Patterns
+from bitq.models.adapter import Adapter, Geometry, Patterns
 from bitq.models.atq_cnn import ATQ_CNN
 from bitq.models.convnext import CONVNEXT
 from bitq.models.convolution import guard
@@ -35,7 +36,7 @@ MODES = frozenset(mode for adapter in ADAPTERS.values() for mode in adapter.keep
 
 
 def names(reads: bool = False) -> tuple[str, ...]:
-    """The networks that can be built for images, or for pairs of an image and a sentence."""
+    """Name the networks that can be built for images, or for pairs of an image and a sentence."""
     return tuple(name for name, each in ADAPTERS.items() if each.reads == reads)
 
 
@@ -47,12 +48,12 @@ def adapter(name: str) -> Adapter:
 
 
 def network(name: str, geometry: Geometry) -> nn.Module:
-    """The network on torch's current device, its weights drawn from torch's current generator."""
+    """Build a network on torch's current device, its weights drawn from torch's current generator."""
     return guard(unguarded(name, geometry))
 
 
 def unguarded(name: str, geometry: Geometry) -> nn.Module:
-    """The same with torch's own convolutions."""
+    """Build a network with torch's own convolutions."""
     smallest = adapter(name).smallest_image[geometry.stem]
     if geometry.image_size < smallest:
         raise UsageError(
@@ -68,7 +69,7 @@ def unguarded(name: str, geometry: Geometry) -> nn.Module:
 
 
 def drawn(name: str, geometry: Geometry, seed: int) -> nn.Module:
-    """A network on the CPU whose initial weights are a function of these arguments and nothing else."""
+    """Build a network on the CPU whose initial weights are a function of these arguments and nothing else."""
     # torch.manual_seed would reseed the accelerators too.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(derive(seed, "init"))
@@ -78,7 +79,7 @@ def drawn(name: str, geometry: Geometry, seed: int) -> nn.Module:
 def build(
     name: str,
     classes: int,
-    width: int = PUBLISHED_WIDTH,
+    width: int | None = None,
     stem: str = "cifar",
     channels: int = 3,
     image_size: int = 32,
@@ -86,7 +87,8 @@ def build(
     words: int = 0,
     vocabulary: int = 0,
 ) -> nn.Module:
-    """The same, its geometry spelled out."""
+    """Build a network from its geometry spelled out; without a width it is the published one."""
+    width = published_width(name) if width is None else width
     return drawn(name, Geometry(classes, width, stem, channels, image_size, words, vocabulary), seed)
 
 

@@ -42,12 +42,12 @@ def _stem(geometry: Geometry) -> tuple[nn.Module, nn.Module]:
 
 
 def resnet18(geometry: Geometry) -> nn.Module:
-    """18 layers of basic blocks."""
+    """Build the 18 layers of basic blocks."""
     return ResNet(published.BasicBlock, (2, 2, 2, 2), geometry)
 
 
 def resnet50(geometry: Geometry) -> nn.Module:
-    """50 layers of bottleneck blocks, stride on the 3×3 convolution (v1.5)."""
+    """Build the 50 layers of bottleneck blocks, stride on the 3×3 convolution (v1.5)."""
     return ResNet(published.Bottleneck, (3, 4, 6, 3), geometry)
 
 

@@ -6,22 +6,20 @@ import torch
 from torch import nn
 from torchvision.models import resnet as published
 
-from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, keep_modes
+from bitq.models.adapter import Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal
-
-FIRST_CHANNELS = 16  # of the published network
 
 
 class CifarResNet(published.ResNet):  # type: ignore[misc]
     """torchvision's blocks and names in three stages; where the shape changes, a 1×1 convolution is the shortcut.
 
-    The published network ends in 64 channels and has `width` 64: the first stage has a quarter of it. It has one stem.
+    `width` is the number of channels of the first stage, 16 in the published network. It has one stem.
     """
 
     def __init__(self, blocks: int, geometry: Geometry) -> None:
         with torch.device("meta"):
             super().__init__(published.BasicBlock, (1, 1, 1, 1))
-        width = self.inplanes = max(1, geometry.width * FIRST_CHANNELS // PUBLISHED_WIDTH)
+        width = self.inplanes = geometry.width
         self.conv1 = nn.Conv2d(geometry.channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.Identity()

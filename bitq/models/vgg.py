@@ -4,12 +4,14 @@ import torch
 from torch import nn
 from torchvision.models import vgg as published
 
-from bitq.models.adapter import PUBLISHED_WIDTH, Adapter, Geometry, keep_modes
+from bitq.models.adapter import Adapter, Geometry, keep_modes
 from bitq.models.stem import he_normal, refit
+
+FIRST_CHANNELS = 64  # in torchvision's plans, which all channels are in proportion to
 
 
 def vgg11(geometry: Geometry) -> nn.Module:
-    """The VGG-11 of CIFAR: the poolings leave one pixel, and two linear layers as wide as it stand before the last.
+    """Build the VGG-11 of CIFAR: poolings leave one pixel, and two linear layers as wide as it stand before the last.
 
     Layers and names are those of `cifar100_vgg11_bn` of pytorch-cifar-models, dropout included, whose weights fit. Here
     too poolings round up. On images of more than 32 pixels what is left is averaged. The hidden linear layers start
@@ -29,7 +31,7 @@ def vgg11(geometry: Geometry) -> nn.Module:
 
 
 def vgg16(geometry: Geometry) -> nn.Module:
-    """torchvision's vgg16_bn without dropout.
+    """Build torchvision's vgg16_bn without dropout.
 
     The CIFAR stem pools the last features to one pixel and keeps only the last linear layer, under its published name
     `classifier.6`; the two in front of it would hold nine tenths of the weights. Its poolings round sizes up, which
@@ -78,7 +80,7 @@ def _resize_head(head: nn.Sequential, geometry: Geometry) -> None:
 
 
 def _scaled(channels: int, geometry: Geometry) -> int:
-    return channels * geometry.width // PUBLISHED_WIDTH
+    return channels * geometry.width // FIRST_CHANNELS
 
 
 # The stages lie between the poolings; the first layer is in none of them, as in the ResNets.

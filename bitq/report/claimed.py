@@ -47,6 +47,7 @@ NEEDS = {
     ("device", "cuda"): "a GPU",
     ("variant", "official"): "the official images",
     ("width", 64): "the published width",
+    ("width", 32): "the published width",  # of the networks for pairs
 }
 
 

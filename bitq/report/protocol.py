@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bitq.catalogue import published_width
 from bitq.grid.expand import expand
 from bitq.grid.study import study as read_study
 from bitq.report import names
-from bitq.report.query import PUBLISHED_WIDTH, Query
+from bitq.report.query import Query
 from bitq.report.tex import listed
 from bitq.run import Parent, Run
 
@@ -50,7 +51,7 @@ PARAMETERS: dict[str, Callable[[Run], object]] = {
     "Images": lambda run: run.data.variant,
     "Classes": lambda run: run.data.classes,
     "Image size": lambda run: f"{run.data.image_size} × {run.data.image_size}",
-    f"Width ({PUBLISHED_WIDTH}: as published)": lambda run: run.width,
+    "Width, of the published": lambda run: f"{run.width} of {published_width(run.model)}",
     "Epochs": lambda run: run.recipe.epochs,
     "Batch": lambda run: run.recipe.batch,
     "Optimizer": _optimizer,

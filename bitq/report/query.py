@@ -5,15 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from bitq.catalogue import PUBLISHED_WIDTH
 from bitq.io import canonical_json, sha256
 from bitq.report import names
 from bitq.report.sources import Record, Sources
 from bitq.report.tex import counted, listed
-from bitq.run import Run
 from bitq.stats.cells import Cell
 from bitq.stats.contrast import contrast
-
-PUBLISHED_WIDTH: int = Run.model_fields["width"].default
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ class Query:
 def _where(scale: str, runs: pd.DataFrame) -> str:
     if runs.empty:
         return ""
-    return f"Scale {scale}: {_images(runs)}, width {span(runs['width'])} of {PUBLISHED_WIDTH}, {_epochs(runs)}."
+    return f"Scale {scale}: {_images(runs)}, {_width(runs)}, {_epochs(runs)}."
 
 
 def _images(runs: pd.DataFrame) -> str:
@@ -188,6 +186,10 @@ def _images(runs: pd.DataFrame) -> str:
     others = [f"{names.dataset(str(name))} as {variant}" for name, variant in variants.items() if variant != usual]
     kind = "textures in place of each data set's images" if usual.startswith("procedural") else "images"
     return f"{usual} {kind}{f' ({listed(others)})' if others else ''}"
+
+
+def _width(runs: pd.DataFrame) -> str:
+    return f"width {span(runs['width'])} of {span(runs['model'].map(PUBLISHED_WIDTH))}"
 
 
 def _epochs(runs: pd.DataFrame) -> str:
