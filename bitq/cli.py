@@ -1,18 +1,34 @@
-"""The command line: its verbs, and the exit code of every failure."""
+"""Offer the verbs on the command line, and end every failure in one sentence."""
 
 import io
 import sys
 import traceback
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
 from bitq.verbs import data, grid, packed, report, results, train
 
 
+class Commands(TyperGroup):
+    """Leave the options of `train` until it is called: to read them from the recipe costs more than the rest."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is called."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and command.name == train.NAME:
+            from bitq.verbs.options import train_command
+
+            command = train_command()
+        return name, command, rest
+
+
 def group(about: str) -> typer.Typer:
-    """Create a set of verbs, without rich, which would cost more than all else at start-up."""
+    """Make a set of verbs; without rich, which would cost more than all else at start-up."""
     return typer.Typer(
+        cls=Commands,
         help=about,
         no_args_is_help=True,
         add_completion=False,
@@ -22,12 +38,13 @@ def group(about: str) -> typer.Typer:
 
 
 app = group("Train every run of a low-bit study, measure the bytes that would ship, test every claim.")
-left = (grid.grid, grid.plan, train.train, packed.evaluate, packed.export, packed.demo)
+left = (grid.grid, grid.plan, packed.evaluate, packed.export, packed.demo)
 right = (results.verify, results.aggregate, results.stats, results.claims)
 printed = (report.tables, report.figures, report.numbers, report.paper, report.submission)
 for verb in (*left, *right, *printed):
     app.command()(verb)
 
+app.command(train.NAME, help=train.train.__doc__)(lambda: None)
 app.command("import")(packed.import_)
 
 images = group("Fetch, import and inspect image sets.")

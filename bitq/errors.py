@@ -55,9 +55,15 @@ def one_of(kind: str, given: object, allowed: object, remedy: str = "") -> Usage
     >>> str(one_of("method", "bitnt", ["bitnet", "ttq"]))
     "unknown method 'bitnt'; allowed: bitnet, ttq. Did you mean 'bitnet'?"
     """
+    names = sorted(str(name) for name in allowed)  # type: ignore[attr-defined]
+    listed = ", ".join(names) or "none"
+    hint = did_you_mean(str(given), names)
+    return UsageError(f"unknown {kind} {given!r}; allowed: {listed}.{hint}{' ' + remedy if remedy else ''}")
+
+
+def did_you_mean(given: str, names: list[str]) -> str:
+    """Suggest the nearest name, if one is near."""
     import difflib
 
-    names = sorted(str(name) for name in allowed)  # type: ignore[attr-defined]
-    near = difflib.get_close_matches(str(given), names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"unknown {kind} {given!r}; allowed: {', '.join(names)}.{hint}{' ' + remedy if remedy else ''}")
+    near = difflib.get_close_matches(given, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

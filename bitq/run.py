@@ -1,5 +1,6 @@
 """One run of the grid: everything that decides its numbers, and nothing else."""
 
+import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,6 +12,10 @@ from bitq.records import Frozen
 Stem = Literal["cifar", "imagenet"]
 Norm = Literal["none", "layer"]
 Precision = Literal["fp32", "bf16", "fp16"]
+
+# Characters that no folder should have in its name.
+UNSAFE = re.compile(r"[^A-Za-z0-9_.+@=-]")
+LARGEST_SEED = 2**32 - 1
 
 
 class Data(Frozen):
@@ -44,30 +49,49 @@ ACTIVE_IF: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Recipe(Frozen):
-    """How to train. Lengths are in epochs, `lr` is for the whole batch."""
+    """Say how to train. Lengths are in epochs, `lr` is for the whole batch."""
 
-    epochs: int = Field(default=200, ge=0)  # 0: what it starts from is quantized as it is
-    batch: int = Field(default=128, ge=1)
-    accumulate: int = Field(default=1, ge=1)  # micro-batches per step; refused where batch statistics would change
-    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"  # adam couples weight decay into the gradient
-    lr: float = Field(default=0.1, gt=0, lt=100)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
-    weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    milestones: tuple[float, ...] = ()  # epochs at which `step` multiplies lr by `gamma`
-    gamma: float = Field(default=0.1, gt=0, le=1)
-    warmup_epochs: float = Field(default=0.0, ge=0)
-    min_lr: float = Field(default=0.0, ge=0)
-    lr_every: Literal["epoch", "step"] = "epoch"  # the originals change lr once an epoch; short runs need finer steps
-    clip_norm: float | None = Field(default=None, gt=0)
-    mixup: float = Field(default=0.0, ge=0)  # α of the Beta distribution; 0 is off
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    l1: float = Field(default=0.0, ge=0)  # weight of Σ|w| at half of the training and after it, growing until then
-    augment: Literal["none", "basic", "rotate", "randaug", "cutout", "full"] = "basic"
-    pad: int = Field(default=4, ge=0)  # zero border of the random crop, in pixels
-    normalisation: Literal["imagenet", "half", "cifar10", "cifar100", "fashion_mnist", "mnist"] = "imagenet"
-    validation: float = Field(default=0.0, ge=0, lt=1)  # share of the training images held out, seeded
+    epochs: int = Field(default=200, ge=0, description="Epochs of training; 0 quantizes the start as it is.")
+    batch: int = Field(default=128, ge=1, description="Images per step.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Micro-batches per step; refused where batch statistics would change."
+    )
+    optimizer: Literal["sgd", "adamw", "adam"] = Field(
+        default="sgd", description="Optimizer (adam couples weight decay into the gradient, adamw does not)."
+    )
+    lr: float = Field(default=0.1, gt=0, lt=100, description="Largest learning rate, for the whole batch.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(default=True, description="Look ahead by the momentum, with sgd.")
+    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay; quantizer scalars are exempt.")
+    schedule: Literal["cosine", "step", "constant"] = Field(
+        default="cosine", description="Course of the learning rate."
+    )
+    milestones: tuple[float, ...] = Field(
+        default=(), description="Epochs at which schedule step multiplies the learning rate by gamma: 100,150."
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="Factor of schedule step at each milestone.")
+    warmup_epochs: float = Field(default=0.0, ge=0, description="Epochs over which the learning rate rises from zero.")
+    min_lr: float = Field(default=0.0, ge=0, description="Learning rate at the end of schedule cosine.")
+    # The published works change lr once an epoch; short runs need finer steps.
+    lr_every: Literal["epoch", "step"] = Field(default="epoch", description="How often the learning rate changes.")
+    clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
+    mixup: float = Field(
+        default=0.0, ge=0, description="α of the Beta distribution by which pairs of images are mixed; 0 is off."
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of a label that goes to all classes.")
+    l1: float = Field(
+        default=0.0, ge=0, description="Weight of Σ|w| from half of the training on; until then it grows from zero."
+    )
+    augment: Literal["none", "basic", "rotate", "randaug", "cutout", "full"] = Field(
+        default="basic", description="Augmentation (basic crops and flips)."
+    )
+    pad: int = Field(default=4, ge=0, description="Zero border of the random crop, in pixels.")
+    normalisation: Literal["imagenet", "half", "cifar10", "cifar100", "fashion_mnist", "mnist"] = Field(
+        default="imagenet", description="Whose mean and deviation the images are normalised by (half: 0.5 and 0.5)."
+    )
+    validation: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the training images held out, drawn by the seed."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
@@ -153,7 +177,7 @@ class Run(Frozen):
     scale: str
     data: Data
     model: str
-    width: int = Field(ge=1)  # channels of the first stage
+    width: int = Field(ge=1, le=1024)  # channels of the first stage
     stem: Stem = "cifar"
     norm: Norm = "none"  # per-sample normalisation in front of every convolution and linear layer
     method: str
@@ -164,7 +188,7 @@ class Run(Frozen):
     calibration: Calibration | None = None
     recipe: Recipe = Recipe()
     precision: Precision = "bf16"
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
     tag: str = ""  # tells apart arms whose difference has no name of its own
 
     @model_validator(mode="after")
@@ -187,7 +211,7 @@ class Run(Frozen):
         parts += ["imagenet_stem"] if self.stem == "imagenet" else []
         parts += ["kd" if self.distillation.teacher else "online_kd"] if self.distillation else []
         parts += [self.tag] if self.tag else []
-        return "-".join(parts).replace("*", "_").replace("/", "_")
+        return UNSAFE.sub("_", "-".join(parts))
 
     @cached_property
     def id(self) -> str:

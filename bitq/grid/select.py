@@ -1,14 +1,19 @@
 """Find runs: by study, scale, phase, method, seed, or by name."""
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from operator import attrgetter
+from pathlib import Path
 
-from bitq.errors import UsageError, one_of
+from bitq.errors import UsageError, did_you_mean, one_of
 from bitq.grid.expand import expand
+from bitq.grid.oneoff import STUDY, one_off_ids, one_off_run
 from bitq.grid.study import studies
 from bitq.run import Run
+
+HASH_DIGITS = 6  # that tell runs apart; fewer could be a word
+HEX = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,24 @@ def grid(scale: str, study_names: Collection[str] = (), selection: Selection | N
     return (selection or Selection()).of(runs)
 
 
-def find_run(name: str, scale: str) -> Run:
-    """The run with this id (study/dataset/model/arm/seed), or with a hash that starts like this."""
+def find_run(name: str, scale: str, results: Path | None = None) -> Run:
+    """Find a run by its id (study/dataset/model/arm/seed) or the start of its hash; of one-off runs, a finished one."""
+    if name.startswith(f"{STUDY}/"):
+        return one_off_run(name, scale, results)
     runs = grid(scale)
-    for run in runs:
-        if run.id == name or (len(name) >= 8 and run.hash.startswith(name)):
-            return run
-    near = get_close_matches(name, [run.id for run in runs], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"unknown run {name!r}; bitq grid --scale {scale} lists all {len(runs)}.{hint}")
+    found = [run for run in runs if run.id == name] or _of_hash(name, runs, scale, results)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(run.id for run in found)
+        raise UsageError(f"{name!r} begins the hashes of {len(found)} runs: {ids}; give more digits.")
+    short = f" Of a hash at least {HASH_DIGITS} digits are needed." if HEX.fullmatch(name) else ""
+    hint = did_you_mean(name, [run.id for run in runs])
+    raise UsageError(f"unknown run {name!r}; bitq grid --scale {scale} lists all {len(runs)}.{hint}{short}")
+
+
+def _of_hash(name: str, runs: tuple[Run, ...], scale: str, results: Path | None) -> list[Run]:
+    if len(name) < HASH_DIGITS or not HEX.fullmatch(name):
+        return []
+    one_offs = (one_off_run(each, scale, results) for each in one_off_ids(scale, results))
+    return [run for run in (*runs, *one_offs) if run.hash.startswith(name)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from bitq.grid.adhoc import STUDY
+from bitq.grid.oneoff import STUDY
 from bitq.io import write_atomic
 from bitq.report import draw, names
 from bitq.report.figures import pdf

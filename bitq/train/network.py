@@ -25,25 +25,35 @@ AS_TEACHER: dict[str, Any] = {"method": "fp32", "settings": {}, "keep": (), "sta
 
 def build_network(run: Run, machine: Machine, results: Path) -> nn.Module:
     """Build the network, give it its parent's weights if it has one, then quantize it."""
-    if run.stem != "cifar" and models.adapter(run.model).one_stem:
-        raise UsageError(f"stem={run.stem} was given, but {run.model} has one stem; leave --stem out.")
+    check_stem(run)
     model = models.drawn(run.model, models.Geometry.of(run.data, run.width, run.stem), run.seed)
     start, spec = first_weights(run, results)
     method = spec.get("method")
     if method == "fp32":
         copy_state(model, start, run)
-    calibration = run.calibration or Calibration()
-    if calibration.fold:
-        fold(model)
-    kept = models.matching_layers(model, models.keep_patterns(run.model, run.keep)) if run.keep else {}
-    activation = activation_named(calibration.activations)
-    convert(model, run.method, run.settings, kept, run.norm == "layer", activation)
+    quantize(model, run)
     validate(run, model)
     if method not in (None, "fp32"):
         check_same_quantization(run, spec, model, start)
         copy_state(model, start, run)  # latents and scalars of the very same method
         restore_latents(model, start)
     return model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def check_stem(run: Run) -> None:
+    """Refuse a stem that the network does not have."""
+    if run.stem != "cifar" and models.adapter(run.model).one_stem:
+        raise UsageError(f"stem={run.stem} was given, but {run.model} has one stem; leave --stem out.")
+
+
+def quantize(model: nn.Module, run: Run) -> None:
+    """Fold and quantize a network in place, as the run describes it."""
+    calibration = run.calibration or Calibration()
+    if calibration.fold:
+        fold(model)
+    kept = models.matching_layers(model, models.keep_patterns(run.model, run.keep)) if run.keep else {}
+    activation = activation_named(calibration.activations)
+    convert(model, run.method, run.settings, kept, run.norm == "layer", activation)
 
 
 def check_options(run: Run) -> None:

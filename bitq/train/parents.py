@@ -17,13 +17,13 @@ from bitq.results.folder import MODEL, folder_of
 from bitq.run import Parent, Run
 
 
-def check_parents(run: Run) -> None:
-    """Reject parents of the grid that cannot fit, before hours go into training them."""
+def check_parents(run: Run, results: Path) -> None:
+    """Reject parents that cannot fit, before hours go into training them."""
     if run.start and not run.start.is_file:
-        check_start(run, run.start, spec_of(find_run(run.start.id, run.scale)))
+        check_start(run, run.start, spec_of(find_run(run.start.id, run.scale, results)))
     teacher = run.distillation and run.distillation.teacher
     if teacher and not teacher.is_file:
-        check_teacher(run, teacher, spec_of(find_run(teacher.id, run.scale)))
+        check_teacher(run, teacher, spec_of(find_run(teacher.id, run.scale, results)))
 
 
 def check_start(run: Run, start: Parent, spec: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def parent_file(parent: Parent, run: Run, results: Path) -> Path:
         if sha256_file(path) != parent.hash:
             raise DataError(f"{path} has changed since {run.id} was planned; plan the run again.")
         return path
-    path = folder_of(find_run(parent.id, run.scale), results) / MODEL
+    path = folder_of(find_run(parent.id, run.scale, results), results) / MODEL
     if not path.exists():
         raise DataError(f"{run.id} needs {path}; train it first: bitq train {parent.id} --scale {run.scale}.")
     return path

@@ -76,7 +76,7 @@ class Session:
         done = finished(run, self.results, need_model)
         if done:
             return done.results
-        check_parents(run)
+        check_parents(run, self.results)
         check_memory(run, self.machine.device)
         self._train_parents(run, stop)
         with exclusive(self._folder(run), run.id):
@@ -87,7 +87,7 @@ class Session:
         return outcome
 
     def _train_parents(self, run: Run, stop: StopRequest) -> None:
-        parents = [find_run(parent.id, run.scale) for parent in run.parents if not parent.is_file]
+        parents = [find_run(parent.id, run.scale, self.results) for parent in run.parents if not parent.is_file]
         if not all(finished(parent, self.results, need_model=True) for parent in parents):
             check_options(run)  # told now, not after hours of training its parents
         for parent in parents:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bitq.errors import UsageError
-from bitq.verbs.common import DeviceOption, Json, emit
+from bitq.verbs.common import DeviceOption, Json, check_new_file, emit
 
 
 def evaluate(
@@ -30,10 +30,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
+    from bitq.io import must_be_writable
     from bitq.measure.packed_file import evaluate_file
 
-    if predictions and predictions.exists():
-        raise UsageError(f"{predictions} exists; give a name that is free, nothing is overwritten.")
+    if predictions:
+        check_new_file(predictions)
+    if plots:
+        must_be_writable(plots)
     found = evaluate_file(file, dataset, variant, device, backend, batch_size, predictions)
     if plots:
         from bitq.report.run_plots import write_plots
@@ -81,8 +84,7 @@ def export(
     from bitq.deploy.export import export as write
     from bitq.deploy.load import load
 
-    if target.exists():
-        raise UsageError(f"{target} exists; give a name that is free, nothing is overwritten.")
+    check_new_file(target)
     model, spec = load(source)
     done = write(model, spec, target, packing)
     emit(
@@ -104,8 +106,7 @@ def import_(
     from bitq.interop.published_ring import import_published
     from bitq.interop.published_vgg import import_vgg11
 
-    if target.exists():
-        raise UsageError(f"{target} exists; give a name that is free, nothing is overwritten.")
+    check_new_file(target)
     if model == "vgg11" and (ring_size or snap):
         raise UsageError("--ring-size and --snap are for networks of rings; leave them out with --model vgg11.")
     is_vgg = model == "vgg11"
