@@ -23,10 +23,13 @@ Record = TypeVar("Record", bound=Frozen)
 
 @cache
 def read_yaml(record: type[Record], path: Path) -> Record:
-    """A YAML file as a record; what does not fit is one sentence with the key."""
+    """Read a YAML file as a record; what does not fit is one sentence with the key."""
     try:
         with open_for_reading(path) as file:
-            return record.model_validate(yaml.load(file, Loader=_Loader))
+            content = yaml.load(file, Loader=_Loader)
+        if content is None:
+            raise UsageError(f"{path} is empty; write a {record.__name__.lower()} into it, or delete it.")
+        return record.model_validate(content)
     except yaml.YAMLError as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     except ValidationError as error:
@@ -34,8 +37,8 @@ def read_yaml(record: type[Record], path: Path) -> Record:
 
 
 def explain(error: ValidationError) -> str:
-    """A pydantic report as one sentence: which key, what was given, what is wrong with it."""
-    # A key that does not exist is usually the typo behind one that is missing, so it is told first.
+    """Put a pydantic report into one sentence: which key, what was given, what is wrong with it."""
+    # A key that does not exist is usually the typo behind one that is missing, so it comes first.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     # What is wrong with a whole record says so itself: its dump would bury the sentence.

@@ -219,6 +219,112 @@ def test_two_one_off_runs_that_differ_have_folders_of_their_own(key: str) -> Non
     assert a.path != b.path
 
 
+PLACE = "adhoc/cifar10/resnet18"
+TEACHER = "bitnet/cifar10/resnet18/fp32/s42"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "ttq/s42"),
+        ({"lr": 0.05, "epochs": 3, "seed": 7}, "ttq-epochs3-lr0.05/s7"),
+        ({"keep": ("conv1", "fc"), "width": 32, "precision": "bf16"}, "ttq-keep_conv1+fc-width32-bf16/s42"),
+        ({"width": 8, "precision": "fp32", "epochs": 2, "variant": "procedural@640"}, "ttq/s42"),  # as at smoke anyway
+        ({"variant": "cifar10-q5@5000", "nesterov": False}, "ttq-cifar10-q5@5000-no_nesterov/s42"),
+        ({"settings": {"threshold": 0.1}, "augment": "none", "pad": 4}, "ttq-threshold0.1-augment_none-pad4/s42"),
+        ({"teacher": TEACHER, "alpha": 0.5}, "ttq-kd-teacher_bitnet.fp32.s42-alpha0.5/s42"),
+        ({"teacher": "online"}, "ttq-online_kd/s42"),
+        ({"start": TEACHER, "epochs": 0, "calibration": {"fold": True}}, "ttq-fold-start_bitnet.fp32.s42-epochs0/s42"),
+        ({"start": TEACHER, "calibration": {}}, "ttq-calibrated-start_bitnet.fp32.s42/s42"),
+        (
+            {"schedule": "step", "milestones": (1, 1.5), "l1": 1e-5, "warmup_epochs": 0},
+            "ttq-schedule_step-milestones1+1.5-warmup_epochs0-l1_1e-05/s42",
+        ),
+    ],
+)
+def test_a_one_off_run_is_named_by_what_differs_from_the_defaults(options: dict[str, Any], name: str) -> None:
+    chosen = {"model": "resnet18", "dataset": "cifar10", "method": "ttq", **options}
+    (run,) = sweep("smoke", {key: [value] for key, value in chosen.items()})
+    assert run.id == f"{PLACE}/{name}"
+
+
+def arm_of(**options: Any) -> str:
+    chosen = {"model": "resnet18", "dataset": "cifar10", "method": "ttq", **options}
+    return sweep("smoke", {key: [value] for key, value in chosen.items()})[0].arm
+
+
+def test_names_that_would_collide_get_a_hash() -> None:
+    globs = [("layer?",), ("layer*",), ("layer/",), ("layer_",)]
+    arms = [arm_of(keep=keep) for keep in globs[:3]]
+    assert len(set(arms)) == 3 and all(re.fullmatch("ttq-keep_layer_-[0-9a-f]{8}", arm) for arm in arms)
+    assert arm_of(keep=globs[0]) == arms[0]
+    atq = {"method": "atq", "schedule": "constant"}
+    assert arm_of(**atq) == "atq-schedule_constant"  # the recipe's
+    assert arm_of(**atq, settings={"schedule": "linear"}) == "atq-atq.schedule_linear-schedule_constant"
+
+
+def test_all_runs_of_a_sweep_have_names_of_their_own() -> None:
+    options = {
+        "model": ["resnet18"], "dataset": ["cifar10"], "method": ["ttq"], "lr": [0.1, 0.05, 0.005], "mixup": [0.0, 0.2],
+        "settings": [{}, {"threshold": 0.05}, {"threshold": 1}, {"threshold": 1.0}], "keep": [(), ("fc",), ("f*",)],
+        "teacher": ["online", TEACHER], "start": [TEACHER, TEACHER.replace("s42", "s123")], "epochs": [2, 20],
+    }  # fmt: skip
+    runs = sweep("smoke", options)
+    assert len({run.id for run in runs}) == len(runs) == 3 * 2 * 4 * 3 * 2 * 2 * 2
+
+
+def test_names_that_would_be_long_end_in_a_hash_that_the_seed_does_not_change() -> None:
+    many = {
+        "lr": 0.05, "epochs": 7, "momentum": 0.8, "weight_decay": 0.001, "warmup_epochs": 1.5, "min_lr": 0.001,
+        "label_smoothing": 0.1, "mixup": 0.3, "clip_norm": 3.0, "augment": "randaug", "validation": 0.25,
+    }  # fmt: skip
+    long = arm_of(**many)
+    assert len(long) <= 100 and re.search("-[0-9a-f]{8}$", long) and long.startswith("ttq-epochs7-")
+    assert arm_of(**many, seed=7) == long != arm_of(**{**many, "validation": 0.5})
+    with pytest.raises(UsageError, match="Name layers by a glob"):
+        arm_of(keep=tuple(f"layer{n}.{m}.conv{k}" for n in range(1, 5) for m in (0, 1) for k in (1, 2)))
+
+
+def test_what_is_misspelt_is_refused_with_what_is_near() -> None:
+    for options, words in (
+        ({"method": "tqt"}, "unknown method 'tqt'.*Did you mean 'ttq'"),
+        ({"model": "resnet8"}, "unknown model 'resnet8'.*Did you mean 'resnet18'"),
+        ({"norm": "layr"}, "unknown norm 'layr'; allowed: layer, none. Did you mean 'layer'"),
+        ({"precision": "fp61"}, "unknown precision 'fp61'; allowed: bf16, fp16, fp32. Did you mean 'fp16'"),
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; allowed: adam, adamw, sgd. Did you mean 'sgd'"),
+        ({"keep": ("conv_1",)}, "unknown layer to keep 'conv_1'.*Did you mean 'conv1'"),
+        ({"settings": {"treshold": 1}}, "no setting 'treshold'; allowed: threshold. Did you mean 'threshold'"),
+        ({"seed": 2**32}, f"--seed {2**32} was given; allowed: 0 to {2**32 - 1}"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            arm_of(**options)
+
+
+def test_a_run_is_found_by_six_digits_of_its_hash() -> None:
+    run = expand("bitnet", "full")[0]
+    assert find_run(run.hash[:6], "full") == run == find_run(run.hash, "full")
+    with pytest.raises(UsageError, match="at least 6 digits are needed"):
+        find_run(run.hash[:5], "full")
+
+
+def test_hashes_that_begin_alike_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitq.grid.select.HASH_DIGITS", 1)
+    digit = Counter(run.hash[0] for run in grid("full")).most_common(1)[0][0]
+    with pytest.raises(UsageError, match=f"'{digit}' begins the hashes of .* runs"):
+        find_run(digit, "full")
+
+
+def test_a_configuration_that_is_not_there_is_no_empty_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
+    with pytest.raises(UsageError, match=r"studies holds no .yaml file.*\$BITQ_CONFIG"):
+        grid("full")
+    for folder in ("studies", "scales"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "full.yaml").write_text("\n")
+    with pytest.raises(UsageError, match=r"full.yaml is empty; write a study into it"):
+        study("full")
+
+
 def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
     places = [tmp_path / "a.safetensors", tmp_path / "sub" / "b.safetensors"]
     runs = []
@@ -288,7 +394,7 @@ def test_names_that_do_not_exist_are_refused_with_what_is_allowed() -> None:
         ),
         (lambda: sweep("full", {"model": ["resnet18"], "dataset": ["cifar10"]}), "a run needs --method"),
         (
-            lambda: sweep("full", {"model": ["r"], "dataset": ["cifar1"], "method": ["fp32"]}),
+            lambda: sweep("full", {"model": ["resnet18"], "dataset": ["cifar1"], "method": ["fp32"]}),
             "unknown data set 'cifar1'",
         ),
     ):

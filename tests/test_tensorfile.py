@@ -197,7 +197,7 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path, content: bytes) -> Non
 
 def test_foreign_safetensors_are_refused_by_name(tmp_path: Path) -> None:
     safetensors.torch.save_file({"w": torch.ones(3)}, tmp_path / "foreign")
-    with pytest.raises(DataError, match="is not a file of bitq"):
+    with pytest.raises(DataError, match="is no file that bitq wrote.*bitq import"):
         read(tmp_path / "foreign")
 
 

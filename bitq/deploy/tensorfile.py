@@ -127,7 +127,10 @@ def _read_header(path: Path, file: Any) -> bytes:
 def _parse(path: Path, header: bytes) -> tuple[dict[str, Any], str]:
     """Parse metadata and digest, after the types of the other entries were checked."""
     if header.count(DIGEST_KEY) != 1:
-        raise _damaged(path, "is not a file of bitq (its header carries no digest)")
+        raise DataError(
+            f"{path} is no file that bitq wrote, since its header carries no digest; bitq reads its own model files, "
+            "and bitq import writes one of a published .pth."
+        )
     try:
         fields = json.loads(header[LENGTH_BYTES:])
         metadata = fields.pop("__metadata__")

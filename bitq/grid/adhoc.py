@@ -62,7 +62,7 @@ def _check_words(given: Options) -> None:
     for option, allowed in choices().items():
         for value in given.get(option, ()):
             if value not in allowed:
-                raise one_of(option, value, allowed)
+                raise one_of("data set" if option == "dataset" else option, value, allowed)
     for seed in given.get("seed", ()):
         if not 0 <= seed <= LARGEST_SEED:
             raise UsageError(f"--seed {seed} was given; allowed: 0 to {LARGEST_SEED}.")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, model_validator
 
 from bitq.catalogue import published_width
-from bitq.errors import one_of
+from bitq.errors import UsageError, one_of
 from bitq.paths import config_dir
 from bitq.records import Frozen, Record, read_yaml
 from bitq.run import Norm, Precision, Stem
@@ -180,7 +180,13 @@ def scale(name: str) -> Scale:
 
 
 def _names(folder: str) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in (config_dir() / folder).glob("*.yaml")))
+    names = tuple(sorted(path.stem for path in (config_dir() / folder).glob("*.yaml")))
+    if not names:
+        raise UsageError(
+            f"{config_dir() / folder} holds no .yaml file; call bitq from a checkout installed in editable form, or "
+            "let $BITQ_CONFIG name a folder with studies/ and scales/."
+        )
+    return names
 
 
 def _read(record: type[Record], kind: str, folder: str, name: str) -> Record:

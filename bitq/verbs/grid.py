@@ -1,15 +1,22 @@
-"""What runs, and what it will cost."""
+"""List what runs, and plan what it will cost."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bitq.verbs.common import DeviceOption, Ints, Json, ResultsOption, ScaleOption, Texts, emit
 
+if TYPE_CHECKING:
+    from bitq.grid.select import Selection
+
 
 def grid(
-    run: Annotated[str | None, typer.Argument(help="Explain this run: its id, or the start of its hash.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Explain this run: its id, or the first 6 or more digits of its hash."),
+    ] = None,
     scale: ScaleOption = "full",
     study: Texts = None,
     phase: Texts = None,
@@ -19,8 +26,16 @@ def grid(
     seed: Ints = None,
     commands: Annotated[bool, typer.Option("--commands", help="Print the exact command of every run.")] = False,
     batches: Annotated[bool, typer.Option("--batches", help="Print the workflow's jobs as JSON.")] = False,
+    adhoc: Annotated[
+        bool, typer.Option("--adhoc", help="List finished one-off runs instead, with accuracy and bytes.")
+    ] = False,
     results: Annotated[
-        Path | None, typer.Option("--results", help="With --batches: list what this folder lacks.")
+        Path | None,
+        typer.Option(
+            "--results",
+            metavar="DIR",
+            help="Folder of one-off runs; with --batches: list what this folder lacks. [default: results]",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -32,10 +47,13 @@ def grid(
     from bitq.results.jobs import jobs_of
 
     if run:
-        found = find_run(run, scale)
+        found = find_run(run, scale, results)
         emit(found.model_dump(mode="json") | {"id": found.id, "hash": found.hash}, as_json, explain_run(found))
         return
     chosen = Selection(phase or (), dataset or (), model or (), method or (), seed or ())
+    if adhoc:
+        list_one_offs(scale, chosen, results, as_json)
+        return
     runs = select(scale, study or (), chosen)
     if batches:
         emit(jobs_of(runs, results), True)
@@ -43,6 +61,28 @@ def grid(
         emit([command(r) for r in runs], as_json, "\n".join(map(command, runs)))
     else:
         emit([row(r) for r in runs], as_json, f"{table(runs)}\n{len(runs)} runs at scale {scale}")
+
+
+def list_one_offs(scale: str, chosen: "Selection", results: Path | None, as_json: bool) -> None:
+    """Print the finished one-off runs of a scale."""
+    from bitq.grid.describe import row
+    from bitq.results.oneoff import one_off_results, result_table
+
+    found, complaints = one_off_results(scale, results)
+    print(*(f"bitq: {each}" for each in complaints), sep="\n", end="\n" if complaints else "", file=sys.stderr)
+    wanted = {run.id for run in chosen.of(tuple(each.config for each in found))}
+    shown = [each for each in found if each.config.id in wanted]
+    packed = [each.results.packed for each in shown]
+    rows = [
+        row(each.config)
+        | {
+            "status": each.results.status,
+            "accuracy": file.accuracy if file else None,
+            "file_bytes": file.file_bytes if file else None,
+        }
+        for each, file in zip(shown, packed, strict=True)
+    ]
+    emit(rows, as_json, f"{result_table(shown)}\n{len(shown)} finished one-off runs at scale {scale}".lstrip())
 
 
 def plan(
