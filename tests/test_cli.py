@@ -1,6 +1,5 @@
 """The command line as a user meets it: data on stdout, one sentence on stderr, the right exit code."""
 
-import inspect
 import json
 import os
 import signal
@@ -14,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitq.catalogue import MODELS
 from bitq.cli import main
-from bitq.data.registry import variant
+from bitq.data.registry import datasets, variant
 from bitq.data.store import open_set
 from bitq.errors import Bug, DataError, StorageError, UsageError
 from bitq.grid import adhoc
@@ -27,10 +27,11 @@ from bitq.quant.registry import METHODS
 from bitq.results.folder import MODEL, folder_of
 from bitq.results.predictions import PREDICTIONS
 from bitq.run import Recipe
-from bitq.verbs import train
+from bitq.verbs.options import shown
 from tests.support import in_child, session, small_run
 
 TEACHER = "bitnet/cifar10/resnet18/fp32/s42"
+ONE_OFF = ("train", "--model", "resnet18", "--dataset", "cifar10", "--method", "fp32")
 KEEP = ("none", "conv1", "layer1", "layer2,layer3", "layer4", "fc", "*.downsample.0")
 
 
@@ -75,8 +76,13 @@ def refused(run: Outcome, code: int, *words: str) -> bool:
         (["grid", "--phase", "7"], ["unknown phase '7'", "allowed"]),
         (["train"], ["a run needs --model", "for example"]),
         (["train", TEACHER, "--lr", "0.5"], ["runs of the grid are fixed, so --lr cannot go"]),
-        (["train", "--model", "r18", "--dataset", "cifar10", "--method", "fp32", "--alpha", "1"], ["need a teacher"]),
-        (["export", "missing.safetensors", "README.md"], ["README.md exists"]),
+        ([*ONE_OFF, "--alpha", "1"], ["need a teacher"]),
+        ([*ONE_OFF, "--seed", "9" * 20], ["allowed: 0 to 4294967295"]),
+        (["grid", "abc"], ["unknown run 'abc'", "Of a hash at least 6 digits are needed"]),
+        (["grid", "adhoc/cifar10/resnet18/fp32/s1"], ["no finished one-off run", "bitq grid --adhoc --scale full"]),
+        (["export", "README.md", "README.md"], ["README.md exists"]),
+        (["export", "README.md", "nowhere/x"], ["nowhere is no folder; make it first"]),
+        (["import", "README.md", "nowhere/x"], ["nowhere is no folder; make it first"]),
         (["data", "fetch", "imagenet"], ["unknown data set 'imagenet'"]),
     ],
 )
@@ -107,8 +113,11 @@ OPTIONS = {"--scale": "smoke", "--model": "resnet18", "--dataset": "cifar10", "-
         ({"--epochs": "0"}, 2, ["epochs 0 trains nothing; name a start, the run or file to quantize as it is."]),
         ({"--min-lr": "1"}, 2, ["bitnet: min_lr 1.0 must not exceed lr 0.1."]),
         ({"--width": "0"}, 2, ["width: Input should be greater than or equal to 1 (given: 0)"]),
-        ({"--lr-every": "day"}, 2, ["lr_every: Input should be 'epoch' or 'step' (given: 'day')"]),
-        ({"--norm": "batch"}, 2, ["--norm: Input should be 'none' or 'layer' (given: 'batch')"]),
+        ({"--width": "100000"}, 2, ["width: Input should be less than or equal to 1024 (given: 100000)"]),
+        ({"--keep": "layer1.9", "--variant": "official"}, 2, ["no layer matches 'layer1.9'"]),  # before the data
+        ({"--precision": "fp8"}, 2, ["unknown precision 'fp8'; allowed: bf16, fp16, fp32"]),
+        ({"--lr-every": "day"}, 2, ["unknown lr_every 'day'; allowed: epoch, step"]),
+        ({"--norm": "batch"}, 2, ["unknown norm 'batch'; allowed: layer, none"]),
         ({"--teacher": "online", "--alpha": "2"}, 2, ["--alpha: Input should be less than or equal to 1"]),
         ({"--teacher": "online", "--temperature": "0"}, 2, ["--temperature: Input should be greater than 0"]),
         ({"--start": "README.md"}, 2, ["neither a run of the grid", "FILE.safetensors (bitq import writes one"]),
@@ -155,7 +164,7 @@ def test_whatever_is_no_refusal_is_a_bug(monkeypatch: pytest.MonkeyPatch, here: 
     ("verb", "work"),
     [
         (["demo"], "bitq.measure.demo.tour"),
-        (["evaluate", "x.safetensors"], "bitq.measure.packed_file.evaluate_file"),
+        (["evaluate", __file__], "bitq.measure.packed_file.evaluate_file"),
         (["plan"], "bitq.measure.speed.plan_studies"),
     ],
 )
@@ -166,9 +175,87 @@ def test_ctrl_c_ends_a_command_in_one_sentence(
     assert refused(here(*verb), 130, "stopped by Ctrl-C")
 
 
-def test_every_key_of_a_recipe_is_an_option() -> None:
-    assert Recipe.model_fields.keys() <= inspect.signature(train.train).parameters.keys()
+def test_every_key_of_a_recipe_is_an_option_with_its_default_and_what_it_means(here: Callable[..., Outcome]) -> None:
+    text = " ".join(here("train", "--help").stdout.partition("\nRecipe:\n")[2].split())
+    for name, field in Recipe.model_fields.items():
+        described = text.partition(f" --{name.replace('_', '-')} ")[2].partition("]")[0]
+        assert field.description and field.description.removesuffix(".") in described, name
+        assert described.endswith(f" [default: {shown(field.default)}"), name
     assert adhoc.sweep("smoke", {**RING, "nesterov": [False], "lr_every": ["epoch"]})[0].recipe.nesterov is False
+
+
+def test_the_help_of_train_shows_what_is_allowed_and_usual(here: Callable[..., Outcome]) -> None:
+    lines = here("train", "--help").stdout
+    text = " ".join(lines.split())
+    for title in ("Run", "Network", "Method", "Teacher and start", "Recipe", "Machine"):
+        assert f"\n{title}:\n" in lines
+    assert text.count("epeatable") == 1
+    for words in (", ".join(MODELS), ", ".join(METHODS), ", ".join(datasets()), "[default: 42]", "[default: fp32]"):
+        assert words in text
+    assert all(name in text for name in ("bf16 and fp16 need a GPU", "sgd, adamw, adam", "[default: cosine]"))
+
+
+def test_what_is_not_there_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from bitq.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    for arguments, word in (
+        (["train", "--help"], ""),
+        ([*ONE_OFF, "--method", "bitnt"], "Did you mean 'bitnet'"),
+        ([*ONE_OFF, "--setting", "levels=3"], "no setting 'levels'"),
+        ([*ONE_OFF, "--keep", "conv_1"], "Did you mean 'conv1'"),
+        (["evaluate", str(tmp_path / "missing")], "does not exist"),
+        (["evaluate", __file__, "--plots", "/proc/nope"], "nothing can be written to /proc/nope"),
+        (["export", __file__, str(tmp_path / "no" / "x")], "is no folder"),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert word in done.stderr and "AssertionError" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m bitq.cli grid --json | head -1; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0", "")
+
+
+def test_no_configuration_is_no_empty_grid(tmp_path: Path) -> None:
+    assert refused(bitq("grid", BITQ_CONFIG=str(tmp_path)), UsageError.exit_code, "$BITQ_CONFIG")
+
+
+def test_one_off_runs_are_listed_explained_and_parents_by_name(
+    tmp_path: Path, here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BITQ_RESULTS", str(tmp_path / "results"))
+    first = small_run("fp32", epochs=1, warmup_epochs=0.0)
+    assert in_child(lambda: session(tmp_path).train([first])) == 0
+    assert (
+        first.id == "adhoc/cifar10/resnet18/fp32-procedural@160-epochs1-warmup_epochs0-mixup0.2-label_smoothing0.1/s42"
+    )
+    at = ("--scale", "smoke")
+    packed = json.loads((folder_of(first, tmp_path / "results") / "results.json").read_text())["packed"]
+    listed = here("grid", "--adhoc", *at).stdout.splitlines()
+    assert (
+        first.id in listed[0]
+        and f"{packed['accuracy']:.2f} %" in listed[0]
+        and f"{packed['file_bytes']:,}" in listed[0]
+    )
+    assert listed[1] == "1 finished one-off runs at scale smoke"
+    row = json.loads(here("grid", "--adhoc", "--json", "--method", "fp32", *at).stdout)[0]
+    assert (row["accuracy"], row["file_bytes"]) == (packed["accuracy"], packed["file_bytes"])
+    assert "epochs=1" in here("grid", first.id, *at).stdout and first.id in here("grid", first.hash[:6], *at).stdout
+    assert refused(here("grid", first.id[:-1], *at), UsageError.exit_code, f"Did you mean '{first.id}'")
+    quantized = small_run("int4", start=first.id, epochs=0, warmup_epochs=0.0)
+    taught = small_run("twn", teacher=first.id, epochs=1, warmup_epochs=0.0, mixup=0.0, label_smoothing=0.0)
+    assert (
+        taught.arm
+        == f"twn-kd-procedural@160-teacher_adhoc.{first.arm}.s42-epochs1-warmup_epochs0"[:91] + taught.arm[-9:]
+    )
+    assert in_child(lambda: session(tmp_path).train([quantized, taught])) == 0
+    assert here("grid", "--adhoc", *at).stdout.endswith("3 finished one-off runs at scale smoke\n")
 
 
 def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Callable[..., Outcome]) -> None:

@@ -128,8 +128,8 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, Any], str]:
     """Parse metadata and digest, after the types of the other entries were checked."""
     if header.count(DIGEST_KEY) != 1:
         raise DataError(
-            f"{path} is no file that bitq wrote, since its header carries no digest; bitq reads its own model files, "
-            "and bitq import writes one of a published .pth."
+            f"{path} is no file that bitq wrote, or its header is damaged: it carries no digest; bitq reads the files "
+            "that it wrote itself, and bitq import writes one of a published .pth."
         )
     try:
         fields = json.loads(header[LENGTH_BYTES:])

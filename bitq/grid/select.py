@@ -70,7 +70,8 @@ def find_run(name: str, scale: str, results: Path | None = None) -> Run:
     if found:
         ids = ", ".join(run.id for run in found)
         raise UsageError(f"{name!r} begins the hashes of {len(found)} runs: {ids}; give more digits.")
-    short = f" Of a hash at least {HASH_DIGITS} digits are needed." if HEX.fullmatch(name) else ""
+    is_short = len(name) < HASH_DIGITS and HEX.fullmatch(name)
+    short = f" Of a hash at least {HASH_DIGITS} digits are needed." if is_short else ""
     hint = did_you_mean(name, [run.id for run in runs])
     raise UsageError(f"unknown run {name!r}; bitq grid --scale {scale} lists all {len(runs)}.{hint}{short}")
 

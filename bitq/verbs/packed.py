@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bitq.errors import UsageError
+from bitq.io import must_be_writable, open_for_reading
 from bitq.verbs.common import DeviceOption, Json, check_new_file, emit
 
 
@@ -30,13 +31,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
-    from bitq.io import must_be_writable
-    from bitq.measure.packed_file import evaluate_file
-
+    open_for_reading(file).close()
     if predictions:
         check_new_file(predictions)
     if plots:
         must_be_writable(plots)
+
+    from bitq.measure.packed_file import evaluate_file
+
     found = evaluate_file(file, dataset, variant, device, backend, batch_size, predictions)
     if plots:
         from bitq.report.run_plots import write_plots
@@ -81,10 +83,12 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a packed file again with another packing of its codes."""
+    open_for_reading(source).close()
+    check_new_file(target)
+
     from bitq.deploy.export import export as write
     from bitq.deploy.load import load
 
-    check_new_file(target)
     model, spec = load(source)
     done = write(model, spec, target, packing)
     emit(
@@ -103,12 +107,14 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Read a published checkpoint, executing nothing of it, and write it as a model file for bitq evaluate."""
-    from bitq.interop.published_ring import import_published
-    from bitq.interop.published_vgg import import_vgg11
-
+    open_for_reading(source).close()
     check_new_file(target)
     if model == "vgg11" and (ring_size or snap):
         raise UsageError("--ring-size and --snap are for networks of rings; leave them out with --model vgg11.")
+
+    from bitq.interop.published_ring import import_published
+    from bitq.interop.published_vgg import import_vgg11
+
     is_vgg = model == "vgg11"
     done = import_vgg11(source, target) if is_vgg else import_published(source, target, model, ring_size, snap)
     emit({"bytes": done.file_bytes, "sha256": done.sha256}, as_json, f"{target}  {done.file_bytes:,} bytes")
@@ -122,11 +128,14 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Pack a small network by every method and run it from its file, or classify a test image with a file of yours."""
+    if file is None and (dataset or variant or image):
+        raise UsageError("--image, --dataset and --variant choose what a file classifies; call bitq demo FILE.")
+    if file:
+        open_for_reading(file).close()
+
     from bitq.measure.demo import classify, tour
 
     if file is None:
-        if dataset or variant or image:
-            raise UsageError("--image, --dataset and --variant choose what a file classifies; call bitq demo FILE.")
         rows = tour()
         lines = [f"{row['method']:14}{row['levels']:>8}{row['bytes']:>9,} bytes  says {row['says']}" for row in rows]
         emit(rows, as_json, "\n".join(["method          levels", *lines]))
