@@ -41,10 +41,10 @@ app = group("Train every run of a low-bit study, measure the bytes that would sh
 left = (grid.grid, grid.plan, packed.evaluate, packed.export, packed.demo)
 right = (results.verify, results.aggregate, results.stats, results.claims)
 printed = (report.tables, report.figures, report.numbers, report.paper, report.submission)
+app.command(train.NAME, help=train.train.__doc__)(lambda: None)
 for verb in (*left, *right, *printed):
     app.command()(verb)
 
-app.command(train.NAME, help=train.train.__doc__)(lambda: None)
 app.command("import")(packed.import_)
 
 images = group("Fetch, import and inspect image sets.")

@@ -1,4 +1,4 @@
-"""Frozen records, and reading them from YAML."""
+"""Define frozen records, and read them from YAML."""
 
 import re
 from functools import cache

@@ -1,4 +1,4 @@
-"""One run of the grid: everything that decides its numbers, and nothing else."""
+"""Define a run of the grid: everything that decides its numbers, and nothing else."""
 
 import re
 from functools import cached_property
@@ -19,7 +19,7 @@ LARGEST_SEED = 2**32 - 1
 
 
 class Data(Frozen):
-    """Which pixels: a data set, one of its variants, and the digest that identifies its content."""
+    """The images of a run: a data set, one of its variants, and the digest that identifies its content."""
 
     dataset: str
     variant: str
@@ -49,7 +49,7 @@ ACTIVE_IF: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Recipe(Frozen):
-    """Say how to train. Lengths are in epochs, `lr` is for the whole batch."""
+    """The schedule and the regularisation of a training. Lengths are in epochs, `lr` is for the whole batch."""
 
     epochs: int = Field(default=200, ge=0, description="Epochs of training; 0 quantizes the start as it is.")
     batch: int = Field(default=128, ge=1, description="Images per step.")
@@ -121,7 +121,7 @@ class Parent(Frozen):
 
     @property
     def is_file(self) -> bool:
-        """A packed file that somebody named, not a run of the grid."""
+        """Tell whether it is a packed file that somebody named, and no run."""
         return self.id.endswith(".safetensors")
 
 
@@ -134,7 +134,7 @@ class Distillation(Frozen):
 
 
 class Calibration(Frozen):
-    """What is decided after training on a few training images: post-training quantization."""
+    """Post-training quantization: what is decided after training on a few training images."""
 
     images: int = Field(default=512, ge=1)
     fold: bool = False  # batch normalisation becomes part of the convolution before it
@@ -158,7 +158,7 @@ class Calibration(Frozen):
 
     @property
     def needs_trained_weights(self) -> str:
-        """What it takes from the network as it was trained, so that untrained weights would not do."""
+        """Name what needs a trained network: untrained weights would not do."""
         asked = {
             "fold": self.fold,
             "activations=static": self.activations == "static",
@@ -189,7 +189,7 @@ class Run(Frozen):
     recipe: Recipe = Recipe()
     precision: Precision = "bf16"
     seed: int = Field(ge=0, le=LARGEST_SEED)
-    tag: str = ""  # tells apart arms whose difference has no name of its own
+    tag: str = ""  # of arms whose difference has no name of its own
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Run":
@@ -204,7 +204,7 @@ class Run(Frozen):
 
     @property
     def arm(self) -> str:
-        """The folder between model and seed: method, kept layers, and whatever else sets the arm apart."""
+        """Name the folder between model and seed: method, kept layers, and whatever else sets the arm apart."""
         parts = [self.method]
         parts += ["keep_" + "+".join(self.keep)] if self.keep else []
         parts += ["norm"] if self.norm != "none" else []
@@ -215,22 +215,22 @@ class Run(Frozen):
 
     @cached_property
     def id(self) -> str:
-        """Readable and unique within a scale: study/dataset/model/arm/seed."""
+        """Name the run, readably and uniquely within a scale: study/dataset/model/arm/seed."""
         return f"{self.study}/{self.data.dataset}/{self.model}/{self.arm}/s{self.seed}"
 
     @property
     def path(self) -> str:
-        """Where its files lie, relative to the results folder."""
+        """Locate its files, relative to the results folder."""
         return f"{self.scale}/{self.id}"
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the resolved configuration, its data digest and the hashes of its parents."""
+        """Hash the resolved configuration, its data digest and the hashes of its parents (sha256)."""
         return sha256(canonical_json(self.identity))
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides its numbers. Of a file it is the content, wherever that lies and whatever it is called."""
+        """Collect all that decides its numbers; of a file that is the content, not its place or name."""
         fields = self.model_dump(mode="json")
         teacher = (fields["distillation"] or {}).get("teacher")
         for parent in filter(None, (fields["start"], teacher)):
@@ -247,6 +247,6 @@ class Run(Frozen):
 
     @property
     def parents(self) -> tuple[Parent, ...]:
-        """The runs that must be finished first."""
+        """List the runs that must be finished first."""
         found = (self.distillation and self.distillation.teacher, self.start)
         return tuple(parent for parent in found if parent)

@@ -250,10 +250,8 @@ def test_one_off_runs_are_listed_explained_and_parents_by_name(
     assert refused(here("grid", first.id[:-1], *at), UsageError.exit_code, f"Did you mean '{first.id}'")
     quantized = small_run("int4", start=first.id, epochs=0, warmup_epochs=0.0)
     taught = small_run("twn", teacher=first.id, epochs=1, warmup_epochs=0.0, mixup=0.0, label_smoothing=0.0)
-    assert (
-        taught.arm
-        == f"twn-kd-procedural@160-teacher_adhoc.{first.arm}.s42-epochs1-warmup_epochs0"[:91] + taught.arm[-9:]
-    )
+    assert taught.arm.startswith("twn-kd-procedural@160-teacher_adhoc.fp32-procedural@160-epochs1")
+    assert len(taught.arm) <= 100
     assert in_child(lambda: session(tmp_path).train([quantized, taught])) == 0
     assert here("grid", "--adhoc", *at).stdout.endswith("3 finished one-off runs at scale smoke\n")
 

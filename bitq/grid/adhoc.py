@@ -1,4 +1,4 @@
-"""One-off runs and sweeps from command-line options, resolved like the runs of a study."""
+"""Resolve one-off runs and sweeps from command-line options like the runs of a study."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The exact command of a run."""
+"""Write the exact command of a run."""
 
 import shlex
 
@@ -6,5 +6,5 @@ from bitq.run import Run
 
 
 def command(run: Run) -> str:
-    """What to type to train this run (and first, if their files are absent, its parents)."""
+    """Write the command that trains a run and first, if their files are absent, its parents."""
     return f"bitq train {shlex.quote(run.id)} --scale {run.scale}"

@@ -1,4 +1,4 @@
-"""Runs as rows for a program and as sentences for a person."""
+"""Describe runs as rows for a program and as sentences for a person."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from bitq.run import Run
 
 
 def row(run: Run) -> dict[str, Any]:
-    """The fields by which runs are told apart."""
+    """Collect the fields in which runs differ."""
     return {
         "id": run.id,
         "hash": run.hash,
@@ -30,7 +30,7 @@ def row(run: Run) -> dict[str, Any]:
 
 
 def explain_run(run: Run) -> str:
-    """Everything that a run is, line by line."""
+    """Describe a run completely, line by line."""
     title = _phase_title(run)
     lines = [
         run.id,
@@ -58,7 +58,7 @@ def _phase_title(run: Run) -> str:
 
 
 def table(runs: tuple[Run, ...]) -> str:
-    """One line a run: id, start of the hash, teacher."""
+    """Lay out one line a run: id, start of the hash, teacher."""
     width = max((len(run.id) for run in runs), default=0)
     return "\n".join(
         f"{run.id:<{width}}  {run.hash[:12]}  {'← ' + run.parents[0].id if run.parents else ''}".rstrip()

@@ -1,4 +1,4 @@
-"""From a study and a scale to the list of runs, each knowing its parents by hash."""
+"""Expand a study at a scale to its runs, each of which knows its parents by hash."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ ONLINE = "online"  # the teacher that is trained beside its student
 
 
 def expand(study_name: str, scale_name: str) -> tuple[Run, ...]:
-    """All runs of a study at a scale, parents before children, with the counts that the study promises."""
+    """Expand a study at a scale to all its runs, parents before children, with the counts that the study promises."""
     return _expand(study_name, scale_name, asking=())
 
 
@@ -113,7 +113,7 @@ class _Grid:
             raise UsageError(f"{self.study.study}/{arm.method}: distillation: {explain(error)}") from error
 
     def _parent(self, reference: str, place: str, seed: int) -> Parent:
-        """`[study:]arm/seed` of the same data set and model."""
+        """Find the parent `[study:]arm/seed` of the same data set and model."""
         origin, _, name = reference.format(seed=f"s{seed}").rpartition(":")
         wanted = f"{origin or self.study.study}/{place}/{name}"
         found = self.known.get(wanted) if not origin else self._of_other_study(origin).get(wanted)
@@ -184,7 +184,7 @@ def at_size(recipe: Overrides, size: Size) -> Overrides:
 
 @cache
 def data_of(dataset: str, name: str) -> Data:
-    """What a run records of its data."""
+    """Record what decides a run's data."""
     found = variant(dataset, name)
     return Data(
         dataset=dataset,

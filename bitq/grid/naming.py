@@ -55,7 +55,7 @@ def _changed(now: Calibration | Distillation | Recipe, usual: Calibration | Dist
 
 
 def _short(value: Any) -> Any:
-    """Write whole floats without a point: a recipe does not tell them from whole numbers."""
+    """Write whole floats without a point: in a recipe they are the same as whole numbers."""
     if isinstance(value, tuple):
         return tuple(map(_short, value))
     return int(value) if isinstance(value, float) and value.is_integer() else value

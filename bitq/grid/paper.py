@@ -1,4 +1,4 @@
-"""Which runs the paper shows: config/paper.yaml maps each of its studies to a scale."""
+"""Select the runs that the paper shows: config/paper.yaml maps each of its studies to a scale."""
 
 from typing import Annotated
 
@@ -28,5 +28,5 @@ def config() -> Config:
 
 
 def paper_runs() -> tuple[Run, ...]:
-    """All runs that the paper rests on."""
+    """List all runs that the paper rests on."""
     return tuple(run for name, scale in config().studies.items() for run in expand(name, scale))

@@ -1,4 +1,4 @@
-"""What a grid will cost, from the cost of one step: arithmetic only."""
+"""Estimate what a grid will cost, from the cost of one step: arithmetic only."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass

@@ -12,13 +12,13 @@ from bitq.grid.oneoff import STUDY, one_off_ids, one_off_run
 from bitq.grid.study import studies
 from bitq.run import Run
 
-HASH_DIGITS = 6  # that tell runs apart; fewer could be a word
+HASH_DIGITS = 6  # fewer could be a word
 HEX = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which runs of a grid; an empty field selects all."""
+    """Criteria for runs of a grid; an empty field selects all."""
 
     phases: Collection[str] = ()
     datasets: Collection[str] = ()
@@ -27,7 +27,7 @@ class Selection:
     seeds: Collection[int] = ()
 
     def of(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
-        """The selected runs; a value that no run has is refused by name."""
+        """Select runs; a value that no run has is refused by name."""
         for kind, wanted, value in (
             ("phase", self.phases, _phase),
             ("data set", self.datasets, _dataset),
@@ -54,7 +54,7 @@ _method, _seed = attrgetter("method"), attrgetter("seed")
 
 
 def grid(scale: str, study_names: Collection[str] = (), selection: Selection | None = None) -> tuple[Run, ...]:
-    """All runs of the named studies (of every study, if none is named) at a scale."""
+    """Expand the named studies (every study, if none is named) at a scale."""
     runs = tuple(run for name in study_names or studies() for run in expand(name, scale))
     return (selection or Selection()).of(runs)
 

@@ -1,4 +1,4 @@
-"""Studies and scales as YAML: what a research question consists of, and how large to ask it."""
+"""Read studies and scales from YAML: what a research question consists of, and how large to ask it."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -123,7 +123,7 @@ class Size(NamedTuple):
 
 
 class Scale(Frozen):
-    """How large: the data variants, the widths and the parts of the recipe that it overrides; nothing else."""
+    """The size of runs: the data variants, the widths and the parts of the recipe that it overrides; nothing else."""
 
     scale: str
     summary: str
@@ -151,17 +151,17 @@ class Scale(Frozen):
 
 
 def studies() -> tuple[str, ...]:
-    """Names of all studies."""
+    """Name all studies."""
     return _names("studies")
 
 
 def scales() -> tuple[str, ...]:
-    """Names of all scales."""
+    """Name all scales."""
     return _names("scales")
 
 
 def by_size(names: Iterable[str]) -> list[str]:
-    """Scales from large to small, those that are not ours last.
+    """Sort scales from large to small, those that are not ours last.
 
     >>> by_size(["medium", "smoke", "full"])
     ['full', 'smoke', 'medium']

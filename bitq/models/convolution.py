@@ -1,4 +1,4 @@
-"""torch's convolution, but for two cases that its backend gets wrong (oneDNN under torch 2.15, x86)."""
+"""Correct torch's convolution in two cases that its backend gets wrong (oneDNN under torch 2.15, x86)."""
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Conv2d(nn.Conv2d):
 
 
 def _keeps_the_size(layer: nn.Conv2d) -> bool:
-    """Is the kernel centred on every pixel, the first one included?"""
+    """Tell whether the kernel is centred on every pixel, the first one included."""
     centred = tuple(
         dilation * (size - 1) // 2 for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)
     )
@@ -37,7 +37,7 @@ def _keeps_the_size(layer: nn.Conv2d) -> bool:
 
 
 def guard(model: nn.Module) -> nn.Module:
-    """Make every convolution of a network such a one, in place."""
+    """Replace the class of every convolution of a network, in place."""
     for layer in model.modules():
         if type(layer) is nn.Conv2d:
             layer.__class__ = Conv2d

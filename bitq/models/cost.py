@@ -1,4 +1,4 @@
-"""What one image costs a network: multiplications, weights, activations. Counted without allocating anything."""
+"""Count what one image costs a network, without allocating it: multiplications, weights, activations."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +25,7 @@ class Flops:
 
 @cache
 def flops(name: str, geometry: Geometry) -> Flops:
-    """The cost of one image in one network, before any method touches it.
+    """Count the cost of one image in one network, before it is quantized.
 
     Products with padding count like all others, so the network is the one that leaves none of them out.
     """
@@ -41,7 +41,7 @@ def flops(name: str, geometry: Geometry) -> Flops:
 
 
 def _record_outputs(model: nn.Module) -> list[int]:
-    """A list that every forward pass extends by the output sizes of the remembered layers."""
+    """Make a list that every forward pass extends by the output sizes of the remembered layers."""
     sizes: list[int] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Batch normalisation as part of the convolution or linear layer before it: what inference computes anyway."""
+"""Fold batch normalisation into the convolution or linear layer before it: what inference computes anyway."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def fold(model: nn.Module) -> list[str]:
 
 
 def foldable(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of a layer and the normalisation that takes its output and nothing else, found by tracing."""
+    """Find, by tracing, each layer and the normalisation that takes its output and nothing else."""
     if not any(_is_norm(module) for module in model.modules()):
         return
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -45,7 +45,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into no convolution, be it torch's or ours."""
+    """A tracer that does not enter convolutions, torch's or ours."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Foldable) or super().is_leaf_module(m, module_qualified_name)
@@ -63,7 +63,7 @@ def _traced(model: nn.Module) -> fx.Graph:
 
 @torch.no_grad()
 def _fold(layer: nn.Module, norm: nn.Module) -> None:
-    """w' = w·γ/√(σ² + ε), b' = (b - μ)·γ/√(σ² + ε) + β, computed in fp64 and rounded once."""
+    """Fold one pair: w' = w·γ/√(σ² + ε), b' = (b - μ)·γ/√(σ² + ε) + β, computed in fp64 and rounded once."""
     mean, var, gamma, beta = (_double(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
     factor = gamma / (var + norm.eps).sqrt()  # type: ignore[operator]
     weight: Tensor = layer.weight  # type: ignore[assignment]

@@ -12,12 +12,12 @@ WeightLayer = nn.Conv2d | nn.Linear | nn.Embedding
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The convolutions, linear layers and embeddings by dotted name, in the model's order."""
+    """List the convolutions, linear layers and embeddings by dotted name, in the model's order."""
     return {path: module for path, module in model.named_modules() if isinstance(module, WeightLayer)}
 
 
 def matching_layers(model: nn.Module, patterns: Iterable[str]) -> dict[str, nn.Module]:
-    """The layers with weights whose dotted name matches one of the globs or lies below such a name."""
+    """Find the layers with weights whose dotted name matches one of the globs or lies below such a name."""
     layers = weight_layers(model)
     found = {path for pattern in patterns for path in _matches(pattern, layers)}
     return {path: layer for path, layer in layers.items() if path in found}

@@ -41,7 +41,7 @@ def names(reads: bool = False) -> tuple[str, ...]:
 
 
 def adapter(name: str) -> Adapter:
-    """Look a network up."""
+    """Look up the adapter of a network."""
     if name not in ADAPTERS:
         raise one_of("model", name, ADAPTERS)
     return ADAPTERS[name]

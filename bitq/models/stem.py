@@ -8,7 +8,7 @@ Initialise = Callable[[nn.Conv2d | nn.Linear], object]
 
 
 def he_normal(layer: nn.Conv2d | nn.Linear) -> None:
-    """torchvision's initialisation of its ReLU families: He et al. 2015 by fan-out; linear layers normal, σ = 0.01."""
+    """Initialise a layer like torchvision's ReLU families: He et al. 2015 by fan-out; if linear, σ = 0.01."""
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     else:
@@ -17,7 +17,7 @@ def he_normal(layer: nn.Conv2d | nn.Linear) -> None:
 
 
 def truncated_normal(layer: nn.Conv2d | nn.Linear) -> None:
-    """torchvision's initialisation of ConvNeXt: truncated normal, σ = 0.02."""
+    """Initialise a layer like torchvision's ConvNeXt: truncated normal, σ = 0.02."""
     nn.init.trunc_normal_(layer.weight, std=0.02)
     _zero_bias(layer)
 

@@ -1,4 +1,4 @@
-"""Image sets."""
+"""Fetch, import and inspect image sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +42,7 @@ def import_(
 
 
 def info(dataset: Annotated[str | None, typer.Argument(help="Only this set.")] = None, as_json: Json = False) -> None:
-    """Say which image sets are known, which are here, and whether they are whole."""
+    """List image sets: known, present, damaged."""
     from bitq.data.importers import info as describe
 
     rows = describe(dataset)

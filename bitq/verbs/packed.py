@@ -1,4 +1,4 @@
-"""Packed files: measure them, pack them another way."""
+"""Measure packed files, or pack them another way."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a packed file: accuracy in fp32, bytes, levels, coverage."""
+    """Measure a packed file: accuracy, bytes, levels, coverage."""
     open_for_reading(file).close()
     if predictions:
         check_new_file(predictions)
@@ -63,7 +63,7 @@ def evaluate(
 
 
 def coverage_line(audit: dict[str, Any], coverage: dict[str, Any]) -> str:
-    """Levels, and what of the network ships as codes; layers in full precision by name."""
+    """Write the levels, the share that ships as codes, and the layers in full precision."""
     if not audit["layers"]:
         return "\nno layer ships as codes"
     levels = sorted({layer["levels"] for layer in audit["layers"]})
@@ -106,7 +106,7 @@ def import_(
     snap: Annotated[bool, typer.Option("--snap", help="Give every weight the value of the nearest point.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a published checkpoint, executing nothing of it, and write it as a model file for bitq evaluate."""
+    """Turn a published .pth into a model file; nothing is executed."""
     open_for_reading(source).close()
     check_new_file(target)
     if model == "vgg11" and (ring_size or snap):
@@ -127,7 +127,7 @@ def demo(
     variant: Annotated[str | None, typer.Option(help="And variant [the one the file was trained on].")] = None,
     as_json: Json = False,
 ) -> None:
-    """Pack a small network by every method and run it from its file, or classify a test image with a file of yours."""
+    """Run a network packed by every method, or classify an image."""
     if file is None and (dataset or variant or image):
         raise UsageError("--image, --dataset and --variant choose what a file classifies; call bitq demo FILE.")
     if file:

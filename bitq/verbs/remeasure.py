@@ -1,4 +1,4 @@
-"""What the report keeps of things that only torch can tell: counted and measured anew, and committed.
+"""Count and measure anew what the report keeps of results that need torch; both files are committed.
 
 python -m bitq.verbs.remeasure costs             operations and parameters of every network of the grid
 python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines, at smoke
@@ -23,7 +23,7 @@ SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
 
 
 def counted(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
-    """Operations and parameters of the networks of these runs."""
+    """Count operations and parameters of the networks of these runs."""
     return dict(map(_counted, runs))
 
 
@@ -33,7 +33,7 @@ def _counted(run: Run) -> tuple[str, dict[str, int]]:
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
-    """One row for every arm and engine whose file is there."""
+    """Measure every arm under every engine, where its file is there."""
     rows = []
     for arm, backend in ENGINES:
         run = find_run(f"precision/cifar100/vgg11/{arm}/s{SEED}", SCALE)

@@ -1,4 +1,4 @@
-"""From statistics to the paper. What `stats` and `claims` wrote lies in the same build folder as the tables."""
+"""Write the paper from the statistics. What `stats` and `claims` wrote lies in the same build folder as the tables."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ BUILD = Path("build")
 
 
 def tables(build: Build = BUILD) -> None:
-    """Every table of the paper, as LaTeX."""
+    """Write every table of the paper, as LaTeX."""
     from bitq.report.tables import write_tables
 
     written = write_tables(*sources(build), build / "paper" / "tables")
@@ -21,7 +21,7 @@ def tables(build: Build = BUILD) -> None:
 
 
 def figures(build: Build = BUILD) -> None:
-    """Every figure of the paper, as PDF."""
+    """Draw every figure of the paper, as PDF."""
     from bitq.report.figures import write_figures
 
     written = write_figures(*sources(build), build / "paper" / "figures")
@@ -29,7 +29,7 @@ def figures(build: Build = BUILD) -> None:
 
 
 def numbers(build: Build = BUILD) -> None:
-    """Every number that the text may name; fails on one that the text types instead."""
+    """Write every number that the text names; refuse typed ones."""
     from bitq.report.numberlint import check_numbers
     from bitq.report.numbers import write_numbers
 
@@ -46,12 +46,12 @@ def paper(build: Build = BUILD) -> None:
 
 
 def submission(build: Build = BUILD) -> None:
-    """The typeset paper as an archive of sources that compiles by itself."""
+    """Archive the paper's sources; they compile by themselves."""
     from bitq.report.paper import submission as archive
 
     emit(None, False, str(archive(build)))
 
 
 def sources(build: Path) -> tuple[Path, Path, Path]:
-    """The tables of runs, their statistics, and the verdicts on the claims."""
+    """Locate the tables of runs, their statistics, and the verdicts on the claims."""
     return build, build / "stats.json", build / "claims.json"

@@ -1,4 +1,4 @@
-"""From finished runs to tables of numbers: check, collect, compare."""
+"""Check finished runs, collect them into tables, compare them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +28,7 @@ def verify(
     manifest: Annotated[bool, typer.Option("--manifest", help="Write the manifest of what is there first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every run against the grid, its schema, its digests and the manifest; exit 65 with the list."""
+    """Check every run's place, schema, digests and manifest entry."""
     from bitq.paths import results_dir
     from bitq.results.manifest import write_manifest
     from bitq.results.verify import describe, require, save
@@ -71,21 +71,21 @@ def aggregate(
 
 
 def stats(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
-    """Every contrast of the paper: differences, intervals, tests, corrections."""
+    """Compute every contrast: difference, interval, test."""
     from bitq.stats.summary import write_stats
 
     write_stats(runs, out, across or ())
 
 
 def claims(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
-    """A verdict for each published claim, with the numbers that decide it."""
+    """Judge each published claim by the numbers that decide it."""
     from bitq.stats.judge import write_claims
 
     write_claims(runs, out, across or ())
 
 
 def selected(paper: bool, study: list[str] | None, scale: str) -> "tuple[Run, ...]":
-    """The runs of the paper, or of whole studies at one scale."""
+    """Select the runs of the paper, or of whole studies at one scale."""
     from bitq.grid.paper import paper_runs
     from bitq.grid.select import grid
 

@@ -43,7 +43,7 @@ def train(
     as_json: Json = False,
     **described: Any,
 ) -> None:
-    """Train runs of the grid, or a one-off run or sweep described by options.
+    """Train runs of the grid, or a one-off run or sweep by options.
 
     Finished runs are skipped, interrupted ones go on where they stopped, parents are trained first.
 
