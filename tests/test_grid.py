@@ -314,6 +314,18 @@ def test_hashes_that_begin_alike_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         find_run(digit, "full")
 
 
+def test_widths_are_those_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scales").mkdir()
+    monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
+    for name, widths, words in (
+        ("typo", "{resnet8: 4}", "there is no network 'resnet8'; allowed: resnet18"),
+        ("none", "{resnet18: 0}", "greater than 0"),
+    ):
+        (tmp_path / f"scales/{name}.yaml").write_text(f"scale: {name}\nsummary: s\nwidths: {widths}\n")
+        with pytest.raises(UsageError, match=words):
+            scale(name)
+
+
 def test_a_configuration_that_is_not_there_is_no_empty_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BITQ_CONFIG", str(tmp_path))
     with pytest.raises(UsageError, match=r"studies holds no .yaml file.*\$BITQ_CONFIG"):

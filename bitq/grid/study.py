@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from bitq.catalogue import published_width
+from bitq.catalogue import PUBLISHED_WIDTH, published_width
 from bitq.errors import UsageError, one_of
 from bitq.paths import config_dir
 from bitq.records import Frozen, Record, read_yaml
@@ -128,13 +128,21 @@ class Scale(Frozen):
     scale: str
     summary: str
     variants: dict[str, str] = {}
-    widths: dict[str, int] = {}  # channels of a network's first stage, where they are not the published ones
+    widths: dict[str, PositiveInt] = {}  # channels of a network's first stage, where they are not the published ones
     recipe: Overrides = {}
     overrides: tuple[Override, ...] = ()  # after all of these, from top to bottom
     precision: Precision | None = None  # that of the study, if not said
     seeds: SeedCounts | None = None  # of studies that list theirs; those of the blocks, if not said
     skip: dict[str, tuple[str, ...]] = {}  # study: phases that this scale leaves out
     batch_runs: int = Field(default=1, ge=1)  # runs per workflow job
+
+    @field_validator("widths")
+    @classmethod
+    def _of_networks(cls, widths: dict[str, int]) -> dict[str, int]:
+        for model in widths:
+            if model not in PUBLISHED_WIDTH:
+                raise ValueError(f"there is no network {model!r}; allowed: {', '.join(PUBLISHED_WIDTH)}")
+        return widths
 
     def size(self, dataset: str, model: str) -> Size:
         """Merge what the scale says of all runs with its overrides for a network on a data set; the last one wins."""
