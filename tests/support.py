@@ -24,7 +24,7 @@ def small_run(method: str = "fp32", **options: Any) -> Run:
     """Three epochs of five steps on 160 procedural images."""
     described = {
         "model": "resnet18", "dataset": "cifar10", "variant": "procedural@160", "method": method,
-        "epochs": EPOCHS, "warmup_epochs": 1.0, "mixup": 0.2, "label_smoothing": 0.1,
+        "epochs": EPOCHS, "warmup_epochs": 1.0, "mixup": 0.2, "label_smoothing": 0.1, "precision": "bf16",
     }  # fmt: skip
     return sweep("smoke", {key: [value] for key, value in (described | options).items()})[0]
 

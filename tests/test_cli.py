@@ -230,7 +230,7 @@ def test_one_off_runs_are_listed_explained_and_parents_by_name(
     tmp_path: Path, here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BITQ_RESULTS", str(tmp_path / "results"))
-    first = small_run("fp32", epochs=1, warmup_epochs=0.0)
+    first = small_run(epochs=1, warmup_epochs=0.0, precision="fp32")
     assert in_child(lambda: session(tmp_path).train([first])) == 0
     assert (
         first.id == "adhoc/cifar10/resnet18/fp32-procedural@160-epochs1-warmup_epochs0-mixup0.2-label_smoothing0.1/s42"
@@ -248,9 +248,9 @@ def test_one_off_runs_are_listed_explained_and_parents_by_name(
     assert (row["accuracy"], row["file_bytes"]) == (packed["accuracy"], packed["file_bytes"])
     assert "epochs=1" in here("grid", first.id, *at).stdout and first.id in here("grid", first.hash[:6], *at).stdout
     assert refused(here("grid", first.id[:-1], *at), UsageError.exit_code, f"Did you mean '{first.id}'")
-    quantized = small_run("int4", start=first.id, epochs=0, warmup_epochs=0.0)
+    quantized = small_run("int4", start=first.id, epochs=0, warmup_epochs=0.0, precision="fp32")
     taught = small_run("twn", teacher=first.id, epochs=1, warmup_epochs=0.0, mixup=0.0, label_smoothing=0.0)
-    assert taught.arm.startswith("twn-kd-procedural@160-teacher_adhoc.fp32-procedural@160-epochs1")
+    assert taught.arm.startswith("twn-kd-procedural@160-bf16-teacher_adhoc.fp32-procedural@160-epochs1")
     assert len(taught.arm) <= 100
     assert in_child(lambda: session(tmp_path).train([quantized, taught])) == 0
     assert here("grid", "--adhoc", *at).stdout.endswith("3 finished one-off runs at scale smoke\n")
