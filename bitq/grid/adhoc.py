@@ -39,8 +39,8 @@ def sweep(scale_name: str, options: Options, results: Path | None = None) -> tup
     for required in ("model", "dataset", "method"):
         if required not in given:
             raise UsageError(
-                f"a run needs --{required}; for example: bitq train --model resnet18 --dataset cifar10 --method bitnet, "
-                "or bitq train RUN, one that bitq grid lists."
+                f"a run needs --{required}; for example: bitq train --model resnet18 --dataset cifar10 --method bitnet "
+                "(or bitq train RUN, one that bitq grid lists)."
             )
     _check_words(given)
     at = scale(scale_name)
