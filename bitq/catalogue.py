@@ -48,6 +48,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "atq_legacy": ("rho", "sparsity", "zeroed"),
     "bwn": (),
+    "paretoq": ("levels",),
+    "parq": ("levels", "steepness", "until"),
+    "apot": ("bits",),
+    "irnet": (),
 }
 METHODS = tuple(SETTINGS)
 

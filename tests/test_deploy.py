@@ -69,7 +69,7 @@ def test_a_file_computes_what_memory_computes(tmp_path: Path, method: str, varia
     model, spec = make(method, **variation)
     export(model, spec, tmp_path / "m")
     batch = images(channels=variation.get("channels", 3))
-    stored = verify(model, tmp_path / "m", batch, torch.bfloat16)
+    stored = verify(model, tmp_path / "m", batch, "bf16")
     assert model.training and not stored.training
     assert load(tmp_path / "m")[1].items() >= spec.items()
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_a_file_computes_what_memory_computes(tmp_path: Path, method: str, varia
 def test_every_network_is_exported_and_read_back(tmp_path: Path, name: str) -> None:
     model, spec = make(model=name, width=8, keep=())
     exported = export(model, spec, tmp_path / "m")
-    verify(model, tmp_path / "m", images(2), torch.bfloat16)
+    verify(model, tmp_path / "m", images(2), "bf16")
     report = audit_file(tmp_path / "m")
     assert report.coverage == 1 and exported.parts["codes"] < 4 * report.packed_weights / 15  # 1.6 bits for 32
 
@@ -229,7 +229,7 @@ def test_verification_names_the_first_difference(tmp_path: Path, difference: str
     change, message = DIFFERENCES[difference]
     change(model)
     with pytest.raises(Bug, match=message):
-        verify(model, tmp_path / "m", images(), torch.bfloat16)
+        verify(model, tmp_path / "m", images(), "bf16")
 
 
 def test_a_difference_of_one_bit_is_seen_in_fp32(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_one_scale_per_channel_is_packed_and_counted(tmp_path: Path, monkeypatch
     monkeypatch.setitem(METHODS, "channelwise", Method(Channelwise))
     model, spec = make("channelwise")
     export(model, spec, tmp_path / "m")
-    verify(model, tmp_path / "m", images(), torch.bfloat16)
+    verify(model, tmp_path / "m", images(), "bf16")
     layer = audit_file(tmp_path / "m").layers[0]
     assert layer.values_per_scale == 4 and layer.bits_per_weight == 8 * (111 + 16 + 28) / 441
 
