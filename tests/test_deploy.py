@@ -218,7 +218,7 @@ DIFFERENCES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "packed weight": (lambda m: m.layer1[0].conv1.weight.data.neg_(), "layer1.0.conv1.weight differs"),
     "float weight": (lambda m: m.conv1.weight.data.mul_(2), "conv1.weight differs"),
     "statistics": (lambda m: m.bn1.running_mean.add_(1), "bn1.running_mean differs"),
-    "arithmetic": (lambda m: setattr(m.layer2[0].conv1, "activation", None), "in float32, first after layer2.0.conv1"),
+    "arithmetic": (lambda m: setattr(m.layer2[0].conv1, "activation", None), "in fp32, first after layer2.0.conv1"),
 }
 
 

@@ -88,8 +88,9 @@ def test_overrides_of_a_scale_are_merged_from_top_to_bottom_and_yield_to_the_arm
         {"models": ["resnet50"], "datasets": ["mnist"], "recipe": {"lr": 0.2}},
     ]
     at = Scale.model_validate(
-        {"scale": "s", "summary": "s", "width": 16, "recipe": {"epochs": 12, "batch": 7}, "overrides": overrides}
+        {"scale": "s", "summary": "s", "widths": {"resnet18": 16}, "recipe": {"epochs": 12, "batch": 7}, "overrides": overrides}
     )
+    assert at.size("cifar10", "resnet20") == ("official", 16, {"epochs": 12, "batch": 7})  # its published width
     assert at.size("cifar10", "resnet18") == ("official", 16, {"epochs": 12, "batch": 7})
     assert at.size("mnist", "resnet18") == ("procedural", 16, {"epochs": 8, "batch": 7, "lr": 0.3})
     assert at.size("cifar10", "resnet50") == ("official", 8, {"epochs": 4, "batch": 7})
