@@ -301,8 +301,8 @@ class OffGrid(Channelwise):
     """Four levels in evaluation, but not the four that it ships."""
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        grid, scale = super().factors(weight)
-        return -grid, scale
+        unscaled, scale = super().factors(weight)
+        return -unscaled, scale
 
 
 class PerTap(Channelwise):

@@ -1,6 +1,4 @@
-"""Rings: N levels from N places, positions that wrap, gradients of the soft wave; and LSQ and DoReFa."""
-
-import math
+"""Rings: N levels from N places, positions that wrap, gradients of the soft wave; and the steps of LSQ."""
 
 import pytest
 import torch
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bitq.errors import UsageError
-from bitq.quant.dorefa import Dorefa
 from bitq.quant.lsq import Lsq
 from bitq.quant.registry import make_quantizer
 from bitq.quant.ring import Ring, Track, soft_slope, soft_value
@@ -144,25 +141,6 @@ def test_learned_values_ship_in_ascending_order() -> None:
     assert codes.values.tolist() == [-1.0, 0.25, 0.25, 0.5] and torch.equal(codes.decode(), ring(latent))
 
 
-@pytest.mark.parametrize("wave", ["triangle", "sin"])
-@pytest.mark.parametrize("size", [2, 4, 8, 16, 64])
-def test_the_published_arithmetic_is_that_of_its_formula(size: int, wave: str) -> None:
-    legacy = RingLegacy(torch.zeros(1), size, wave)
-    position = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    along = torch.linspace(0, 1, size, dtype=torch.float64)
-    template = (
-        2 * (2 * (along - (along + 0.5).floor())).abs() - 1 if wave == "triangle" else (2 * math.pi * along).sin()
-    )
-    distance = (size * position[:, None] - torch.arange(size)).abs()
-    distance = torch.minimum(distance, size - distance)
-    sigma = max(0.5, size / 32)
-    expected = ((-0.5 * (distance / sigma) ** 2).softmax(1) * template).sum(1)
-    (gradient,) = torch.autograd.grad(expected.sum(), position)
-    blended = legacy(position)
-    torch.testing.assert_close(blended, expected)
-    torch.testing.assert_close(torch.autograd.grad(blended.sum(), position)[0], gradient)
-
-
 def test_a_snapped_ring_goes_on_from_its_codes() -> None:
     legacy = RingLegacy(torch.zeros(1), 8, snap=True).eval()
     codes = legacy.codes(torch.rand(4, 50, generator=torch.Generator().manual_seed(0)))
@@ -180,20 +158,6 @@ def test_the_published_ring_is_clamped_decays_and_has_half_the_levels_that_it_cl
     assert 0.4 < first.mean() < 0.6 and first.min() >= 0 and first.max() < 1
 
 
-@pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_lsq_gradients_are_those_of_the_paper(granularity: str) -> None:
-    weight, upstream = draw(9, 6, 50).requires_grad_(), draw(10, 6, 50)
-    lsq = Lsq(weight, 3, granularity)
-    lsq(weight).backward(upstream)
-    with torch.no_grad():
-        ratio = weight / lsq.step
-        inside = (ratio > -4) & (ratio < 3)
-        by_step = upstream * torch.where(inside, ratio.round() - ratio, ratio.clamp(-4, 3))
-        by_step = by_step.sum(1, keepdim=True) if granularity == "channel" else by_step.sum()
-    torch.testing.assert_close(weight.grad, upstream * inside)
-    torch.testing.assert_close(lsq.step.grad, by_step / math.sqrt(weight.numel() / lsq.step.numel() * 3))
-
-
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_the_step_of_least_squares_beats_the_published_one(bits: int) -> None:
     weight = draw(11, 8, 200)
@@ -201,14 +165,6 @@ def test_the_step_of_least_squares_beats_the_published_one(bits: int) -> None:
         (Lsq(weight, bits, "channel", init).eval()(weight) - weight).square().mean().item() for init in ("mse", "lsq")
     ]
     assert errors[0] < errors[1]
-
-
-@pytest.mark.parametrize("bits", [1, 2, 3, 8])
-def test_dorefa_is_its_formula(bits: int) -> None:
-    weight = draw(12, 5, 40)
-    last, squeezed = 2**bits - 1, weight.tanh() / (2 * weight.tanh().abs().max()) + 0.5
-    expected = weight.sign() * weight.abs().mean() if bits == 1 else 2 * (last * squeezed).round() / last - 1
-    torch.testing.assert_close(Dorefa(weight, bits)(weight), expected)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ class Stored(Quantizer):
     index: Tensor
     values: Tensor
     scale: Tensor
-    grid: Tensor
+    unscaled: Tensor
     residual_position: Tensor
     residual_value: Tensor
     residual_scale: Tensor
@@ -26,8 +26,8 @@ class Stored(Quantizer):
         super().__init__(codes.index)
         self.levels = len(codes.values)
         self.packing = packing
-        grid = codes.values[codes.index.int()]  # looked up once rather than at every forward pass
-        parts = {"index": codes.index, "values": codes.values, "scale": codes.scale, "grid": grid}
+        unscaled = codes.values[codes.index.int()]  # looked up once rather than at every forward pass
+        parts = {"index": codes.index, "values": codes.values, "scale": codes.scale, "unscaled": unscaled}
         if codes.residual:
             parts |= {f"residual_{name}": part for name, part in vars(codes.residual).items()}
         for name, part in parts.items():
@@ -37,8 +37,8 @@ class Stored(Quantizer):
         """Return (values[index], scale) as read; with a residual the weight itself and 1."""
         residual = self.residual
         if residual is None:
-            return self.grid, self.scale
-        return residual.added_to(self.grid * self.scale), self.scale.new_ones(())
+            return self.unscaled, self.scale
+        return residual.added_to(self.unscaled * self.scale), self.scale.new_ones(())
 
     def codes(self, weight: Tensor) -> Codes:
         """Return the codes as read."""

@@ -17,15 +17,54 @@ class Conv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.stride != (1, 1) and input.shape[2:] == (1, 1) and _keeps_the_size(self):
-            row, column = (size // 2 for size in self.kernel_size)
-            weight = weight[:, :, row : row + 1, column : column + 1]
-            return nn.functional.conv2d(input, weight, bias, groups=self.groups)
+            return nn.functional.conv2d(input, _centre(self, weight), bias, groups=self.groups)
         learns = torch.is_grad_enabled() and weight.requires_grad
         if learns and self.stride != (1, 1) and self.kernel_size == (1, 1) and self.padding == (0, 0):
             rows, columns = self.stride
             return nn.functional.conv2d(input[:, :, ::rows, ::columns], weight, bias, groups=self.groups)
         y: Tensor = super()._conv_forward(input, weight, bias)
         return y
+
+
+def _centre(layer: Conv2d, weight: Tensor) -> Tensor:
+    row, column = (size // 2 for size in layer.kernel_size)
+    return weight[:, :, row : row + 1, column : column + 1]
+
+
+def gradients(
+    layer: Conv2d, grad: Tensor, input: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of a convolution by its input and its weight, with the same two cases avoided."""
+    if layer.stride != (1, 1) and input.shape[2:] == (1, 1) and _keeps_the_size(layer):
+        to_input, to_tap = _gradients(grad, input, _centre(layer, weight), (1, 1), (0, 0), (1, 1), layer.groups, wanted)
+        if to_tap is None:
+            return to_input, None
+        to_weight = torch.zeros_like(weight)
+        _centre(layer, to_weight).copy_(to_tap)
+        return to_input, to_weight
+    stride, padding, dilation = layer.stride, layer.padding, layer.dilation
+    assert not isinstance(padding, str)
+    if wanted[1] and layer.stride != (1, 1) and layer.kernel_size == (1, 1) and padding == (0, 0):
+        seen = input[:, :, :: layer.stride[0], :: layer.stride[1]]
+        to_input, _ = _gradients(grad, input, weight, stride, padding, dilation, layer.groups, (wanted[0], False))
+        return to_input, _gradients(grad, seen, weight, (1, 1), padding, dilation, layer.groups, (False, True))[1]
+    return _gradients(grad, input, weight, stride, padding, dilation, layer.groups, wanted)
+
+
+def _gradients(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None]:
+    to_input, to_weight, _ = torch.ops.aten.convolution_backward(
+        grad, input, weight, None, stride, padding, dilation, False, (0, 0), groups, (*wanted, False)
+    )
+    return to_input, to_weight
 
 
 def _keeps_the_size(layer: nn.Conv2d) -> bool:

@@ -19,7 +19,7 @@ from bitq.run import Calibration
 
 @torch.no_grad()
 def calibrate(model: nn.Module, plan: Calibration, images: Sequence[Inputs]) -> None:
-    """Ranges of the activations first, then layer by layer, as data passes them: the weights, then the bias."""
+    """Set the ranges of the activations, then round weights and correct biases layer by layer, as data reaches them."""
     layers = lowbit_layers(model)
     validate_calibration(plan, layers)
     with inference(model), full_precision():
@@ -30,7 +30,7 @@ def calibrate(model: nn.Module, plan: Calibration, images: Sequence[Inputs]) -> 
 
 
 def validate_calibration(plan: Calibration, layers: dict[str, QuantLayer]) -> None:
-    """What would be asked for and silently not happen."""
+    """Reject a calibration that would silently do nothing."""
     asked = plan.activations != "none" or plan.rounding == "adaptive" or plan.bias_correction
     if asked and not layers:
         raise UsageError("activations, rounding and biases are calibrated for quantized layers, but none is quantized.")
@@ -52,7 +52,7 @@ def validate_calibration(plan: Calibration, layers: dict[str, QuantLayer]) -> No
 
 
 def adjust(model: nn.Module, plan: Calibration, layers: dict[str, QuantLayer], images: Sequence[Inputs]) -> None:
-    """Each layer on the inputs that the quantized layers before it leave to it."""
+    """Adjust each layer on the inputs that it gets from the quantized layers before it."""
     with in_full_precision(layers):
         wanted = mean_outputs(model, layers, images)
     for name in execution_order(model, layers, images):

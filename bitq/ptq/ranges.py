@@ -38,24 +38,24 @@ class Observer:
 
     @property
     def extremes(self) -> Range:
-        """The smallest and the largest number."""
+        """Return the smallest and the largest number."""
         return torch.stack(self.lows).min(), torch.stack(self.highs).max()
 
 
 def minmax(seen: Observer) -> Range:
-    """All of it."""
+    """Return the full range."""
     return seen.extremes
 
 
 def percentile(seen: Observer) -> Range:
-    """All but the tails, where there are any: below a ReLU's zeros there is nothing to leave out."""
+    """Return the range without its tails; the zeros of a ReLU are no tail and stay."""
     numbers = torch.cat(seen.numbers).sort().values
     out = int(TAIL * len(numbers))
     return numbers[out], numbers[len(numbers) - 1 - out]
 
 
 def mse(seen: Observer) -> Range:
-    """The fraction of all of it that leaves the smallest squared error."""
+    """Return the fraction of the full range that leaves the smallest squared error."""
     low, high = seen.extremes
     numbers = torch.cat(seen.numbers)
     trial = StaticUint8(()).to(numbers.device)

@@ -1,4 +1,4 @@
-"""Round a layer's weights for its outputs rather than for themselves.
+"""Round a layer's weights so that its outputs change least (GPTQ).
 
 Frantar et al. 2023 (GPTQ), after Hassibi and Stork's optimal brain surgeon: the weights are rounded one input after the
 other, and what the outputs lose by it is given to the weights that are still to come. With the Gram matrix H of the
@@ -19,7 +19,7 @@ BLOCK = 128  # columns whose errors are passed on together
 
 
 def gram_of(layer: QuantLayer, inputs: Iterable[Tensor]) -> Tensor:
-    """Σ x·xᵀ over all positions of all inputs, (groups, inputs of a group, the same)."""
+    """Sum x·xᵀ over all positions of all inputs, (groups, inputs of a group, the same)."""
     total: Tensor | None = None
     for batch in inputs:
         rows = _rows(layer, batch)
@@ -30,7 +30,7 @@ def gram_of(layer: QuantLayer, inputs: Iterable[Tensor]) -> Tensor:
 
 
 def _rows(layer: QuantLayer, x: Tensor) -> Tensor:
-    """The layer's inputs as the rows that its weight multiplies, (groups, rows, inputs of a group)."""
+    """Unfold the layer's inputs to the rows that its weight multiplies, (groups, rows, inputs of a group)."""
     if not isinstance(layer, QuantConv2d):
         return x.reshape(1, -1, x.shape[-1])
     padding = layer.padding if isinstance(layer.padding, tuple) else (0, 0)
@@ -41,7 +41,7 @@ def _rows(layer: QuantLayer, x: Tensor) -> Tensor:
 
 
 def round_layer(layer: QuantLayer, gram: Tensor) -> None:
-    """Put the layer's weights, in place, on the values that were chosen for them."""
+    """Round the layer's weights in place to the codes that change its outputs least."""
     quantizer = layer.quantizer
     assert isinstance(quantizer, Integer)
     groups, columns = gram.shape[:2]
@@ -52,7 +52,7 @@ def round_layer(layer: QuantLayer, gram: Tensor) -> None:
 
 
 def round_columns(weight: Tensor, gram: Tensor, step: Tensor, lowest: int, highest: int) -> Tensor:
-    """The codes, for weights of (groups, outputs, inputs).
+    """Round weights of (groups, outputs, inputs) to codes, column by column.
 
     With inputs that know nothing of each other it is rounding to the nearest:
 
@@ -79,7 +79,7 @@ def round_columns(weight: Tensor, gram: Tensor, step: Tensor, lowest: int, highe
 
 
 def _factor(gram: Tensor) -> Tensor:
-    """The upper triangular U with (H + damping)⁻¹ = Uᵀ·U."""
+    """Factor (H + damping)⁻¹ = Uᵀ·U with U upper triangular."""
     diagonal = gram.diagonal(dim1=1, dim2=2)
     damping = DAMPING * diagonal.mean(1).clamp(min=1e-8)
     damped = gram + torch.diag_embed(damping[:, None].expand_as(diagonal))

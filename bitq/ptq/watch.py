@@ -1,4 +1,4 @@
-"""Look at what flows through a network's layers while it runs on a few images."""
+"""Record the inputs and outputs of a network's layers on a few images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,12 +15,12 @@ Layers = Mapping[str, QuantLayer]
 
 
 class _Enough(Exception):
-    """The rest of the network is of no interest."""
+    """Raised to stop a forward pass once the layer of interest was reached."""
 
 
 @contextmanager
 def in_full_precision(layers: Layers) -> Iterator[None]:
-    """The network as it is without its quantizers."""
+    """Run the network without its quantizers."""
     kept = [(layer, layer.quantizer, layer.activation) for layer in layers.values()]
     for layer, _, _ in kept:
         layer.quantizer, layer.activation = Fp32(layer.weight), None
@@ -32,7 +32,7 @@ def in_full_precision(layers: Layers) -> Iterator[None]:
 
 
 def execution_order(model: nn.Module, layers: Layers, images: Sequence[Inputs]) -> list[str]:
-    """The layers as data reaches them first."""
+    """List the layers in the order in which data reaches them."""
     order: dict[str, None] = {}
     handles = [
         layer.register_forward_pre_hook(lambda _, __, name=name: order.setdefault(name))
@@ -47,7 +47,7 @@ def execution_order(model: nn.Module, layers: Layers, images: Sequence[Inputs]) 
 
 
 def inputs_of(model: nn.Module, layer: QuantLayer, images: Sequence[Inputs]) -> Iterator[Tensor]:
-    """What the layer's product gets for each batch, as values; the network runs no further than it must."""
+    """Yield the input of the layer's product for each batch, as values; the network runs no further than that layer."""
     seen: list[Tensor] = []
 
     def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -77,7 +77,7 @@ def _as_multiplied(layer: QuantLayer, x: Tensor) -> Tensor:
 
 
 def mean_outputs(model: nn.Module, layers: Layers, images: Sequence[Inputs]) -> dict[str, Tensor]:
-    """The mean of each layer's outputs by channel, over images and positions."""
+    """Average each layer's outputs by channel, over images and positions."""
     sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(layers, 0)
 

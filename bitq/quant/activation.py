@@ -26,26 +26,42 @@ class Int8Activation(nn.Module):
         self.dims = dims
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        peak = x.detach().abs().amax(self.dims, keepdim=True).float().clamp(min=1e-5)
-        codes: Tensor = _RoundToInt8.apply(x, 127 / peak)
+        peak = peak_over(self.dims, x.detach())
+        codes: Tensor = _RoundToInt8.apply(x, peak)
         return codes, peak / 127
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (codes, step) without a gradient; the codes are the caller's to overwrite."""
+        peak = peak_over(self.dims, x)
+        return rounded_to_int8(x, peak), peak / 127
+
+
+def peak_over(dims: tuple[int, ...], x: Tensor) -> Tensor:
+    """Return max|x| over `dims` in fp32, at least 1e-5."""
+    # Two reductions read x twice; |x| would have to be written too, which takes twice as long as both.
+    largest, smallest = x.amax(dims, keepdim=True), x.amin(dims, keepdim=True)
+    return torch.maximum(largest, -smallest).float().clamp_(min=1e-5)
+
+
+def rounded_to_int8(x: Tensor, peak: Tensor) -> Tensor:
+    """Return round(x·127/peak) in the dtype of the product; as no |x| exceeds the peak, no code needs a clamp."""
+    return (x.float() * (127 / peak)).round_().to(compute_dtype(x))
 
 
 class _RoundToInt8(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
+    def forward(ctx: FunctionCtx, x: Tensor, peak: Tensor) -> Tensor:
+        ctx.save_for_backward(peak)
         ctx.dtype = x.dtype  # type: ignore[attr-defined]
-        codes = (x.float() * inverse).round_().clamp_(-128, 127)
-        return codes.to(compute_dtype(x))
+        return rounded_to_int8(x, peak)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        (inverse,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (grad * inverse.to(grad.dtype)).to(ctx.dtype), None  # type: ignore[attr-defined]
+        (peak,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return (grad * (127 / peak).to(grad.dtype)).to(ctx.dtype), None  # type: ignore[attr-defined]
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which a product of this input is computed."""
+    """Return the dtype in which a product of this input is computed."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

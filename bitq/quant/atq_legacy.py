@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from bitq.quant.base import Codes, Quantizer, Residual, check_share, ternary_codes
+from bitq.quant.base import Codes, Quantizer, Residual, check_share, ternary_codes, where_above
 from bitq.quant.sparsity import linear, sparsity_at
+from bitq.quant.thresholds import kth_smallest
 
 START_SPARSITY, UNTIL = 0.05, 0.7
 FACTOR = 0.05  # of E|w|: the threshold where the quantile would be the smallest weight
@@ -54,18 +55,18 @@ class AtqLegacy(Quantizer):
         return Codes(codes.index, codes.values, codes.scale, masked_weights(weight, self.positions))
 
     def latent_from_codes(self, codes: Codes) -> Tensor:
-        """The mask is where the residual lies; outside it the codes are all that is known of the weights."""
+        """Take the mask from the places of the residual, and the weights outside it from the codes."""
         if codes.residual:
             self.positions.copy_(codes.residual.position)
         self.alpha.data.copy_(codes.scale)
         return codes.decode()
 
     def _signs(self, weight: Tensor) -> Tensor:
-        """T outside the mask, and zero in it."""
+        """Return T outside the mask and zero in it."""
         if self.zeroed:
             return torch.zeros_like(weight)
         size = weight.abs()
-        signs = weight.sign() * (size > self._threshold(size.flatten()))
+        signs = weight.sign().mul_(where_above(size, self._threshold(size.flatten())))
         return signs.flatten().index_fill(0, self.positions, 0.0).view(weight.shape)
 
     def _threshold(self, size: Tensor) -> Tensor:
@@ -74,14 +75,14 @@ class AtqLegacy(Quantizer):
             return FACTOR * size.mean()
         if place >= len(size):
             return size.amax() + 1
-        return size.kthvalue(place + 1).values  # sorted[place]
+        return kth_smallest(size[None], place + 1)[0, 0]  # sorted[place]
 
     def extra_repr(self) -> str:
         return f"rho={self.rho}, sparsity={self.sparsity}" + (", zeroed" if self.zeroed else "")
 
 
 def masked_weights(weight: Tensor, positions: Tensor) -> Residual | None:
-    """The weights of the mask as they are."""
+    """Keep the weights of the mask as they are."""
     if not len(positions):
         return None
     return Residual(positions, weight.flatten()[positions].float(), weight.new_ones(()))

@@ -1,4 +1,4 @@
-"""What every weight quantizer is: a weight goes in, a weight of few levels comes out, and both can be shipped."""
+"""The interface of weight quantizers: a weight goes in, a weight of few levels comes out, and both can be shipped."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,26 +6,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from bitq.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Residual:
-    """What a few weights get on top of their codes: ŵ[position] += value · scale."""
+    """Corrections of a few weights on top of their codes: ŵ[position] += value · scale."""
 
     position: Tensor  # int64, (count,), ascending, into the flat weight
     value: Tensor  # int8, or float32 where weights ship in full precision, (count,)
     scale: Tensor  # float32, ()
 
     def added_to(self, weight: Tensor) -> Tensor:
-        """The weight with the residual on top."""
+        """Add the residual to a weight."""
         return weight.flatten().index_add(0, self.position, self.value * self.scale).view(weight.shape)
 
 
 @dataclass(frozen=True)
 class Codes:
-    """What ships in place of a weight tensor: ŵ = values[index] · scale, and for a few weights a residual on top.
+    """The codes of a weight tensor as they ship: ŵ = values[index] · scale, and for a few weights a residual on top.
 
     >>> index, values = torch.tensor([0, 2], dtype=torch.uint8), torch.tensor([-1.0, 0.0, 1.0])
     >>> Codes(index, values, torch.tensor(0.5)).decode()
@@ -41,19 +42,19 @@ class Codes:
     residual: Residual | None = None
 
     def dense(self) -> Tensor:
-        """The weights without the residual: so many levels under each scale, no more."""
-        return self.values[self.index.int()] * self.scale
+        """Decode without the residual, to the declared number of levels under each scale."""
+        return look_up(self.values, self.index) * self.scale
 
     def decode(self) -> Tensor:
-        """The weights that inference uses."""
+        """Decode to the weights that inference uses."""
         return self.residual.added_to(self.dense()) if self.residual else self.dense()
 
 
 class Quantizer(nn.Module):
     """Base of the weight quantizers.
 
-    A subclass says how a weight splits into a grid and a scale, ŵ = grid · scale, with the gradient it wants;
-    and which codes ship. In eval mode ŵ equals `codes(w).decode()` bit for bit.
+    A subclass splits a weight into unscaled levels and a scale, ŵ = unscaled · scale, with the gradient it wants, and
+    says which codes ship. In eval mode ŵ equals `codes(w).decode()` bit for bit.
 
     The layer's weight is the latent that is trained. It starts as `latent(initial weight)`: most methods train the
     weight itself, some a position on a ring. `progress`, the share of the training that is done, is set before each
@@ -73,15 +74,15 @@ class Quantizer(nn.Module):
     of_evaluation: tuple[str, ...] = ()
 
     def __init__(self, weight: Tensor) -> None:
-        """`weight` is the layer's initial weight: scalars are initialised from it, it is not kept."""
+        """Initialise the scalars from the layer's initial weight, which is not kept."""
         super().__init__()
 
     def latent(self, weight: Tensor) -> Tensor:
-        """What is trained in place of the initial weight."""
+        """Return the tensor that is trained in place of the initial weight."""
         return weight
 
     def latent_from_codes(self, codes: Codes) -> Tensor:
-        """The latent to go on from where a layer of this method shipped; what else it knows is set to what they say."""
+        """Recover a trainable latent from shipped codes, and set the scalars that they determine."""
         if self.state_dict():
             raise UsageError(
                 f"{type(self).__name__} ships codes, which do not tell all that it trains; start from an fp32 run."
@@ -89,38 +90,38 @@ class Quantizer(nn.Module):
         return self.latent(codes.decode())
 
     def project_(self, weight: Tensor) -> None:
-        """Bring the latent back, in place, to where it may be."""
+        """Project the latent, in place, onto its allowed range after a step."""
 
     def transform_input(self, x: Tensor) -> Tensor:
-        """The layer's input as its product sees it."""
+        """Transform the layer's input before its product."""
         return x
 
     def shipped(self, weight: Tensor) -> Tensor:
-        """The weight as the file of a float method holds it."""
+        """Return the weight as the file of a float method holds it."""
         return weight
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """(grid, scale), differentiable."""
+        """Split the weight into (unscaled, scale), both differentiable."""
         raise NotImplementedError
 
     def codes(self, weight: Tensor) -> Codes:
-        """What ships."""
+        """Encode the weight as it ships."""
         raise NotImplementedError
 
     def forward(self, weight: Tensor) -> Tensor:
-        """ŵ, differentiable, of the weight's shape."""
-        grid, scale = self.factors(weight)
-        return grid * scale
+        """Quantize the weight differentiably, ŵ = unscaled · scale."""
+        unscaled, scale = self.factors(weight)
+        return unscaled * scale
 
 
 def check_share(name: str, value: float) -> None:
-    """Refuse what is no share."""
+    """Refuse a value that is no share."""
     if not isinstance(value, int | float) or not 0 <= value <= 1:
         raise UsageError(f"{name}={value} was given; it is a share, from 0 to 1.")
 
 
-def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Exactly `value` going forward, the gradient of `surrogate` going back.
+def straight_through(value: Tensor, surrogate: Tensor, slope: Tensor | None = None) -> Tensor:
+    """Return exactly `value` with the gradient of `surrogate`, multiplied by `slope` where one is given.
 
     >>> w = torch.tensor([0.4, -1.7], requires_grad=True)
     >>> y = straight_through(w.round(), 2 * w)
@@ -129,8 +130,20 @@ def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     >>> y.sum().backward(); w.grad.tolist()
     [2.0, 2.0]
     """
-    # (s - sg(s)) is exactly zero for finite s, so no rounding reaches the value.
-    return value.detach() + (surrogate - surrogate.detach())
+    passed: Tensor = _StraightThrough.apply(value.detach(), surrogate, slope)
+    return passed
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Tensor, surrogate: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*(() if slope is None else (slope,)))
+        return value + 0.0  # -0.0 becomes 0.0, as it is in a file
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, None]:
+        slope = ctx.saved_tensors  # type: ignore[attr-defined]
+        return None, grad * slope[0] if slope else grad, None
 
 
 def nearest_level(weight: Tensor, ascending: Tensor) -> Tensor:
@@ -151,7 +164,7 @@ def bucket(weight: Tensor, bounds: Tensor) -> Tensor:
 
 
 def slowed(parameter: Tensor, factor: float) -> Tensor:
-    """The same value, a gradient scaled by `factor`."""
+    """Return the same value with its gradient scaled by `factor`."""
     return parameter.detach() + (parameter - parameter.detach()) * factor
 
 
@@ -159,6 +172,55 @@ TERNARY = (-1.0, 0.0, 1.0)
 
 
 def ternary_codes(signs: Tensor, scale: Tensor) -> Codes:
-    """Codes of a ternary tensor with one scale: signs in {-1, 0, 1}."""
+    """Encode a ternary tensor of signs in {-1, 0, 1} with its scale."""
     index = (signs.detach() + 1).to(torch.uint8)
     return Codes(index, torch.tensor(TERNARY, device=signs.device), scale.detach().float())
+
+
+def where_above(x: Tensor, edge: Tensor | float) -> Tensor:
+    """Return 1 where x > edge and 0 elsewhere, as floats: these multiply several times faster than booleans.
+
+    >>> where_above(torch.tensor([0.1, 0.7]), 0.5).tolist()
+    [0.0, 1.0]
+    """
+    return torch.gt(x, edge, out=torch.empty_like(x))
+
+
+def where_below(x: Tensor, edge: Tensor | float) -> Tensor:
+    """Return 1 where x < edge and 0 elsewhere, as floats."""
+    return torch.lt(x, edge, out=torch.empty_like(x))
+
+
+def signs_of(x: Tensor) -> Tensor:
+    """Return -1 where x < 0 and 1 elsewhere.
+
+    >>> signs_of(torch.tensor([-0.5, 0.0, 2.0])).tolist()
+    [-1.0, 1.0, 1.0]
+    """
+    return where_below(x, 0.0).mul_(-2).add_(1)
+
+
+def look_up(values: Tensor, index: Tensor) -> Tensor:
+    """Return values[index] in the memory format of the index, some six times as fast as by indexing.
+
+    >>> look_up(torch.tensor([0.5, -1.0]), torch.tensor([[1, 0]], dtype=torch.uint8)).tolist()
+    [[-1.0, 0.5]]
+    """
+    return shaped_like(index, values.index_select(0, in_memory_order(index).reshape(-1).int()))
+
+
+def in_memory_order(weight: Tensor) -> Tensor:
+    """Permute a weight in channels-last format so that it is contiguous; others stay as they are."""
+    return weight.permute(0, 2, 3, 1) if _channels_last(weight) else weight
+
+
+def shaped_like(weight: Tensor, flat: Tensor) -> Tensor:
+    """Give numbers in the memory order of a weight its shape and format."""
+    if not _channels_last(weight):
+        return flat.view(weight.shape)
+    return flat.view(in_memory_order(weight).shape).permute(0, 3, 1, 2)
+
+
+def _channels_last(weight: Tensor) -> bool:
+    last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return last and not weight.is_contiguous()

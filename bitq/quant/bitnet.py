@@ -20,12 +20,17 @@ class Bitnet(Quantizer):
     levels = 3
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        signs, scale = self._ternary(weight.detach())
-        return straight_through(signs, weight / scale), scale
+        signs, scale = _ternary(weight.detach())
+        return straight_through(signs, weight, 1 / scale), scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        signs, scale = _ternary(weight.detach())
+        return straight_through(signs.mul_(scale), weight)
 
     def codes(self, weight: Tensor) -> Codes:
-        return ternary_codes(*self._ternary(weight.detach()))
+        return ternary_codes(*_ternary(weight.detach()))
 
-    def _ternary(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        scale = weight.abs().mean().clamp(min=1e-5)
-        return (weight / scale).round().clamp(-1, 1), scale
+
+def _ternary(weight: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight.abs().mean().clamp(min=1e-5)
+    return (weight / scale).round_().clamp_(-1, 1), scale

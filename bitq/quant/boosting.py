@@ -9,8 +9,9 @@ LARGEST = 127
 
 
 def largest_error_positions(weight: Tensor, dense: Tensor, count: int, gradient: Tensor | None = None) -> Tensor:
-    """Where the `count` weights lie that are farthest from their codes, ascending; with the gradient of the loss, those
-    whose way to their codes changes it most: |g·(w - ŵ)|.
+    """Find the positions of the `count` largest quantization errors, ascending.
+
+    With the gradient of the loss it is the errors that change the loss most, |g·(w - ŵ)|.
 
     >>> w, dense = torch.tensor([1.0, -0.2, 2.0, 0.1]), torch.tensor([1.0, 0.0, 1.0, 0.0])
     >>> gradient = torch.tensor([9.0, 3.0, 0.1, -7.0])
@@ -24,7 +25,7 @@ def largest_error_positions(weight: Tensor, dense: Tensor, count: int, gradient:
 
 
 def residual_at(weight: Tensor, dense: Tensor, positions: Tensor) -> Residual:
-    """What is missing there, in 255 steps up to the largest of them.
+    """Quantize what is missing at the positions to int8, in steps of 1/127 of the largest.
 
     >>> boost = residual_at(torch.tensor([3.0, 0.5, -1.27]), torch.tensor([3.0, 0.0, 0.0]), torch.tensor([1, 2]))
     >>> boost.value.tolist(), round(boost.scale.item(), 4)

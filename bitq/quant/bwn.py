@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bitq.quant.base import Codes, Quantizer, straight_through
+from bitq.quant.base import Codes, Quantizer, signs_of, straight_through
 
 
 class Bwn(Quantizer):
@@ -21,7 +21,11 @@ class Bwn(Quantizer):
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         signs, scale = _split(weight.detach())
-        return straight_through(signs, weight / scale), scale
+        return straight_through(signs, weight, 1 / scale), scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        signs, scale = _split(weight.detach())
+        return straight_through(signs.mul_(scale), weight)
 
     def codes(self, weight: Tensor) -> Codes:
         signs, scale = _split(weight.detach())
@@ -29,6 +33,6 @@ class Bwn(Quantizer):
 
 
 def _split(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Signs, and one scale an output channel: any positive number will do for a channel of zeros."""
+    """Split a weight into signs and one scale per output channel; a channel of zeros may have any positive one."""
     scale = weight.abs().mean(tuple(range(1, weight.dim())), keepdim=True).clamp(min=1e-8)
-    return torch.where(weight < 0, -1.0, 1.0), scale
+    return signs_of(weight), scale

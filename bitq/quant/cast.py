@@ -14,7 +14,7 @@ FORMATS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass
 class Rounded:
-    """What a 16-bit format did to the numbers that it was given."""
+    """Counts of what a 16-bit format did to some numbers."""
 
     numbers: int = 0
     overflowed: int = 0  # finite before, infinite after
@@ -22,7 +22,7 @@ class Rounded:
     subnormal: int = 0  # kept with fewer digits than the format has
 
     def note(self, before: Tensor, after: Tensor) -> None:
-        """Count one tensor."""
+        """Add the counts of one tensor."""
         size = after.abs()
         self.numbers += before.numel()
         self.overflowed += int((before.isfinite() & after.isinf()).sum())
@@ -46,18 +46,18 @@ class Cast(Quantizer):
         self.inputs, self.counting = Rounded(), False
 
     def transform_input(self, x: Tensor) -> Tensor:
-        """The input in 16 bits."""
+        """Round the input to 16 bits."""
         rounded = x.detach().to(self.dtype)
         if self.counting:
             self.inputs.note(x.detach(), rounded)
         return straight_through(rounded.to(x.dtype), x)
 
     def shipped(self, weight: Tensor) -> Tensor:
-        """The weight as the file holds it."""
+        """Cast the weight to the format of the file."""
         return weight.detach().to(self.dtype)
 
     def rounding(self, weight: Tensor) -> Rounded:
-        """What the format does to the weight."""
+        """Count what the format does to the weight."""
         found = Rounded()
         found.note(weight.detach(), self.shipped(weight))
         return found

@@ -52,7 +52,7 @@ def convert(
 
 
 def settings_of(path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a layer gets: the settings of all layers, then those below the globs that its name matches.
+    """Return a layer's settings: those of all layers, then those below the globs that its name matches.
 
     >>> settings_of("fc2", {"rho": 0.05, "fc2": {"rho": 0.1}}), settings_of("fc1", {"rho": 0.05, "fc2": {"rho": 0.1}})
     ({'rho': 0.1}, {'rho': 0.05})
@@ -80,5 +80,5 @@ def wrap(layer: WeightLayer, quantizer: Quantizer, activation: Activation | None
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
-    """The wrapped layers by dotted name, in the model's order."""
+    """List the wrapped layers by dotted name, in the model's order."""
     return {path: layer for path, layer in model.named_modules() if isinstance(layer, QuantLayer)}

@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from bitq.errors import UsageError
-from bitq.quant.base import Codes, Quantizer, straight_through
+from bitq.quant.base import Codes, Quantizer, look_up, signs_of, straight_through
 
 
 class Dorefa(Quantizer):
@@ -30,29 +31,62 @@ class Dorefa(Quantizer):
         self.bits, self.levels = bits, 2**bits
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        codes = self.codes(weight)
-        surrogate = weight / clamp_nonzero(codes.scale) if self.bits == 1 else squeezed(weight)
-        return straight_through(codes.values[codes.index.int()], surrogate), codes.scale
+        if self.bits == 1:
+            scale = clamp_nonzero(weight.detach().abs().mean())
+            return straight_through(signs_of(weight.detach()), weight, 1 / scale), scale
+        levels: Tensor = _SqueezedLevels.apply(weight, self.levels)
+        return levels, weight.new_ones(())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        unscaled, scale = self.factors(weight)
+        return unscaled * scale if self.bits == 1 else unscaled
 
     def codes(self, weight: Tensor) -> Codes:
-        weight, last = weight.detach().float(), self.levels - 1
-        steps = torch.arange(self.levels, device=weight.device, dtype=torch.float32)
-        values = 2 * steps / last - 1
+        weight = weight.detach().float()
+        values = levels_between_ends(self.levels, weight.device)
         if self.bits == 1:
             return Codes((weight >= 0).to(torch.uint8), values, clamp_nonzero(weight.abs().mean()))
-        index = ((squeezed(weight) + 1) * (last / 2)).round().clamp(0, last)
-        return Codes(index.to(torch.uint8), values, values.new_ones(()))
+        return Codes(nearest_level(squeeze(weight)[0], self.levels).to(torch.uint8), values, values.new_ones(()))
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
 
 
-def squeezed(weight: Tensor) -> Tensor:
-    """tanh w over its largest size."""
+class _SqueezedLevels(torch.autograd.Function):
+    """The nearest of evenly spaced levels in [-1, 1] to tanh(w)/max|tanh w|, differentiated as if it did not round."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight: Tensor, levels: int) -> Tensor:
+        squeezed, largest = squeeze(weight.float())
+        ctx.save_for_backward(squeezed, largest)
+        index = nearest_level(squeezed, levels)
+        return look_up(levels_between_ends(levels, weight.device), index).to(weight.dtype)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        squeezed, largest = ctx.saved_tensors  # type: ignore[attr-defined]
+        # (1 - tanh²w)/max, with tanh w = squeezed·max
+        slope = squeezed.square().mul_(-largest).add_(1 / largest)
+        return slope.mul_(grad), None
+
+
+def squeeze(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tanh w over its largest size, and that size."""
     curve = torch.tanh(weight)
-    return curve / clamp_nonzero(curve.detach().abs().max())
+    largest = clamp_nonzero(torch.maximum(curve.amax(), -curve.amin()))
+    return curve.div_(largest), largest
+
+
+def nearest_level(squeezed: Tensor, levels: int) -> Tensor:
+    """Return the index of the level next to a value in [-1, 1]."""
+    return (squeezed + 1).mul_((levels - 1) / 2).round_().clamp_(0, levels - 1)
+
+
+def levels_between_ends(levels: int, device: torch.device) -> Tensor:
+    """Return evenly spaced levels from -1 to 1."""
+    return 2 * torch.arange(levels, device=device, dtype=torch.float32) / (levels - 1) - 1
 
 
 def clamp_nonzero(scale: Tensor) -> Tensor:
-    """Fit to be divided by."""
+    """Clamp a scale away from zero."""
     return scale.clamp(min=1e-8)

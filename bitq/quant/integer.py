@@ -1,4 +1,4 @@
-"""Uniform integers, as quantization after training has them: codes of b bits, one step a channel or a tensor."""
+"""Uniform integers as in post-training quantization: codes of b bits, one step per channel or per tensor."""
 
 import math
 from collections.abc import Callable
@@ -52,12 +52,15 @@ class Integer(Quantizer):
         self.register_buffer("step", RANGES[range](self, rows).clamp(min=SMALLEST_STEP).reshape(shape))
 
     def nearest(self, weight: Tensor) -> Tensor:
-        """The codes of the nearest values."""
+        """Round to the nearest codes."""
         # The reciprocal, as torch and torchao have it: by `minmax` the largest weight lies halfway between two codes.
-        return (weight * (1 / self.step)).round().clamp(self.lowest, self.highest)
+        return (weight * (1 / self.step)).round_().clamp_(self.lowest, self.highest)
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return straight_through(self.nearest(weight.detach()), weight / self.step), self.step
+        return straight_through(self.nearest(weight.detach()), weight, 1 / self.step), self.step
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return straight_through(self.nearest(weight.detach()).mul_(self.step), weight)
 
     def codes(self, weight: Tensor) -> Codes:
         index = (self.nearest(weight.detach()) - self.lowest).to(torch.uint8)
@@ -65,7 +68,7 @@ class Integer(Quantizer):
         return Codes(index, values, self.step.float())
 
     def largest_step(self, peak: Tensor) -> Tensor:
-        """The step at which weights as large as `peak` still have a code, but for half a step."""
+        """Return the step at which weights as large as `peak` lie half a step beyond the largest code."""
         return peak * 2 / (int(2**self.bits) - 1)
 
     def extra_repr(self) -> str:
@@ -73,18 +76,18 @@ class Integer(Quantizer):
 
 
 def minmax(of: Integer, rows: Tensor) -> Tensor:
-    """One step a row, from its largest weight."""
+    """Fit one step per row to its largest weight."""
     return of.largest_step(rows.abs().amax(1))
 
 
 def percentile(of: Integer, rows: Tensor) -> Tensor:
-    """One step a row, from the largest weight but for the share that is left out."""
+    """Fit one step per row to the given percentile of its weights' sizes."""
     kept = math.ceil(of.percentile / 100 * rows.shape[1])
     return of.largest_step(rows.abs().kthvalue(kept, dim=1).values)
 
 
 def mse(of: Integer, rows: Tensor) -> Tensor:
-    """One step a row: the one that leaves the smallest squared error."""
+    """Search for the step per row that leaves the smallest squared error."""
     largest = minmax(of, rows).clamp(min=SMALLEST_STEP)
     best, least = largest, torch.full_like(largest, math.inf)
     for shrink in SHRINKS:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitq.models.convolution import Conv2d
+from bitq.models.convolution import Conv2d, gradients
+from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
+from bitq.quant.product import int8_product
 
 Activation = Callable[[tuple[int, ...]], nn.Module]
 
@@ -19,13 +21,21 @@ class QuantConv2d(Conv2d):
     norm: bool
 
     def forward(self, x: Tensor) -> Tensor:
-        return quantized_forward(self, x, self._convolve)
+        return quantized_forward(self, x)
 
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         # Dimensions of length one may have any stride (a 1×1 kernel is contiguous in two memory formats), and the
         # backend picks its algorithm by strides. They are made unique here, or a network and its file could differ.
         y: Tensor = self._conv_forward(x, weight.squeeze().view(weight.shape), bias)
         return y
+
+    def gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        return gradients(self, grad, x, weight, wanted)
+
+    def per_output(self, value: Tensor) -> Tensor:
+        return value.reshape(-1, 1, 1)
 
 
 class QuantLinear(nn.Linear):
@@ -36,7 +46,19 @@ class QuantLinear(nn.Linear):
     norm: bool
 
     def forward(self, x: Tensor) -> Tensor:
-        return quantized_forward(self, x, functional.linear)
+        return quantized_forward(self, x)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    def gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        to_x = grad @ weight if wanted[0] else None
+        return to_x, grad.flatten(0, -2).t() @ x.flatten(0, -2) if wanted[1] else None
+
+    def per_output(self, value: Tensor) -> Tensor:
+        return value.reshape(-1)
 
 
 class QuantEmbedding(nn.Embedding):
@@ -53,23 +75,30 @@ class QuantEmbedding(nn.Embedding):
 QuantLayer = QuantConv2d | QuantLinear | QuantEmbedding
 
 
-def quantized_forward(layer: QuantConv2d | QuantLinear, x: Tensor, product: Callable[..., Tensor]) -> Tensor:
-    """The arithmetic of every quantized layer; `product` is its convolution or matrix product.
+def quantized_forward(layer: QuantConv2d | QuantLinear, x: Tensor) -> Tensor:
+    """Apply a quantized layer.
 
-    With quantized activations the product runs over codes and the scales follow, y = product(codes, grid)·step·scale,
-    so that with integer grids the sums are exact in fp32 below 2²⁴ and an integer kernel can equal them.
+    With quantized activations the product runs over codes and the scales follow: y = product(codes, levels)·step·scale.
+    With integer weights the sums are then exact in fp32 below 2²⁴, and an integer kernel can equal them.
     """
     x = layer.quantizer.transform_input(x)
     if layer.norm:
         x = functional.layer_norm(x, x.shape[1:])
     if layer.activation is None:
-        return product(x, layer.quantizer(layer.weight), layer.bias)
+        return layer.product(x, layer.quantizer(layer.weight), layer.bias)
+    unscaled, scale = layer.quantizer.factors(layer.weight)
+    if isinstance(layer.activation, Int8Activation) and _has_gradients(layer):
+        return _biased(layer, int8_product(layer, layer.activation, x, unscaled, scale))
     codes, step = layer.activation(x)
-    grid, scale = layer.quantizer.factors(layer.weight)
+    factor = step * layer.per_output(scale)
     if layer.activation.bias_is_scaled:
-        return _rescale(product(codes, grid, layer.bias), step * _per_output(layer, scale))
-    y = _rescale(product(codes, grid, None), step * _per_output(layer, scale))
-    return y if layer.bias is None else y + _per_output(layer, layer.bias).to(y.dtype)
+        return _rescale(layer.product(codes, unscaled, layer.bias), factor)
+    return _biased(layer, _rescale(layer.product(codes, unscaled), factor))
+
+
+def _has_gradients(layer: QuantConv2d | QuantLinear) -> bool:
+    """Say whether the layer can differentiate its product by itself: not where it pads by other things than zeros."""
+    return isinstance(layer, QuantLinear) or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
 
 
 def _rescale(y: Tensor, factor: Tensor) -> Tensor:
@@ -77,6 +106,5 @@ def _rescale(y: Tensor, factor: Tensor) -> Tensor:
     return y * factor.to(y.dtype)
 
 
-def _per_output(layer: QuantConv2d | QuantLinear, value: Tensor) -> Tensor:
-    """A scalar or one value per output channel, shaped to multiply the layer's output."""
-    return value.reshape(-1, 1, 1) if isinstance(layer, QuantConv2d) else value.reshape(-1)
+def _biased(layer: QuantConv2d | QuantLinear, y: Tensor) -> Tensor:
+    return y if layer.bias is None else y + layer.per_output(layer.bias).to(y.dtype)

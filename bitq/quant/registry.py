@@ -67,14 +67,14 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """Look a method up."""
+    """Look a method up by name."""
     if name not in METHODS:
         raise one_of("method", name, METHODS)
     return METHODS[name]
 
 
 def make_quantizer(name: str, weight: Tensor, settings: Mapping[str, Any]) -> Quantizer:
-    """The quantizer of one layer; unknown settings are refused by name."""
+    """Make the quantizer of one layer; unknown settings are refused by name."""
     check_settings(name, settings)
     return method(name).weight(weight, **method(name).fixed, **settings)
 
@@ -84,18 +84,18 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def settings_of_method(name: str) -> dict[str, inspect.Parameter]:
-    """What may be set: the arguments of its quantizer that its name does not fix."""
+    """List a method's settings: the arguments of its quantizer that its name does not fix."""
     parameters = inspect.signature(method(name).weight).parameters
     return {key: value for key, value in parameters.items() if key not in ("weight", *method(name).fixed)}
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The value of every setting that is not given."""
+    """Return the default of every setting of a method."""
     return {key: parameter.default for key, parameter in settings_of_method(name).items()}
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that the method does not have, and values that are not of the setting's type."""
+    """Reject settings that the method does not have, and values that are not of the setting's type."""
     allowed = settings_of_method(name)
     for key, value in settings.items():
         if key not in allowed:
@@ -110,7 +110,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def reject_unused_settings(name: str, of_layers: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse a setting that no layer heeds, since another setting makes it idle: its run would have a twin."""
+    """Reject a setting that another one makes idle in every layer: two runs would train the same network."""
     usual, active_if = defaults(name), method(name).weight.active_if
     idle: list[dict[str, str]] = []  # for each layer, what it would ignore, and why
     for settings in of_layers:

@@ -1,4 +1,4 @@
-"""Ring quantization, hard: every weight is a position on a ring of levels and takes the level next to it."""
+"""Hard ring quantization: every weight is a position on a ring of levels and takes the level next to it."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.errors import UsageError, one_of
-from bitq.quant.base import Codes, Quantizer, check_share, slowed
+from bitq.quant.base import Codes, Quantizer, check_share, look_up, slowed, where_above
 from bitq.quant.waves import quarter_step
 
 WAVES, ORDERS, MODES = ("triangle", "sine", "learned"), ("ring", "line"), ("ste", "anneal", "soft_until")
@@ -21,7 +21,7 @@ class Ring(Quantizer):
     """ŵ = s·v[round(N·p) mod N]: p is trained, v are N samples of one period of a wave, s belongs to an output channel.
 
     A quarter of a step off its trough the triangle wave has N distinct values, {-(N-1), -(N-3), …, N-1}/N, most of them
-    two grid steps from their neighbours on the ring. `order: line` is the same codebook in ascending order, clamped.
+    two levels from their neighbours on the ring. `order: line` is the same codebook in ascending order, clamped.
 
     The gradient is that of the soft weight, the mean of v under a Gaussian of width σ around N·p, divided by the mean
     square of its slope: on average a step then moves the soft weight as far as it would move a plain one.
@@ -52,8 +52,11 @@ class Ring(Quantizer):
         sigma: Sequence[float] = (0.5, 0.5),
         hard_from: float = 0.8,
     ) -> None:
-        """`mode` is what training sees: levels (ste), soft weights that harden with σ (anneal), or soft weights until
-        the share `hard_from` of the training. `sigma` holds the kernel's first and last width, in places."""
+        """Set the ring up.
+
+        `mode` is what training sees: levels (ste), soft weights that harden with σ (anneal), or soft weights until the
+        share `hard_from` of the training. `sigma` holds the kernel's first and last width, in places.
+        """
         super().__init__(weight)
         check(levels, wave, order, mode, sigma)
         check_share("ring phase", phase)
@@ -73,7 +76,7 @@ class Ring(Quantizer):
         self.scale = nn.Parameter(fitted_scale(weight.detach(), sorted(set(template))))
 
     def latent(self, weight: Tensor) -> Tensor:
-        """Positions next to the nearest level of each weight, as near to the next place as it is to the next level."""
+        """Place positions at the nearest level of each weight, as near to the next place as it is to the next level."""
         target, codebook = weight / abs_nonzero(self.scale.detach()), self.codebook.detach()
         place = nearest_place(target, codebook)
         rising = place + self.phase < self.track.points / 2 if self.track.closed else torch.ones_like(place).bool()
@@ -92,8 +95,8 @@ class Ring(Quantizer):
             scale = slowed(scale, 1 / math.sqrt(weight[0].numel() * self.track.points))
             if self.wave == "learned":
                 codebook = slowed(codebook, 1 / math.sqrt(weight.numel() * self.track.points))
-        grid: Tensor = _RingFunction.apply(weight, codebook, gain, self.track, self.width, self.hard)
-        return grid, scale
+        unscaled: Tensor = _RingFunction.apply(weight, codebook, gain, self.track, self.width, self.hard)
+        return unscaled, scale
 
     def codes(self, weight: Tensor) -> Codes:
         codebook = self.codebook.detach()
@@ -105,13 +108,13 @@ class Ring(Quantizer):
 
     @property
     def hard(self) -> bool:
-        """Does the forward pass see levels? In evaluation always."""
+        """Say whether the forward pass sees levels, as it always does in evaluation."""
         late = self.mode == "soft_until" and self.progress >= self.hard_from
         return not self.training or self.mode == "ste" or late
 
     @property
     def width(self) -> float:
-        """The kernel's σ at this point of the training."""
+        """Return the kernel's σ at this point of the training."""
         first, last = self.sigma
         return float(first * (last / first) ** self.progress)
 
@@ -129,22 +132,24 @@ class Track:
 
     @property
     def length(self) -> int:
-        """In places."""
+        """Return the length in places."""
         return self.points if self.closed else self.points - 1
 
     def kept(self, position: Tensor) -> Tensor:
-        """The position brought back to the track: wrapped around a ring, stopped at the ends of a line."""
+        """Bring positions back to the track: wrap them around a ring, stop them at the ends of a line."""
         return position - position.floor() if self.closed else position.clamp(0, 1)
 
     def nearest(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """The place next to each position, and how far beyond it, in places, the position lies."""
-        along = self.kept(position) * self.length
+        """Return the place next to each position, and how far beyond it, in places, the position lies."""
+        along = self.kept(position).mul_(self.length)
         rounded = along.round()
-        place = rounded.int()
-        return (torch.where(place == self.points, 0, place) if self.closed else place), along - rounded
+        beyond = along.sub_(rounded)
+        if self.closed:  # the end of the ring is its beginning
+            rounded.sub_(where_above(rounded, self.points - 0.5).mul_(self.points))
+        return rounded.int(), beyond
 
     def neighbours(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """For each place the one before and the one after; the ends of a line are their own."""
+        """Return for each place the one before and the one after; the ends of a line are their own."""
         places = torch.arange(self.points, device=device)
         before, after = places - 1, places + 1
         return (
@@ -163,12 +168,12 @@ class _RingFunction(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(position, codebook, gain)
         ctx.track, ctx.sigma, ctx.hard = track, sigma, hard
-        return codebook[track.nearest(position)[0]] if hard else soft_value(position, codebook, track, sigma)
+        return look_up(codebook, track.nearest(position)[0]) if hard else soft_value(position, codebook, track, sigma)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         position, codebook, gain = ctx.saved_tensors
-        to_position = grad * soft_slope(position, codebook, ctx.track, ctx.sigma).mul_(gain)
+        to_position = soft_slope(position, codebook, ctx.track, ctx.sigma).mul_(gain).mul_(grad)
         to_codebook = None
         if ctx.needs_input_grad[1]:
             to_codebook = _codebook_gradient(grad, position, codebook, ctx.track, ctx.sigma, ctx.hard)
@@ -178,7 +183,7 @@ class _RingFunction(torch.autograd.Function):
 def _codebook_gradient(
     grad: Tensor, position: Tensor, codebook: Tensor, track: Track, sigma: float, hard: bool
 ) -> Tensor:
-    """To every value the gradients of the weights that took it, by the share that they took."""
+    """Sum for every value the gradients of the weights that took it, by the share that they took."""
     place, beyond = track.nearest(position)
 
     def gathered(share: Tensor) -> Tensor:
@@ -196,7 +201,7 @@ def _codebook_gradient(
 
 
 def kernel(beyond: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The Gaussian's shares of the place before, the nearest one and the place after; those further off have none.
+    """Return the Gaussian's shares of the place before, the nearest one and the place after; others have none.
 
     >>> [round(share.item(), 4) for share in kernel(torch.tensor(0.5), sigma=0.5)]
     [0.0091, 0.4955, 0.4955]
@@ -209,28 +214,29 @@ def kernel(beyond: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def soft_value(position: Tensor, codebook: Tensor, track: Track, sigma: float) -> Tensor:
-    """The mean of the three values around a position under the kernel."""
+    """Average the three values around a position under the kernel."""
     place, beyond = track.nearest(position)
     before, at, after = kernel(beyond, sigma)
     previous, following = track.neighbours(codebook.device)
-    return before * codebook[previous][place] + at * codebook[place] + after * codebook[following][place]
+    around = (look_up(values, place) for values in (codebook[previous], codebook, codebook[following]))
+    return sum(share * value for share, value in zip((before, at, after), around, strict=True))  # type: ignore[return-value]
 
 
 def soft_slope(position: Tensor, codebook: Tensor, track: Track, sigma: float) -> Tensor:
-    """Its derivative by the position: length/σ² times the covariance of place and value under the kernel."""
+    """Differentiate the soft value by the position: length/σ² times the covariance of place and value."""
     place, beyond = track.nearest(position)
     before, _, after = kernel(beyond, sigma)
     previous, following = track.neighbours(codebook.device)
-    fall = (codebook[previous] - codebook)[place].mul_(before)
-    rise = (codebook[following] - codebook)[place].mul_(after)
+    fall = look_up(codebook[previous] - codebook, place).mul_(before)
+    rise = look_up(codebook[following] - codebook, place).mul_(after)
     # cov = E[place·value] - E[place]·E[value], both counted from the nearest place
-    covariance = rise - fall - (after - before) * (rise + fall)
-    return covariance.mul_(track.length / sigma**2)
+    product_of_means = after.sub_(before).mul_(rise + fall)
+    return rise.sub_(fall).sub_(product_of_means).mul_(track.length / sigma**2)
 
 
 @lru_cache(maxsize=64)  # σ may change from step to step, and all layers ask for the same
 def mean_square_slope(template: tuple[float, ...], track: Track, sigma: float) -> float:
-    """Of the soft grid, over all positions.
+    """Average the squared slope of the soft values over all positions.
 
     >>> round(mean_square_slope((-0.75, 0.25, 0.75, -0.25), Track(4), sigma=0.5), 2)
     6.88
@@ -240,7 +246,7 @@ def mean_square_slope(template: tuple[float, ...], track: Track, sigma: float) -
 
 
 def fitted_scale(weight: Tensor, values: Sequence[float], rounds: int = 20) -> Tensor:
-    """One scale per output channel, the least squares fit of the levels to the weights: s = ⟨w, v⟩/⟨v, v⟩.
+    """Fit one scale per output channel by least squares of the levels to the weights: s = ⟨w, v⟩/⟨v, v⟩.
 
     Which level each weight takes depends on the scale, so fitting and taking alternate, as in Lloyd's method.
     """
@@ -256,12 +262,12 @@ def fitted_scale(weight: Tensor, values: Sequence[float], rounds: int = 20) -> T
 
 
 def nearest_of(target: Tensor, ascending: Tensor) -> Tensor:
-    """The index of the nearest of some ascending values."""
+    """Return the index of the nearest of some ascending values."""
     return torch.bucketize(target, (ascending[1:] + ascending[:-1]) / 2)
 
 
 def nearest_place(target: Tensor, codebook: Tensor) -> Tensor:
-    """The place with the nearest value; where two have the same one, a hash of the weight's index picks."""
+    """Return the place with the nearest value; where two have the same one, a hash of the weight's index picks."""
     ascending, order = codebook.sort(stable=True)
     value = ascending[nearest_of(target, ascending)]
     first, last = torch.bucketize(value, ascending), torch.bucketize(value, ascending, right=True)
@@ -271,12 +277,12 @@ def nearest_place(target: Tensor, codebook: Tensor) -> Tensor:
 
 
 def abs_nonzero(scale: Tensor) -> Tensor:
-    """Fit to be divided by."""
+    """Return the size of a scale, clamped away from zero."""
     return scale.abs().clamp(min=1e-8)
 
 
 def check(levels: int, wave: str, order: str, mode: str, sigma: Sequence[float]) -> None:
-    """Settings that mean something."""
+    """Reject settings that mean nothing."""
     for kind, value, allowed in (("wave", wave, WAVES), ("order", order, ORDERS), ("mode", mode, MODES)):
         if value not in allowed:
             raise one_of(kind, value, allowed)

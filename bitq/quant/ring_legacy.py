@@ -51,7 +51,7 @@ class RingLegacy(Quantizer):
         self.levels = len(self.values) if snap else None
 
     def latent(self, weight: Tensor) -> Tensor:
-        """Uniform, whatever the weight; yet drawn from it, so that a seed of a run decides it."""
+        """Draw uniform positions, seeded by the initial weight and so by the seed of the run."""
         if weight.is_meta:
             return weight
         seed = int(weight.detach().float().contiguous().view(torch.int32).sum(dtype=torch.int64)) & (2**63 - 1)
@@ -77,7 +77,7 @@ class RingLegacy(Quantizer):
         return Codes(rank[point].to(torch.uint8), values, values.new_ones(()))
 
     def latent_from_codes(self, codes: Codes) -> Tensor:
-        """The first point of the ring that has the value of a code."""
+        """Return for each code the first point of the ring with its value."""
         points = [self.template.index(min(self.template, key=lambda v, to=value: abs(v - to)))  # type: ignore[misc]
                   for value in codes.values.tolist()]  # fmt: skip
         return torch.tensor(points, device=codes.index.device)[codes.index.int()] / self.ring_size
@@ -87,7 +87,7 @@ class RingLegacy(Quantizer):
 
 
 def distinct(values: list[float]) -> list[float]:
-    """In ascending order, without those that differ by rounding alone."""
+    """Sort values and drop those that differ by rounding alone."""
     found: list[float] = []
     for value in sorted(values):
         if not found or value - found[-1] > 1e-9:
@@ -96,7 +96,7 @@ def distinct(values: list[float]) -> list[float]:
 
 
 def nearest_to(value: float, among: list[float]) -> int:
-    """Its index."""
+    """Return the index of the nearest value."""
     return min(range(len(among)), key=lambda index: abs(among[index] - value))
 
 
@@ -130,6 +130,6 @@ class _Blend(torch.autograd.Function):
 
 
 def offset(along: Tensor, k: int, size: int) -> Tensor:
-    """d_k·s_k: how far beyond point k, the shorter way around."""
+    """Return d_k·s_k, the signed distance from point k the shorter way around."""
     straight = along - k
     return straight.sub_((straight / size).round_(), alpha=size)

@@ -1,4 +1,4 @@
-"""Selective gradient routing: going forward nothing happens, going back only a stated share of the entries learns."""
+"""Selective gradient routing: the forward pass is the identity, the backward pass reaches a share of the entries."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from bitq.quant.thresholds import floor_count, smallest
 
 
 def largest(importance: Tensor, share: float) -> Tensor:
-    """The share of the entries, rounded down, that matter most; exactly so many, also where they matter equally.
+    """Mask the given share of the entries, rounded down, with the largest importance; exactly so many also at ties.
 
     >>> largest(torch.tensor([[0.0, 3.0], [0.0, 1.0]]), 0.75).tolist()
     [[False, True], [True, True]]
@@ -19,7 +19,7 @@ def largest(importance: Tensor, share: float) -> Tensor:
 
 
 def route(x: Tensor, kept: Tensor) -> Tensor:
-    """x, whose gradient reaches only the kept entries.
+    """Return x with a gradient that reaches only the kept entries.
 
     >>> x = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
     >>> y = route(x, largest(x.detach().abs(), 2 / 3))

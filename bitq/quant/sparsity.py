@@ -6,17 +6,17 @@ Schedule = Callable[[float], float]  # place on the way, 0 … 1 → share of th
 
 
 def constant(place: float) -> float:
-    """All of it from the start."""
+    """Use the final share of zeros from the start."""
     return 1.0
 
 
 def linear(place: float) -> float:
-    """In proportion."""
+    """Raise the share of zeros in proportion to the progress."""
     return place
 
 
 def cubic(place: float) -> float:
-    """Fast while there is most to be had (Zhu and Gupta 2017)."""
+    """Raise the share of zeros as 1 - (1 - progress)³, fast at first (Zhu and Gupta 2017)."""
     return 1 - (1 - place) ** 3
 
 
@@ -24,7 +24,7 @@ SCHEDULES: dict[str, Schedule] = {"constant": constant, "linear": linear, "cubic
 
 
 def sparsity_at(schedule: Schedule, start: float, end: float, until: float, progress: float) -> float:
-    """The share of zeros when `progress` of the training is done; it is `end` from `until` on.
+    """Return the share of zeros when `progress` of the training is done; it is `end` from `until` on.
 
     >>> [round(sparsity_at(linear, 0.05, 0.3, 0.7, p), 4) for p in (0.0, 0.35, 0.7, 1.0)]
     [0.05, 0.175, 0.3, 0.3]

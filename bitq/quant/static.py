@@ -40,7 +40,7 @@ class StaticUint8(nn.Module):
         self.observer: Any = None
 
     def use_range(self, low: Tensor, high: Tensor) -> None:
-        """Let the codes span low … high, widened to hold zero, which has a code of its own: padding stays exact."""
+        """Set scale and zero point to span low … high, widened to hold zero, which has a code: padding stays exact."""
         low, high = low.float().clamp(max=0), high.float().clamp(min=0)
         scale = ((high - low) / CODES).clamp(min=1e-12)
         self.scale.copy_(scale)
@@ -73,7 +73,7 @@ ACTIVATIONS: dict[str, Activation | None] = {"none": None, "dynamic": Int8Activa
 
 
 def activation_named(name: str) -> Activation | None:
-    """What a calibration's word for the treatment of activations stands for."""
+    """Look up the activation quantizer by the calibration's name for it."""
     if name not in ACTIVATIONS:
         raise one_of("treatment of activations", name, ACTIVATIONS)
     return ACTIVATIONS[name]

@@ -11,7 +11,7 @@ Rule = Callable[[Tensor], Tensor]  # sizes |w| in rows → mask of those that st
 
 
 def floor_count(share: float, of: int) -> int:
-    """How many are a share of so many, rounded down.
+    """Return a share of a count, rounded down.
 
     >>> floor_count(0.29, 100)   # 28.999999999999996 in floats
     29
@@ -20,21 +20,37 @@ def floor_count(share: float, of: int) -> int:
 
 
 def smallest(values: Tensor, count: int) -> Tensor:
-    """The `count` smallest of each row, exactly so many: of equal ones those that come first.
+    """Mask the `count` smallest of each row, exactly so many: of equal ones those that come first.
 
     >>> smallest(torch.tensor([[2.0, 1.0, 1.0, 1.0]]), 2).tolist()
     [[False, True, True, False]]
     """
     if count == 0:
         return values.new_zeros(values.shape).bool()
-    edge = sort_rows(values)[:, count - 1 : count]
+    edge = kth_smallest(values, count)
+    at_most = values <= edge
+    # Without ties that is all; another device would have to be waited for.
+    if values.device.type == "cpu" and bool((at_most.sum(1) == count).all()):
+        return at_most
     below, equal = values < edge, values == edge
     missing = count - below.sum(1, keepdim=True)
     return below | (equal & (equal.cumsum(1) <= missing))
 
 
+def kth_smallest(values: Tensor, count: int) -> Tensor:
+    """Return the `count`-th smallest of each row, (rows, 1). On a CPU by numpy, which is twice as fast as torch.
+
+    >>> kth_smallest(torch.tensor([[3.0, 1.0, 2.0]]), 2).tolist()
+    [[2.0]]
+    """
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values[:, count - 1 : count]
+    parted = np.partition(values.detach().float().numpy(), count - 1, axis=1)
+    return torch.from_numpy(parted[:, count - 1 : count])
+
+
 def sort_rows(values: Tensor) -> Tensor:
-    """The rows sorted. On a CPU by numpy, some thirty times as fast as torch, which sorts their places too.
+    """Sort each row. On a CPU by numpy, some thirty times as fast as torch, which sorts their places too.
 
     >>> sort_rows(torch.tensor([[3.0, 1.0, 2.0]])).tolist()
     [[1.0, 2.0, 3.0]]
@@ -45,7 +61,7 @@ def sort_rows(values: Tensor) -> Tensor:
 
 
 def by_quantile(size: Tensor, sparsity: float) -> Tensor:
-    """All but a share of each row, the smallest ones, also where sizes are equal.
+    """Mask all but the given share of each row, the smallest ones, exactly so many also where sizes are equal.
 
     >>> by_quantile(torch.tensor([[3.0, 1.0, 1.0, 1.0, 2.0]]), 0.4).tolist()
     [[True, False, False, True, True]]
@@ -54,7 +70,7 @@ def by_quantile(size: Tensor, sparsity: float) -> Tensor:
 
 
 def above_mean(size: Tensor, factor: float = 0.7) -> Tensor:
-    """Larger than 0.7·E|w|: ternary weight networks (Li et al. 2016).
+    """Mask sizes above 0.7·E|w|, as in ternary weight networks (Li et al. 2016).
 
     >>> above_mean(torch.tensor([[1.0, -0.5, 0.1, -0.2]]).abs()).tolist()   # 0.7·0.45 = 0.315
     [[True, True, False, False]]
@@ -63,7 +79,7 @@ def above_mean(size: Tensor, factor: float = 0.7) -> Tensor:
 
 
 def above_max(size: Tensor, factor: float = 0.05) -> Tensor:
-    """Larger than 0.05·max|w|: trained ternary quantization (Zhu et al. 2017).
+    """Mask sizes above 0.05·max|w|, as in trained ternary quantization (Zhu et al. 2017).
 
     >>> above_max(torch.tensor([[1.0, 0.06, 0.04]])).tolist()
     [[True, True, False]]
@@ -72,7 +88,7 @@ def above_max(size: Tensor, factor: float = 0.05) -> Tensor:
 
 
 def by_least_squares(size: Tensor) -> Tensor:
-    """The mask whose ternary weights are closest to the weights: the k largest that maximise (Σ|w|)²/k.
+    """Mask the k largest whose ternary weights are closest to the weights: those that maximise (Σ|w|)²/k.
 
     With the best scale, the mean of the kept sizes, the squared error is Σw² - (Σ kept |w|)²/k; the best k of one row
     are its largest ones, so sorting finds the exact optimum.

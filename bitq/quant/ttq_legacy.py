@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn.functional import softplus
 
 from bitq.quant.base import Codes, Quantizer
-from bitq.quant.ttq import asymmetric_codes
+from bitq.quant.ttq import AsymmetricTernary, asymmetric_codes
 
 
 class TtqLegacy(Quantizer):
@@ -36,11 +35,13 @@ class TtqLegacy(Quantizer):
         return self(weight), weight.new_ones(())
 
     def forward(self, weight: Tensor) -> Tensor:
-        quantized: Tensor = _LegacyFunction.apply(weight, softplus(self.wp), softplus(self.wn), self._threshold())
+        wp, wn, unit = softplus(self.wp), softplus(self.wn), weight.new_ones(())
+        quantized: Tensor = AsymmetricTernary.apply(weight, wp, wn, unit, self._threshold(), False)
         return quantized
 
     def codes(self, weight: Tensor) -> Codes:
-        return asymmetric_codes(weight.detach(), self._threshold(), softplus(self.wp), softplus(self.wn))
+        wp, wn, unit = softplus(self.wp), softplus(self.wn), weight.new_ones(())
+        return asymmetric_codes(weight.detach(), self._threshold(), wp, wn, unit)
 
     def _threshold(self) -> Tensor:
         return softplus(self.delta).detach()
@@ -49,16 +50,3 @@ class TtqLegacy(Quantizer):
 def _inverse_softplus(value: Tensor) -> Tensor:
     # The original stores v itself below 1e-3, where softplus(v) ≈ 0.69: kept, it is part of what it does.
     return torch.where(value < 1e-3, value, torch.log(torch.expm1(value)))
-
-
-class _LegacyFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, weight: Tensor, wp: Tensor, wn: Tensor, delta: Tensor) -> Tensor:
-        positive, negative = weight > delta, weight < -delta
-        ctx.save_for_backward(positive, negative)
-        return wp * positive - wn * negative
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        positive, negative = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad, (grad * positive).sum(), -(grad * negative).sum(), None

@@ -1,11 +1,11 @@
-"""Where a ring takes its values from: one period of a wave, sampled as we do or as the published code does."""
+"""The values of a ring: one period of a wave, sampled a quarter step off its trough or as the published code does."""
 
 import math
 from fractions import Fraction
 
 
 def quarter_step(levels: int, wave: str = "triangle", phase: float = 0.25) -> list[float]:
-    """The values at (k + phase)/N, k = 0 … N-1, from one trough to the next; a learned wave starts as a triangle.
+    """Sample one period of a wave at (k + phase)/N, k = 0 … N-1, from its trough; a learned wave starts as a triangle.
 
     >>> quarter_step(3), quarter_step(4, phase=0)
     ([-0.6666666666666666, 0.6666666666666666, 0.0], [-1.0, 0.0, 1.0, 0.0])
@@ -17,7 +17,7 @@ def quarter_step(levels: int, wave: str = "triangle", phase: float = 0.25) -> li
 
 
 def both_ends(size: int, wave: str = "triangle") -> list[float]:
-    """The published values, at k/(R-1): the last is the first again, and nearly all others come twice.
+    """Sample one period at k/(R-1), as published: the last value is the first again, and nearly all others come twice.
 
     >>> [round(value, 3) for value in both_ends(4)]
     [-1.0, 0.333, 0.333, -1.0]
