@@ -148,6 +148,12 @@ class Track:
             rounded.sub_(where_above(rounded, self.points - 0.5).mul_(self.points))
         return rounded.int(), beyond
 
+    def beside(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the value before and the value after each place; the ends of a line are beside themselves."""
+        if self.closed:
+            return values.roll(1), values.roll(-1)
+        return torch.cat([values[:1], values[:-1]]), torch.cat([values[1:], values[-1:]])
+
     def neighbours(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return for each place the one before and the one after; the ends of a line are their own."""
         places = torch.arange(self.points, device=device)
@@ -217,8 +223,8 @@ def soft_value(position: Tensor, codebook: Tensor, track: Track, sigma: float) -
     """Average the three values around a position under the kernel."""
     place, beyond = track.nearest(position)
     before, at, after = kernel(beyond, sigma)
-    previous, following = track.neighbours(codebook.device)
-    around = (look_up(values, place) for values in (codebook[previous], codebook, codebook[following]))
+    previous, following = track.beside(codebook)
+    around = (look_up(values, place) for values in (previous, codebook, following))
     return sum(share * value for share, value in zip((before, at, after), around, strict=True))  # type: ignore[return-value]
 
 
@@ -226,9 +232,9 @@ def soft_slope(position: Tensor, codebook: Tensor, track: Track, sigma: float) -
     """Differentiate the soft value by the position: length/σ² times the covariance of place and value."""
     place, beyond = track.nearest(position)
     before, _, after = kernel(beyond, sigma)
-    previous, following = track.neighbours(codebook.device)
-    fall = look_up(codebook[previous] - codebook, place).mul_(before)
-    rise = look_up(codebook[following] - codebook, place).mul_(after)
+    previous, following = track.beside(codebook)
+    fall = look_up(previous - codebook, place).mul_(before)
+    rise = look_up(following - codebook, place).mul_(after)
     # cov = E[place·value] - E[place]·E[value], both counted from the nearest place
     product_of_means = after.sub_(before).mul_(rise + fall)
     return rise.sub_(fall).sub_(product_of_means).mul_(track.length / sigma**2)
