@@ -88,7 +88,13 @@ def test_overrides_of_a_scale_are_merged_from_top_to_bottom_and_yield_to_the_arm
         {"models": ["resnet50"], "datasets": ["mnist"], "recipe": {"lr": 0.2}},
     ]
     at = Scale.model_validate(
-        {"scale": "s", "summary": "s", "widths": {"resnet18": 16}, "recipe": {"epochs": 12, "batch": 7}, "overrides": overrides}
+        {
+            "scale": "s",
+            "summary": "s",
+            "widths": {"resnet18": 16},
+            "recipe": {"epochs": 12, "batch": 7},
+            "overrides": overrides,
+        }
     )
     assert at.size("cifar10", "resnet20") == ("official", 16, {"epochs": 12, "batch": 7})  # its published width
     assert at.size("cifar10", "resnet18") == ("official", 16, {"epochs": 12, "batch": 7})
@@ -294,7 +300,7 @@ def test_what_is_misspelt_is_refused_with_what_is_near() -> None:
         ({"precision": "fp61"}, "unknown precision 'fp61'; allowed: bf16, fp16, fp32. Did you mean 'fp16'"),
         ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; allowed: adam, adamw, sgd. Did you mean 'sgd'"),
         ({"keep": ("conv_1",)}, "unknown layer to keep 'conv_1'.*Did you mean 'conv1'"),
-        ({"settings": {"treshold": 1}}, "no setting 'treshold'; allowed: threshold. Did you mean 'threshold'"),
+        ({"settings": {"treshold": 1}}, "no setting 'treshold'; allowed: threshold, unit. Did you mean 'threshold'"),
         ({"seed": 2**32}, f"--seed {2**32} was given; allowed: 0 to {2**32 - 1}"),
     ):
         with pytest.raises(UsageError, match=words):

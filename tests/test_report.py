@@ -186,6 +186,11 @@ def test_recovered_shares_without_and_with_distillation(study: Sources) -> None:
     assert rows["all"][1] == shown(full) and full.size == 3
 
 
+def signed(difference: float) -> str:
+    """Write a difference as tables do: zero has no sign."""
+    return f"{difference:+.2f}".replace("+0.00", "0.00").replace("-0.00", "0.00")
+
+
 def test_effects_of_distillation(study: Sources) -> None:
     rows = iter(cells("kd_effect", study))
     for dataset in ("cifar10", "cifar100", "tiny_imagenet"):
@@ -193,7 +198,7 @@ def test_effects_of_distillation(study: Sources) -> None:
             plain, distilled = (pick(study.runs, dataset, R18, arm) for arm in (student, f"{student}-kd"))
             row = next(rows)
             assert row[2:4] == [shown(plain), shown(distilled)]
-            assert row[4] == f"{(distilled - plain).mean():+.2f}"
+            assert row[4] == signed((distilled - plain).mean())
 
 
 @pytest.mark.parametrize(("table", "other"), [("recipe_vs_fp32", "fp32"), ("recipe_vs_ttq", "ttq")])
@@ -203,7 +208,7 @@ def test_the_recipe_against_others(extended: Sources, table: str, other: str) ->
         for kd in ("", "-kd"):
             recipe, rival = (pick(extended.runs, dataset, model, arm) for arm in (f"bitnet-keep_conv1{kd}", other))
             row = next(rows)
-            assert row[1:5] == ["yes" if kd else "no", shown(recipe), shown(rival), f"{(recipe - rival).mean():+.2f}"]
+            assert row[1:5] == ["yes" if kd else "no", shown(recipe), shown(rival), signed((recipe - rival).mean())]
 
 
 def test_bytes_are_those_of_the_files(study: Sources) -> None:

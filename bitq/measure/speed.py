@@ -172,7 +172,7 @@ def _fastest_step(training: Training, on: Machine) -> float:
 
 
 def _ship(training: Training, test: TestSet) -> None:
-    """The end of a run: measure in memory, write, read back, measure again."""
+    """End a run: measure in memory, write, read back, measure again."""
     ship(training, test, training.folder, evaluate(training.model.eval(), test))
 
 
