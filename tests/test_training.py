@@ -89,11 +89,19 @@ def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:
     file = folder_of(parent, tmp_path / "results") / MODEL
     run = small_run("ttq", keep=("first", "last"), start=str(file))
     trained = load(file)[0]
-    assert torch.equal(build_network(run, CPU, tmp_path).layer1[0].conv1.weight, trained.layer1[0].conv1.weight)
+    started = build_network(run, CPU, tmp_path).layer1[0].conv1
+    weight = trained.layer1[0].conv1.weight
+    assert torch.equal(started.weight, weight)
+    kept = weight.abs()[weight.abs() > 0.05 * weight.abs().max()]
+    assert started.quantizer.state_dict()["s0"].item() == pytest.approx(kept.mean().item())  # not that of a first draw
     session(tmp_path).train([ternary_run := small_run("ttq")])
     ternary = folder_of(ternary_run, tmp_path / "results") / MODEL
     with pytest.raises(UsageError, match="only weights of fp32 or twn can be its start"):
         build_network(small_run("twn", start=str(ternary)), CPU, tmp_path)
+    with pytest.raises(
+        UsageError, match="Ttq ships codes, which do not tell all that it trains; start from an fp32 run"
+    ):
+        build_network(small_run("ttq", start=str(ternary)), CPU, tmp_path)
     with pytest.raises(UsageError, match="only weights of ring_legacy can be its start"):
         build_network(small_run("ring_legacy", start=str(file)), CPU, tmp_path)
 
