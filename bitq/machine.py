@@ -22,6 +22,12 @@ class Machine:
     device: torch.device
     mode: Mode = "exact"
     threads: int = 1
+    capture: bool = True  # on a GPU, replay whole training steps rather than launch their kernels one by one
+
+    @property
+    def captures(self) -> bool:
+        """Are training steps replayed here?"""
+        return self.capture and self.device.type == "cuda"
 
     def prepare(self) -> None:
         """Set the process up; called once before the first tensor."""
@@ -42,7 +48,7 @@ class Machine:
             torch.cuda.synchronize(self.device)
 
 
-def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Machine:
+def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1, capture: bool = True) -> Machine:
     """Check the options and return their machine."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,7 +58,7 @@ def machine(device: str = "auto", mode: Mode = "exact", threads: int = 1) -> Mac
         raise UsageError(f"--device {device} was given, but no CUDA device is visible; use --device cpu.")
     if threads < 1:
         raise UsageError(f"--threads {threads} was given; allowed: 1 and more.")
-    return Machine(torch.device(device), mode, threads)
+    return Machine(torch.device(device), mode, threads, capture)
 
 
 def fingerprint(of: Machine) -> str:

@@ -54,6 +54,15 @@ def test_starting_at_a_step_equals_skipping_the_ones_before(images: ImageSet, au
     assert equal(list(loader.epoch(0, start)), list(loader.epoch(0))[start:])
 
 
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize("start", [0, 2])
+def test_batches_that_are_augmented_together_are_the_same(images: ImageSet, augment: str, start: int) -> None:
+    recipe = Recipe(batch=32, augment=augment, mixup=0.2, pad=4 if augment == "none" else 2)  # type: ignore[arg-type]
+    one_by_one, together = (list(Batches(images, recipe, 1, "cpu", at_once=n).epoch(0, start)) for n in (1, 3))
+    assert equal(one_by_one, together)
+    assert all(batch.x.is_contiguous(memory_format=torch.channels_last) for batch in together)
+
+
 def test_each_image_comes_once_and_a_last_single_one_is_dropped(images: ImageSet) -> None:
     for batch, steps, seen in ((32, 7, 200), (199, 1, 199), (198, 2, 200), (200, 1, 200), (500, 1, 200), (1, 200, 200)):
         loader = batches(images, batch=batch, augment="none")
@@ -76,7 +85,7 @@ def test_batches_have_the_promised_form(images: ImageSet) -> None:
         assert batch.x.shape == (32, 3, 16, 16) and batch.x.dtype == torch.float32
         assert batch.x.is_contiguous(memory_format=torch.channels_last)
         assert batch.y.dtype == batch.y_mix.dtype == torch.int64
-        assert 0 <= batch.lam <= 1
+        assert batch.lam is not None and batch.lam.dtype == torch.float64 and 0 <= batch.lam <= 1
 
 
 def test_mixup_changes_neither_order_nor_crops(images: ImageSet) -> None:
@@ -87,8 +96,8 @@ def test_mixup_changes_neither_order_nor_crops(images: ImageSet) -> None:
         assert sorted(other.y.tolist()) == sorted(other.y_mix.tolist())
         partner = one.x[_partner(one, other)]
         torch.testing.assert_close(other.x, other.lam * one.x + (1 - other.lam) * partner)
-        lams.append(other.lam)
-        assert one.lam == 1 and torch.equal(one.y, one.y_mix)
+        lams.append(float(other.lam))
+        assert one.lam is None and torch.equal(one.y, one.y_mix)
     assert len(set(lams)) == len(lams)
 
 
@@ -114,7 +123,7 @@ def test_cutout_only_erases(images: ImageSet) -> None:
 
 def test_a_mixing_weight_is_beta_distributed(images: ImageSet) -> None:
     loader = batches(images, mixup=0.2, batch=2, augment="none")
-    lams = np.array([batch.lam for epoch in range(20) for batch in loader.epoch(epoch)])
+    lams = np.array([float(batch.lam) for epoch in range(20) for batch in loader.epoch(epoch)])
     # Beta(α, α) has mean 1/2 and variance 1 / (4 (2α + 1)).
     assert abs(lams.mean() - 0.5) < 0.04
     assert abs(lams.var() - 1 / (4 * 1.4)) < 0.02

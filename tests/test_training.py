@@ -288,7 +288,7 @@ def test_losses_equal_their_formulas() -> None:
         target = torch.full((8, 5), 0.1 / 5).scatter_(1, labels[:, None], 0.9 + 0.1 / 5)
         return -(target * log_p).sum(1).mean()
 
-    mixed = cross_entropy(student, y, y_mix, 0.3, 0.1)
+    mixed = cross_entropy(student, y, y_mix, torch.tensor(0.3, dtype=torch.float64), 0.1)
     torch.testing.assert_close(mixed, 0.3 * smoothed(y) + 0.7 * smoothed(y_mix))
     p, q = (teacher / 4).softmax(1), (student / 4).softmax(1)
     torch.testing.assert_close(distillation_term(student, teacher, 4.0), 16 * (p * (p / q).log()).sum(1).mean())

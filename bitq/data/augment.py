@@ -94,17 +94,39 @@ def erase(x: Tensor, boxes: Tensor) -> Tensor:
     return x.masked_fill(inside[..., None], 0)
 
 
-def rand_augment(x: Tensor, operations: Tensor, signs: Tensor) -> Tensor:
-    """Apply the RandAugment operations (B, ROUNDS) of each image in turn, stronger or weaker by its sign of ±1.
+Groups = list[list[tuple[int, Tensor]]]  # for each round the kinds of work, 2·operation + [sign > 0], and who gets each
 
-    The host branches on `operations` and `signs`, so they stay there; images with equal operations form one batch.
+
+def group(operations: Tensor, signs: Tensor, batch: int, device: torch.device) -> list[Groups]:
+    """Find for each batch the images of equal work, from operations and signs (N, ROUNDS) on the host.
+
+    All of them are sent to the device in one copy.
     """
+    work = torch.split(operations * 2 + (signs > 0), batch)
+    order = torch.cat([part.argsort(dim=0, stable=True) for part in work]).T.contiguous().to(device)
+    places = torch.split(order, batch, dim=1)
+    return [
+        [_groups_of(kinds, members) for kinds, members in zip(part.T, here, strict=True)]
+        for part, here in zip(work, places, strict=True)
+    ]
+
+
+def _groups_of(kinds: Tensor, members: Tensor) -> list[tuple[int, Tensor]]:
+    found, counts = kinds.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    return list(zip(found.tolist(), torch.split(members, counts.tolist()), strict=True))
+
+
+def rand_augment(x: Tensor, operations: Tensor, signs: Tensor) -> Tensor:
+    """Apply RandAugment: the operations (B, ROUNDS) of each image in turn, stronger or weaker by its sign of ±1."""
+    return apply_groups(x, group(operations, signs, len(x), x.device)[0])
+
+
+def apply_groups(x: Tensor, groups: Groups) -> Tensor:
+    """Apply one round after the other; images with equal work are done together."""
     x = x.permute(0, 3, 1, 2).clone()
-    signed = operations * 2 + (signs > 0)
-    for drawn in signed.T:
-        for operation in drawn.unique().tolist():
-            members = (drawn == operation).nonzero()[:, 0].to(x.device)
-            x[members] = OPERATIONS[operation // 2](x[members], 1 if operation % 2 else -1)
+    for kinds in groups:
+        for kind, members in kinds:
+            x[members] = OPERATIONS[kind // 2](x[members], 1 if kind % 2 else -1)
     return x.permute(0, 2, 3, 1).contiguous()
 
 

@@ -1,13 +1,27 @@
-"""Build batches on the device; order and augmentation are functions of (seed, epoch), so a run resumes at any step."""
+"""Build batches on the device; order and augmentation are functions of (seed, epoch), so a run resumes at any step.
 
-from collections.abc import Iterator
+Everything that comes from the host is sent once an epoch, so that no step waits for a copy.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bitq.data.augment import OPERATIONS, ROUNDS, Normalise, crop_and_flip, erase, erasing_boxes, rand_augment, rotate
+from bitq.data.augment import (
+    OPERATIONS,
+    ROUNDS,
+    Groups,
+    Normalise,
+    apply_groups,
+    crop_and_flip,
+    erase,
+    erasing_boxes,
+    group,
+    rotate,
+)
 from bitq.data.inputs import Inputs
 from bitq.data.store import ImageSet, Pixels, Tokens, split
 from bitq.rng import derive
@@ -15,6 +29,8 @@ from bitq.run import Recipe
 
 EVALUATION_BATCH = 250  # images; divides the test sets of 500, 1,000 and 10,000
 MAX_ANGLE = 5.0  # degrees, to either side
+# Steps whose images are augmented together: on a GPU many small kernels take as long to launch as to compute.
+STEPS_AT_ONCE = {"cpu": 1, "cuda": 16}
 STAGES = {
     "none": (),
     "basic": ("crop",),
@@ -32,7 +48,7 @@ class Batch:
     x: Inputs  # float32, (B, C, H, W) in channels-last memory; in a set of pairs with int64 tokens, (B, words)
     y: Tensor  # int64, (B)
     y_mix: Tensor  # int64, (B)
-    lam: float
+    lam: Tensor | None = None  # float64, (); none without mixup
 
 
 @dataclass(frozen=True)
@@ -44,30 +60,48 @@ class Plan:
     flips: Tensor  # (N), bool
     angles: Tensor  # (N), degrees
     boxes: Tensor  # (N, 4), to erase
-    operations: Tensor  # (N, ROUNDS), of RandAugment, on the host
-    signs: Tensor  # (N, ROUNDS), ±1, on the host
-    lams: list[float]  # of each step
-    partners: Tensor  # (N), keys: their order within a batch says which image is mixed with which
+    groups: list[Groups]  # of each step: which of its images get the same operation of RandAugment
+    lams: list[float]  # of each step, on the host
+    lam: Tensor  # (steps), the same on the device
+    partners: Tensor  # (N), the place within its batch of the image that each is mixed with
 
 
 def draw_plan(recipe: Recipe, images: int, size: int, seed: int, epoch: int, device: torch.device) -> Plan:
-    """Draw everything random in an epoch, with a generator for each purpose so that no setting affects another."""
+    """Draw everything random in an epoch. Each purpose has a generator of its own: no setting disturbs another."""
 
     def generator(purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive(seed, purpose, epoch))
 
-    operations = (images, ROUNDS)
+    lams = draw_lams(recipe.mixup, -(-images // recipe.batch), derive(seed, "mixup", epoch))
     return Plan(
         order=torch.randperm(images, generator=generator("order")).to(device),
         crops=torch.randint(0, 2 * recipe.pad + 1, (2, images), generator=generator("crop")).to(device),
         flips=(torch.rand(images, generator=generator("flip")) < 0.5).to(device),
         angles=MAX_ANGLE * (2 * torch.rand(images, generator=generator("angle")) - 1).to(device),
         boxes=erasing_boxes(images, size, generator("erase")).to(device),
-        operations=torch.randint(0, len(OPERATIONS), operations, generator=generator("operation")),
-        signs=torch.randint(0, 2, operations, generator=generator("sign")) * 2 - 1,
-        lams=draw_lams(recipe.mixup, -(-images // recipe.batch), derive(seed, "mixup", epoch)),
-        partners=torch.rand(images, generator=generator("partner"), dtype=torch.float64).to(device),
+        groups=draw_groups(recipe, images, generator, device),
+        lams=lams,
+        lam=torch.tensor(lams, dtype=torch.float64).to(device),
+        partners=draw_partners(images, recipe.batch, generator("partner")).to(device),
     )
+
+
+def draw_groups(
+    recipe: Recipe, images: int, generator: Callable[[str], torch.Generator], device: torch.device
+) -> list[Groups]:
+    """Draw RandAugment's operations and their signs, sorted within each batch; none for other recipes."""
+    if "randaug" not in STAGES[recipe.augment]:
+        return []
+    shape = (images, ROUNDS)
+    operations = torch.randint(0, len(OPERATIONS), shape, generator=generator("operation"))
+    signs = torch.randint(0, 2, shape, generator=generator("sign")) * 2 - 1
+    return group(operations, signs, recipe.batch, device)
+
+
+def draw_partners(images: int, batch: int, generator: torch.Generator) -> Tensor:
+    """Draw a key for each image; the order of the keys within a batch says which image is mixed with which."""
+    keys = torch.rand(images, generator=generator, dtype=torch.float64)
+    return torch.cat([part.argsort() for part in torch.split(keys, batch)])
 
 
 def draw_lams(alpha: float, steps: int, key: int) -> list[float]:
@@ -81,8 +115,11 @@ def draw_lams(alpha: float, steps: int, key: int) -> list[float]:
 class Batches:
     """The training images on the device, as uint8, and the batches that a recipe makes of them."""
 
-    def __init__(self, images: ImageSet, recipe: Recipe, seed: int, device: torch.device | str) -> None:
+    def __init__(
+        self, images: ImageSet, recipe: Recipe, seed: int, device: torch.device | str, at_once: int | None = None
+    ) -> None:
         self.recipe, self.seed, self.device = recipe, seed, torch.device(device)
+        self.at_once = at_once or STEPS_AT_ONCE[self.device.type]
         self.stages = STAGES[recipe.augment]
         _, self.size, _, channels = images.x_train.shape
         self.normalise = Normalise(recipe.normalisation, channels, self.size, self.device)
@@ -106,8 +143,11 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on."""
         plan = draw_plan(self.recipe, len(self.y), self.size, self.seed, epoch, self.device)
-        for step in range(start, self.steps):
-            yield self._batch(plan, step)
+        for first in range(start, self.steps, self.at_once):
+            steps = range(first, min(first + self.at_once, self.steps))
+            images = torch.split(self._augmented(plan, steps), self.recipe.batch)
+            for step, x in zip(steps, images, strict=True):
+                yield self._batch(plan, step, x)
 
     def sample(self, images: int) -> Iterator[Inputs]:
         """Yield batches of unaugmented, normalised training images, the first ones of the first epoch's order."""
@@ -122,22 +162,33 @@ class Batches:
         images = _channels_first(x)
         return images if self.t is None else (images, self.t.index_select(0, chosen).long())
 
-    def _batch(self, plan: Plan, step: int) -> Batch:
-        part = slice(step * self.recipe.batch, (step + 1) * self.recipe.batch)
-        x, y = self.x.index_select(0, plan.order[part]), self.y[plan.order[part]]
+    def _places(self, steps: range) -> slice:
+        """Return the places of the images of some steps in the order of the epoch."""
+        return slice(steps.start * self.recipe.batch, steps.stop * self.recipe.batch)
+
+    def _augmented(self, plan: Plan, steps: range) -> Tensor:
+        """Augment and normalise the images of some steps, (B, H, W, C)."""
+        here = self._places(steps)
+        x = self.x.index_select(0, plan.order[here])
         if "randaug" in self.stages:
-            x = rand_augment(x, plan.operations[part], plan.signs[part])
+            parts = zip(torch.split(x, self.recipe.batch), plan.groups[steps.start : steps.stop], strict=True)
+            x = torch.cat([apply_groups(part, groups) for part, groups in parts])
         if "rotate" in self.stages:
             x = rotate(x, plan.angles[part])
         if "crop" in self.stages:
             x = crop_and_flip(x, plan.crops[:, part], plan.flips[part], self.recipe.pad)
         x = self.normalise(x)
-        if "erase" in self.stages:
-            x = erase(x, plan.boxes[part])
+        return erase(x, plan.boxes[here]) if "erase" in self.stages else x
+
+    def _batch(self, plan: Plan, step: int, x: Tensor) -> Batch:
+        here = self._places(range(step, step + 1))
+        chosen = plan.order[here]
+        y = self.y[chosen]
         if not self.recipe.mixup:
-            return Batch(self._with_text(x, plan.order[part]), y, y, 1.0)
-        lam, partner = plan.lams[step], plan.partners[part].argsort()
-        return Batch(_channels_first(torch.lerp(x.index_select(0, partner), x, lam)), y, y[partner], lam)
+            return Batch(self._with_text(x, chosen), y, y)
+        partner = plan.partners[here]
+        mixed = torch.lerp(x.index_select(0, partner), x, plan.lams[step])
+        return Batch(_channels_first(mixed), y, y[partner], plan.lam[step])
 
 
 def evaluation_batches(

@@ -1,5 +1,7 @@
 """Adaptive ternary quantization as the published ATQ describes it, with a gradient for every weight."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -257,6 +259,11 @@ class Atq(Quantizer):
         if self.route_inputs == 1 or not x.requires_grad:
             return x
         return route(x, largest(x.detach().abs(), self.route_inputs))
+
+    @property
+    def host_state(self) -> tuple[Any, ...] | None:
+        # A budget's share of zeros, and whether boosted weights are due to be chosen anew, are values on the device.
+        return (self.sparsity_now(),) if self.budget is None and not self.boosted else None
 
     def extra_repr(self) -> str:
         how = f"threshold={self.threshold}, scale={self.scale}, granularity={self.granularity}"

@@ -1,5 +1,7 @@
 """The published ATQ, arithmetic unchanged: ternary weights without a gradient under a mask of full-precision ones."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
@@ -76,6 +78,10 @@ class AtqLegacy(Quantizer):
         if place >= len(size):
             return size.amax() + 1
         return kth_smallest(size[None], place + 1)[0, 0]  # sorted[place]
+
+    @property
+    def host_state(self) -> tuple[Any, ...]:
+        return (sparsity_at(linear, START_SPARSITY, self.sparsity, UNTIL, self.progress),)
 
     def extra_repr(self) -> str:
         return f"rho={self.rho}, sparsity={self.sparsity}" + (", zeroed" if self.zeroed else "")

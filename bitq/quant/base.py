@@ -89,6 +89,14 @@ class Quantizer(nn.Module):
             )
         return self.latent(codes.decode())
 
+    @property
+    def host_state(self) -> tuple[Any, ...] | None:
+        """All that `progress` decides of a step, on the host; None if a step reads a value of the device as well.
+
+        A captured step is replayed while this stays equal, and runs operation by operation while it changes.
+        """
+        return ()
+
     def project_(self, weight: Tensor) -> None:
         """Project the latent, in place, onto its allowed range after a step."""
 

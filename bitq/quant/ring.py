@@ -118,6 +118,10 @@ class Ring(Quantizer):
         first, last = self.sigma
         return float(first * (last / first) ** self.progress)
 
+    @property
+    def host_state(self) -> tuple[Any, ...]:
+        return self.width, self.hard
+
     def extra_repr(self) -> str:
         order = "ring" if self.track.closed else "line"
         return f"levels={self.levels}, wave={self.wave}, phase={self.phase}, order={order}, mode={self.mode}"

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from bitq.results.schema import Divergence, History
 from bitq.rng import derive
 from bitq.run import Run
 from bitq.train import checkpoint
+from bitq.train.capture import Captured, HostState, record_on_cuda
 from bitq.train.checkpoint import Checkpoint
 from bitq.train.objective import Loss, cross_entropy, l1_at, loss_of, sum_of_sizes
 from bitq.train.optimizer import build_optimizer, optimizer_state, restore_optimizer, set_lr
@@ -48,7 +50,6 @@ class Training:
     teacher: nn.Module | None = None
     epoch: int = 0
     step: int = 0
-    skipped: int = 0  # steps of this epoch whose gradients were not finite
     attempts: int = 1
     seconds: float = 0.0  # of earlier attempts, whatever they did
     training_seconds: float = 0.0  # of all attempts, evaluation and packing excluded
@@ -64,7 +65,11 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.machine.device.type, enabled=self.run.precision == "fp16")
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.trained.named_parameters()}
         self.layers = quantized_layers(self.model)
-        self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.machine.device)
+        device = self.machine.device
+        self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps of this epoch without finite gradients
+        self.one = torch.ones((), device=device)
+        self.captured = Captured(record_on_cuda if self.machine.captures else None, self.run.recipe.batch)
 
     @property
     def online(self) -> bool:
@@ -94,7 +99,7 @@ class Training:
             "run": self.run.hash,
             "epoch": self.epoch,
             "step": self.step,
-            "skipped": self.skipped,
+            "skipped": int(self.skipped),
             "scaler": self.scaler.state_dict(),
             "seconds": self.wall_seconds,
             "training_seconds": self.training_seconds,
@@ -113,7 +118,8 @@ class Training:
         restore_optimizer(self.optimizer, self.names, _below(saved.tensors, "optimizer/"))
         self.sums.copy_(saved.tensors["sums"])
         self.scaler.load_state_dict(saved.meta["scaler"])
-        self.epoch, self.step, self.skipped = (saved.meta[key] for key in ("epoch", "step", "skipped"))
+        self.epoch, self.step = saved.meta["epoch"], saved.meta["step"]
+        self.skipped.fill_(saved.meta["skipped"])
         self.seconds = saved.meta["seconds"]
         self.training_seconds = saved.meta.get("training_seconds", self.seconds)  # older checkpoints lack it
         self.curves = saved.meta["curves"]
@@ -124,6 +130,14 @@ class Training:
         """Tell the quantizers how much of the training is done."""
         for layer in self.layers.values():
             layer.quantizer.progress = epoch / self.run.recipe.epochs if self.run.recipe.epochs else 1.0
+
+    @property
+    def host_state(self) -> HostState | None:
+        """What the host decides of a step: a captured one holds while it stays equal. None: it asks the device."""
+        states = [layer.quantizer.host_state for layer in self.layers.values()]
+        if None in states:
+            return None
+        return (*states, l1_at(self.run.recipe, self.epoch) if self.run.recipe.l1 else 0.0)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -156,7 +170,7 @@ def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> No
         training.progress_to(training.epoch + training.step / steps)
         # Dropout and stochastic depth draw from torch's generator: seeded here, they too repeat after a restart.
         torch.manual_seed(derive(training.run.seed, "noise", training.epoch, training.step))
-        training.sums += train_step(training, batch)
+        training.sums += training.captured(partial(train_step, training), batch, training.host_state)
         training.step += 1
         progress.step(training.epoch, training.step, len(batch.y))
         if stop:
@@ -181,10 +195,11 @@ def train_step(training: Training, batch: Batch) -> Tensor:
 
 
 def _update(training: Training) -> None:
-    scale = training.scaler.get_scale()
+    scaled = training.scaler.scale(training.one) if training.scaler.is_enabled() else None
     training.scaler.step(training.optimizer)
     training.scaler.update()
-    training.skipped += training.scaler.get_scale() < scale  # it shrinks when, and only when, it skips a step
+    if scaled is not None:  # the scale shrinks when, and only when, a step is skipped
+        training.skipped += training.scaler.scale(training.one) < scaled
     with torch.no_grad():
         for layer in training.layers.values():
             layer.quantizer.project_(layer.weight)
@@ -225,7 +240,7 @@ def _teach(training: Training, x: Inputs) -> Tensor | None:
 
 
 def _sums(loss: Loss, logits: Tensor, batch: Batch) -> Tensor:
-    dominant = batch.y if batch.lam >= 0.5 else batch.y_mix
+    dominant = batch.y if batch.lam is None else torch.where(batch.lam >= 0.5, batch.y, batch.y_mix)
     zero = loss.total.new_zeros(())
     parts = (zero if part is None else part for part in (loss.total, loss.hard, loss.soft, loss.teacher))
     total, hard, soft, teacher = (part.detach().double() * len(batch.y) for part in parts)
@@ -246,7 +261,7 @@ def close_epoch(training: Training, test: Iterable[tuple[Inputs, Tensor]]) -> No
     if training.online:
         point["teacher_loss"] = sums[TEACHER] / sums[IMAGES]
     if training.run.precision == "fp16":
-        point |= {"loss_scale": training.scaler.get_scale(), "skipped_share": training.skipped / steps}
+        point |= {"loss_scale": training.scaler.get_scale(), "skipped_share": int(training.skipped) / steps}
     training.progress_to(training.epoch + 1)
     with autocast(training.run.precision, training.machine.device):
         point["test_loss"], point["test_accuracy"] = measure(training.model, test)
@@ -259,7 +274,8 @@ def close_epoch(training: Training, test: Iterable[tuple[Inputs, Tensor]]) -> No
         for name, value in point.items():
             training.curves.setdefault(name, []).append(value)
     training.sums.zero_()
-    training.epoch, training.step, training.skipped = training.epoch + 1, 0, 0
+    training.skipped.zero_()
+    training.epoch, training.step = training.epoch + 1, 0
 
 
 def _divergence(training: Training, point: dict[str, float]) -> Divergence | None:
@@ -272,10 +288,11 @@ def _divergence(training: Training, point: dict[str, float]) -> Divergence | Non
 def measure(model: nn.Module, batches: Iterable[tuple[Inputs, Tensor]]) -> tuple[float, float]:
     """Return mean cross-entropy and accuracy in percent, in eval mode."""
     model.eval()
-    loss, correct, images = 0.0, 0, 0
+    losses, right, images = [], [], 0
     for x, y in batches:
         logits = model(x).float()
-        loss += functional.cross_entropy(logits, y, reduction="sum").item()
-        correct += int((logits.argmax(1) == y).sum())
+        losses.append(functional.cross_entropy(logits, y, reduction="sum"))
+        right.append((logits.argmax(1) == y).sum())
         images += len(y)
-    return loss / images, 100 * correct / images
+    # One batch after the other in fp64, all read at once.
+    return sum(torch.stack(losses).tolist()) / images, 100 * sum(torch.stack(right).tolist()) / images

@@ -27,12 +27,14 @@ class Loss:
         return replace(self, total=self.total + term, teacher=term)
 
 
-def cross_entropy(logits: Tensor, y: Tensor, y_mix: Tensor, lam: float, smoothing: float) -> Tensor:
-    """Compute λ·CE(y) + (1-λ)·CE(y_mix), each with smoothed labels; λ = 1 without mixup."""
+def cross_entropy(logits: Tensor, y: Tensor, y_mix: Tensor, lam: Tensor | None, smoothing: float) -> Tensor:
+    """Compute λ·CE(y) + (1-λ)·CE(y_mix), each with smoothed labels; CE(y) alone without mixup."""
     first = functional.cross_entropy(logits, y, label_smoothing=smoothing)
-    if lam == 1.0:
+    if lam is None:
         return first
-    return lam * first + (1 - lam) * functional.cross_entropy(logits, y_mix, label_smoothing=smoothing)
+    # Both weights are rounded once, from λ in fp64.
+    second = functional.cross_entropy(logits, y_mix, label_smoothing=smoothing)
+    return lam.to(first.dtype) * first + (1 - lam).to(first.dtype) * second
 
 
 def distillation_term(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -27,11 +27,13 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         {"params": [p for name, p in named if name in exempt], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    lr = lr_tensor(recipe.lr, named[0][1].device)
     if recipe.optimizer != "sgd":
-        return (AdamW if recipe.optimizer == "adamw" else Adam)(groups, lr=recipe.lr, fused=True)
-    sgd = SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True
-    )
+        kind, on_gpu = AdamW if recipe.optimizer == "adamw" else Adam, lr.is_cuda
+        adam = kind(groups, lr=lr, fused=True, capturable=on_gpu)
+        adam._warned_capturable_if_run_uncaptured = True  # its first steps are not captured, and need not be
+        return adam
+    sgd = SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0, fused=True)
     if recipe.momentum:
         # Left to itself, a fused first step that loss scaling skips leaves its buffers as unwritten memory.
         for _, p in named:
@@ -96,7 +98,15 @@ def _strides(tensor: Tensor) -> list[int]:
     return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
 
 
+def lr_tensor(lr: float, device: torch.device) -> Tensor:
+    """Make the rate a tensor beside the parameters, so that it can change under a captured step.
+
+    The fused kernels read fp32 on a GPU; on a CPU they take the number itself, in fp64.
+    """
+    return torch.tensor(lr, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+
+
 def set_lr(optimizer: Optimizer, lr: float) -> None:
     """Set one learning rate for all groups."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"].fill_(lr)
