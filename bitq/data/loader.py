@@ -23,7 +23,7 @@ from bitq.data.augment import (
     rotate,
 )
 from bitq.data.inputs import Inputs
-from bitq.data.store import ImageSet, Pixels, Tokens, split
+from bitq.data.store import ImageSet, Indices, Pixels, Tokens, split
 from bitq.rng import derive
 from bitq.run import Recipe
 
@@ -122,17 +122,23 @@ class Batches:
         self.at_once = at_once or STEPS_AT_ONCE[self.device.type]
         self.stages = STAGES[recipe.augment]
         _, self.size, _, channels = images.x_train.shape
+        self.x, self.t = on_device(images, "x_train", self.device), None
+        self.y = on_device(images, "y_train", self.device).long()
+        if images.t_train is not None:
+            self.t = on_device(images, "t_train", self.device)
         self.normalise = Normalise(recipe.normalisation, channels, self.size, self.device)
         self.held_out: list[tuple[Inputs, Tensor]] = []  # normalised batches, for evaluation
-        x, y, t = images.x_train, images.y_train, images.t_train
         if recipe.validation:
-            kept, held = split(y, recipe.validation, seed)
-            self.held_out += evaluation_batches(
-                x[held], y[held], recipe.normalisation, EVALUATION_BATCH, self.device, None if t is None else t[held]
-            )
-            x, y, t = x[kept], y[kept], None if t is None else t[kept]
-        self.x, self.y = _to_device(x, self.device), _to_device(y, self.device).long()
-        self.t = None if t is None else _to_device(t, self.device)
+            self._hold_out(*split(images.y_train, recipe.validation, seed))
+
+    def _hold_out(self, kept: Indices, held: Indices) -> None:
+        """Keep a part of the images for evaluation, and train on the rest."""
+        apart, rest = (torch.from_numpy(places).to(self.device) for places in (held, kept))
+        t = None if self.t is None else self.t[apart]
+        self.held_out += evaluation_batches(
+            self.x[apart], self.y[apart], self.recipe.normalisation, EVALUATION_BATCH, self.device, t
+        )
+        self.x, self.y, self.t = self.x[rest], self.y[rest], None if self.t is None else self.t[rest]
 
     @property
     def steps(self) -> int:
@@ -192,7 +198,12 @@ class Batches:
 
 
 def evaluation_batches(
-    x: Pixels, y: Pixels, normalisation: str, batch: int, device: torch.device | str, t: Tokens | None = None
+    x: Pixels | Tensor,
+    y: Pixels | Tensor,
+    normalisation: str,
+    batch: int,
+    device: torch.device | str,
+    t: Tokens | Tensor | None = None,
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield normalised images, with their sentences if they have any, and labels in stored order, leaving none out."""
     normalise = Normalise(normalisation, x.shape[3], x.shape[2], device)
@@ -203,7 +214,18 @@ def evaluation_batches(
         yield inputs, _to_device(y[part], device).long()
 
 
-def _to_device(array: Pixels | Tokens, device: torch.device | str) -> Tensor:
+def on_device(images: ImageSet, part: str, device: torch.device) -> Tensor:
+    """Send a part of the set to the device, once for all runs of this process that read the set."""
+    key = (part, str(device))
+    if key not in images.sent:
+        images.sent[key] = _to_device(getattr(images, part), device)
+    sent: Tensor = images.sent[key]
+    return sent
+
+
+def _to_device(array: Pixels | Tokens | Tensor, device: torch.device | str) -> Tensor:
+    if isinstance(array, Tensor):
+        return array.to(device)
     # A copy, since torch needs writable memory, which a mapped file is not; int32, since few kernels take uint16.
     return torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else np.int32)).to(device)
 

@@ -8,7 +8,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class ImageSet:
     variant: Variant
     t_train: Tokens | None = None
     t_test: Tokens | None = None
+    # What has been sent to a device, by part and device: the runs of one process share it.
+    sent: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def describe(arrays: Arrays) -> tuple[ArrayRecord, ...]:
@@ -80,7 +82,7 @@ def open_set(wanted: Variant, data_dir: Path | None = None) -> ImageSet:
         for split in ("train", "test"):
             chosen = first_of_each_class(arrays[f"y_{split}"], wanted, split)
             arrays |= {name: array[chosen] for name, array in arrays.items() if name.endswith(f"_{split}")}
-    return ImageSet(**arrays, classes=names, variant=wanted)
+    return ImageSet(**arrays, classes=names, variant=wanted)  # type: ignore[arg-type]
 
 
 def folder_of(variant: Variant, data_dir: Path) -> Path:

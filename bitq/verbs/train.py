@@ -35,6 +35,14 @@ def train(
     threads: Annotated[
         int, typer.Option(metavar="INT", help="CPU threads; run several jobs of one rather than one of several.")
     ] = 1,
+    capture: Annotated[bool, typer.Option(help="On a GPU, replay whole training steps as a CUDA graph.")] = True,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INT",
+            help="Runs side by side, on each visible GPU or on the CPU; one after the other if unset.",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 71 if a run diverges.")] = False,
     models: Annotated[bool, typer.Option("--models", help="Train again what has no packed file.")] = False,
     done: Annotated[
@@ -63,12 +71,13 @@ def train(
     from bitq.machine import machine
     from bitq.paths import results_dir, state_dir
     from bitq.results.folder import folder_of, run_digest
+    from bitq.train.pool import train_side_by_side
     from bitq.train.session import Session
 
-    on = machine(device, mode_of(mode), threads)
+    on = machine(device, mode_of(mode), threads, capture)
     on.prepare()
     session = Session(on, results or results_dir(), state or state_dir(), strict, models)
-    code = session.train(chosen)
+    code = session.train(chosen) if jobs is None else train_side_by_side(session, chosen, jobs)
     report(chosen, session.results, as_json)
     if done and code == 0:
         write_json(done, {run.id: run_digest(folder_of(run, session.results)) for run in chosen})
