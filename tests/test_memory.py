@@ -1,15 +1,21 @@
 """Memory: what a run took, what it needs at least, and what a machine has."""
 
+import gc
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from bitq.errors import OutOfMemory
 from bitq.measure import memory
 from bitq.measure.memory import available_memory, check_memory, expected_memory, least_memory
+from bitq.results.schema import Results
 from bitq.train import session as session_module
+from bitq.train.loop import Training
 from bitq.train.memory import forget_peak, peak_memory
 from bitq.train.network import build_network
 from tests.support import CPU_MACHINE, session, small_run
@@ -86,3 +92,24 @@ def test_limits_of_version_1_count_too(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(memory, "PROC", proc)
     monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
     assert available_memory(CPU) == 2070
+
+
+def test_nothing_of_a_run_outlives_it_but_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[weakref.ref[Any]] = []
+    images: list[Tensor] = []
+
+    def finish(training: Training, *rest: Any) -> Results:
+        gone.extend(weakref.ref(part) for part in (training, training.model, training.optimizer, training.batches))
+        images.append(training.batches.x)
+        return plain(training, *rest)
+
+    plain = session_module.finish
+    monkeypatch.setattr(session_module, "finish", finish)
+    runs = [small_run("bitnet", model="atq_cnn", epochs=2), small_run("ttq", model="atq_cnn", epochs=2)]
+    gc.disable()  # what only the collector would find lives on for some time
+    try:
+        assert session(tmp_path).train(runs) == 0
+        assert len(gone) == 8 and [ref() for ref in gone] == [None] * 8
+    finally:
+        gc.enable()
+    assert images[0].data_ptr() == images[1].data_ptr()  # sent to the device once

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,9 +29,10 @@ from bitq.quant.convert import settings_of
 from bitq.quant.registry import make_quantizer
 from bitq.results.folder import finished
 from bitq.run import Norm, Precision, Run
+from bitq.train.capture import EAGER_STEPS
 from bitq.train.finish import ship
 from bitq.train.images import TestSet, test_batches, training_batches
-from bitq.train.loop import Training, measure, train_step
+from bitq.train.loop import Training, measure
 from bitq.train.network import AS_TEACHER, build_network
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
@@ -146,7 +148,7 @@ def probe(run: Run, on: Machine) -> Speed:
     """Train a few steps of this kind of run on noise, evaluate it, and pack it."""
     batch = max(2, min(run.recipe.batch, int(PROBE_MACS / _macs(run))))
     tests = min(EVALUATION_BATCH, 2 * batch)
-    images = _noise(run, batch * (STEPS + 1), tests)
+    images = _noise(run, batch * (STEPS + _warm(on)), tests)
     with tempfile.TemporaryDirectory() as folder:
         start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
         test = test_batches(images, run, on)
@@ -160,15 +162,21 @@ def probe(run: Run, on: Machine) -> Speed:
 
 def step_seconds(run: Run, on: Machine) -> float:
     """Measure one training step on noise."""
-    images = _noise(run, run.recipe.batch * (STEPS + 1), 2)
+    images = _noise(run, run.recipe.batch * (STEPS + _warm(on)), 2)
     with tempfile.TemporaryDirectory() as folder:
         return _fastest_step(_training(run, images, run.recipe.batch, on, Path(folder)), on)
 
 
 def _fastest_step(training: Training, on: Machine) -> float:
     batches = training.batches.epoch(0)
-    train_step(training, next(batches))
-    return min(timed(partial(train_step, training, batch), on)[0] for batch in batches)
+    for batch in islice(batches, _warm(on)):
+        training.update(batch)
+    return min(timed(partial(training.update, batch), on)[0] for batch in batches)
+
+
+def _warm(on: Machine) -> int:
+    """Return the steps before those that count: on a GPU what is timed is the replay."""
+    return EAGER_STEPS + 1 if on.captures else 1
 
 
 def _ship(training: Training, test: TestSet) -> None:

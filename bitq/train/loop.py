@@ -131,6 +131,10 @@ class Training:
         for layer in self.layers.values():
             layer.quantizer.progress = epoch / self.run.recipe.epochs if self.run.recipe.epochs else 1.0
 
+    def update(self, batch: Batch) -> Tensor:
+        """Take a step, replayed where that can be; the sums over its images, which the next step may overwrite."""
+        return self.captured(partial(train_step, self), batch, self.host_state)
+
     @property
     def host_state(self) -> HostState | None:
         """What the host decides of a step: a captured one holds while it stays equal. None: it asks the device."""
@@ -170,7 +174,7 @@ def train_epoch(training: Training, stop: StopRequest, progress: Progress) -> No
         training.progress_to(training.epoch + training.step / steps)
         # Dropout and stochastic depth draw from torch's generator: seeded here, they too repeat after a restart.
         torch.manual_seed(derive(training.run.seed, "noise", training.epoch, training.step))
-        training.sums += training.captured(partial(train_step, training), batch, training.host_state)
+        training.sums += training.update(batch)
         training.step += 1
         progress.step(training.epoch, training.step, len(batch.y))
         if stop:

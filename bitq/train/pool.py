@@ -79,12 +79,11 @@ class Worker:
 
     def close(self) -> None:
         """End it once its run is over, and pass on all that it wrote."""
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError), self.process:  # which closes all pipes and waits
             if self.process.stdin:
                 self.process.stdin.close()
-        self.process.wait()
-        for thread in self.threads:
-            thread.join()
+            for thread in self.threads:
+                thread.join()
 
     def _listen(self) -> None:
         for line in self.process.stdout or ():
