@@ -223,8 +223,13 @@ Value = TypeVar("Value")
 def timed(call: Callable[[], Value], on: Machine) -> tuple[float, Value]:
     """Return seconds and value; on a CPU those of this thread alone, whatever else the machine does."""
     clock = time.perf_counter if on.device.type == "cuda" else time.process_time
+    _wait(on)  # for what was launched before
     start = clock()
     value = call()
+    _wait(on)
+    return clock() - start, value
+
+
+def _wait(on: Machine) -> None:
     if on.device.type == "cuda":
         torch.cuda.synchronize(on.device)
-    return clock() - start, value
