@@ -11,18 +11,14 @@ from benchmarks.gpu.kit import Clock, Record
 ROOT = Path(__file__).parents[2]
 TESTS = "tests/test_gpu.py"
 OUTCOME = re.compile(rf"^({TESTS}::\S.*?) (PASSED|FAILED|SKIPPED|ERROR)\b", re.M)
+OPTIONS = ("-vv", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--tb=short", "-rs")
 REHEARSED = "law and (bitnet or ttq)"
 
 
 def correct(record: Record, clock: Clock, out: Path, rehearse: bool) -> int:
     """Run every test that has not passed yet, until the time is over; 1 if one failed."""
     passed = [key for key, fact in record.known().items() if fact["outcome"] == "PASSED"]
-    command = [
-        sys.executable,
-        *["-m", "pytest", "-vv", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--tb=short", "-rs"],
-        TESTS,
-    ]
-    command += [f"--deselect={name}" for name in passed]
+    command = [sys.executable, "-m", "pytest", TESTS, *OPTIONS, *(f"--deselect={name}" for name in passed)]
     command += ["-k", REHEARSED] if rehearse else []
     env = {**os.environ, "PYTHONUNBUFFERED": "1"} | ({"BITQ_GPU_TESTS": "cpu"} if rehearse else {})
     log, failed = out / "correct.log", 0

@@ -34,14 +34,6 @@ def blocks(rehearse: bool) -> Iterator[tuple[str, list[Run]]]:
         return
     for study in ("ring", "bitnet", "precision", "atq"):
         yield "mini", list(grid("mini", [study]))
-    yield (
-        "full",
-        [
-            run
-            for run in grid("full", ["ring"])
-            if run.model in HEADLINE["models"] and run.method in HEADLINE["methods"]
-        ],
-    )
     yield "full", [run for run in grid("full", ["ring"]) if run.model in HEADLINE_MODELS and run.arm in HEADLINE_ARMS]
     yield "full", [run for run in grid("full", ["bitnet"]) if run.data.dataset == "cifar10" and run.model == "resnet18"]
 
