@@ -1,5 +1,6 @@
 """A recorded step computes what the plain one does, bit for bit, and no step makes a GPU wait for its host."""
 
+import re
 import subprocess
 import sys
 from itertools import islice, pairwise
@@ -239,3 +240,10 @@ def test_nothing_compiles(tmp_path: Path) -> None:
         "assert 'torch._inductor.compile_fx' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True)
+
+
+def test_the_table_names_every_method() -> None:
+    table = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named | {f"int{bits}" for bits in range(2, 9)} == set(METHODS)
