@@ -180,9 +180,9 @@ class Batches:
             parts = zip(torch.split(x, self.recipe.batch), plan.groups[steps.start : steps.stop], strict=True)
             x = torch.cat([apply_groups(part, groups) for part, groups in parts])
         if "rotate" in self.stages:
-            x = rotate(x, plan.angles[part])
+            x = rotate(x, plan.angles[here])
         if "crop" in self.stages:
-            x = crop_and_flip(x, plan.crops[:, part], plan.flips[part], self.recipe.pad)
+            x = crop_and_flip(x, plan.crops[:, here], plan.flips[here], self.recipe.pad)
         x = self.normalise(x)
         return erase(x, plan.boxes[here]) if "erase" in self.stages else x
 

@@ -184,7 +184,7 @@ class Pool:
 
 
 def priorities(runs: tuple[Run, ...]) -> dict[str, float]:
-    """The work of each run, and of the longest chain of runs that wait for it; parents come before children."""
+    """Sum the work of each run, and of the longest chain of runs that wait for it; parents come before children."""
     own = {run.id: flops(run) for run in runs}
     order = dict(own)
     for run in reversed(runs):
