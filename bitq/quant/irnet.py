@@ -29,8 +29,17 @@ class Irnet(Quantizer):
     levels = 2
 
     def factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        signs, scale = _IrnetFunction.apply(weight, FIRST * (LAST / FIRST) ** self.progress)
+        signs, scale = _IrnetFunction.apply(weight, self.steepness)
         return signs, scale
+
+    @property
+    def steepness(self) -> float:
+        """t at this point of the training."""
+        return float(FIRST * (LAST / FIRST) ** self.progress)
+
+    @property
+    def host_state(self) -> tuple[Any, ...]:
+        return (self.steepness,)
 
     def codes(self, weight: Tensor) -> Codes:
         standard, _ = standardized(weight.detach(), dims_of(weight))

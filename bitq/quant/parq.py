@@ -1,6 +1,7 @@
 """PARQ (Jin et al. 2025): weights drawn to the levels of a least-squares fit by a proximal map that grows steep."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,10 @@ class Parq(Quantizer):
     def inverse_slope(self) -> float:
         """ρ at this point of the training, 1 at its start and 0 from `until` on."""
         return mirrored_sigmoid(self.progress / self.until, self.steepness)
+
+    @property
+    def host_state(self) -> tuple[Any, ...]:
+        return (self.inverse_slope,)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, steepness={self.steepness}, until={self.until}"
