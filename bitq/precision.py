@@ -42,7 +42,8 @@ class RoundedProducts(TorchFunctionMode):
     """Round operands, results and gradients of every product to 16 bits, and multiply in fp32.
 
     A product of two such numbers is exact in fp32, and its sums are kept in fp32 as processors with 16-bit products
-    keep them; what lies between the products stays in fp32, which autocast rounds too.
+    keep them; what lies between the products stays in fp32, which autocast rounds too, and so do the gradients of a
+    product that differentiates itself (bitq.quant.product).
 
     >>> x = torch.tensor([[1.0, 1 / 3]])
     >>> with RoundedProducts(torch.bfloat16):

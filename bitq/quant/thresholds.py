@@ -19,6 +19,11 @@ def floor_count(share: float, of: int) -> int:
     return math.floor(share * of + 1e-9)
 
 
+def on_host(values: Tensor) -> bool:
+    """Tell whether the host can read the values without waiting for a device, and numpy can sort them."""
+    return values.device.type == "cpu"
+
+
 def smallest(values: Tensor, count: int) -> Tensor:
     """Mask the `count` smallest of each row, exactly so many: of equal ones those that come first.
 
@@ -29,8 +34,7 @@ def smallest(values: Tensor, count: int) -> Tensor:
         return values.new_zeros(values.shape).bool()
     edge = kth_smallest(values, count)
     at_most = values <= edge
-    # Without ties that is all; another device would have to be waited for.
-    if values.device.type == "cpu" and bool((at_most.sum(1) == count).all()):
+    if on_host(values) and bool((at_most.sum(1) == count).all()):  # no ties; a GPU would have to be waited for
         return at_most
     below, equal = values < edge, values == edge
     missing = count - below.sum(1, keepdim=True)
@@ -43,7 +47,7 @@ def kth_smallest(values: Tensor, count: int) -> Tensor:
     >>> kth_smallest(torch.tensor([[3.0, 1.0, 2.0]]), 2).tolist()
     [[2.0]]
     """
-    if values.device.type != "cpu":
+    if not on_host(values):
         return values.sort(dim=1).values[:, count - 1 : count]
     parted = np.partition(values.detach().float().numpy(), count - 1, axis=1)
     return torch.from_numpy(parted[:, count - 1 : count])
@@ -55,7 +59,7 @@ def sort_rows(values: Tensor) -> Tensor:
     >>> sort_rows(torch.tensor([[3.0, 1.0, 2.0]])).tolist()
     [[1.0, 2.0, 3.0]]
     """
-    if values.device.type != "cpu":
+    if not on_host(values):
         return values.sort(dim=1).values
     return torch.from_numpy(np.sort(values.detach().float().numpy(), axis=1))
 
