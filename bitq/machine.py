@@ -65,9 +65,13 @@ def fingerprint(of: Machine) -> str:
     """Name the kind of processor and its instruction set; only equal fingerprints promise equal bits."""
     kind = torch.cuda.get_device_name(of.device) if of.device.type == "cuda" else platform.machine()
     capability = torch.backends.cpu.get_cpu_capability()
-    amx = "amx" if torch.cpu._is_amx_tile_supported() else "no-amx"
     caps = [os.environ.get(key, "") for key in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")]
+    amx = "amx" if torch.cpu._is_amx_tile_supported() and _allows_amx(caps[0]) else "no-amx"
     return " ".join([kind, capability, amx, *filter(None, caps)])
+
+
+def _allows_amx(cap: str) -> bool:
+    return "AMX" in cap.upper() or cap.upper() in ("", "ALL", "DEFAULT")
 
 
 @cache

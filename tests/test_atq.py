@@ -381,6 +381,15 @@ def test_a_zeroed_run_keeps_what_the_mask_holds_and_nothing_else(tmp_path: Path)
         assert torch.equal(after.weight, residual.added_to(torch.zeros_like(after.weight)))
 
 
+@pytest.mark.parametrize("settings", [{"scale": "learned"}, {"scale": "asym"}, {"gradient": "ttq"}])
+def test_the_first_scales_fit_the_first_share_of_zeros(settings: dict[str, Any]) -> None:
+    weight = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
+    quantizer = Atq(weight, schedule="linear", sparsity=0.7, **settings)
+    assert quantizer.progress == 1.0
+    quantizer.progress = 0.0
+    assert torch.equal(quantizer.first, quantizer._least_squares(weight, quantizer._signs(weight)))
+
+
 def test_whole_weights_ship_as_they_are(tmp_path: Path) -> None:
     run = small_run("atq_legacy")
     model = build_network(run, machine("cpu"), tmp_path)

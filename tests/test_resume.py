@@ -54,6 +54,18 @@ def test_a_killed_run_on_pairs_of_image_and_sentence_ends_with_the_same_bytes(tm
     assert digest_after_kills(run, tmp_path / "killed", [STEPS + 3]) == straight
 
 
+@pytest.mark.parametrize("what", ["code_sha256", "fingerprint"])
+def test_what_another_engine_or_machine_began_starts_over(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run()
+    straight = digest_uninterrupted(run, tmp_path / "straight")
+    train_until_killed(run, tmp_path / "killed", STEPS + 2)
+    monkeypatch.setattr(loop, what, lambda *_: "another")
+    assert digest_uninterrupted(run, tmp_path / "killed") == straight
+    assert "begun by another engine or kind of machine; it starts over" in capsys.readouterr().err
+
+
 def test_losing_the_optimizer_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The negative control: a resume that forgets something must not pass the test above.
     run = small_run("bitnet")

@@ -13,7 +13,7 @@ from bitq.grid.select import find_run
 from bitq.io import sha256_file
 from bitq.machine import machine
 from bitq.quant.registry import METHODS
-from bitq.results.folder import MODEL, finished, folder_of, read
+from bitq.results.folder import MODEL, finished, folder_of, read, run_digest
 from bitq.results.predictions import PREDICTIONS
 from bitq.results.schema import RECORDS, SCHEMAS, schema_text
 from bitq.run import Calibration, Distillation, Recipe
@@ -81,6 +81,34 @@ def test_a_lost_teacher_file_is_made_again(tmp_path: Path) -> None:
     teacher.unlink()
     assert session(tmp_path).train([small_run("twn", teacher="bitnet/cifar10/resnet18/fp32/s42")]) == 0
     assert sha256_file(teacher) == before
+
+
+@pytest.mark.parametrize("where", ["bitq.train.session.fingerprint", "bitq.train.session.code_sha256"])
+def test_a_lost_teacher_file_is_not_made_again_by_another_machine_or_engine(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = tmp_path / "results/smoke/bitnet/cifar10/resnet18/fp32/s42"
+    session(tmp_path).train([small_run("bitnet", teacher="bitnet/cifar10/resnet18/fp32/s42")])
+    (teacher / MODEL).unlink()
+    before = run_digest(teacher)
+    monkeypatch.setattr(where, lambda *_: "another")
+    assert session(tmp_path).train([small_run("twn", teacher="bitnet/cifar10/resnet18/fp32/s42")]) == 65
+    assert "another engine or kind of machine made it; copy the file into" in capsys.readouterr().err
+    assert run_digest(teacher) == before
+
+
+def test_a_result_is_never_replaced_by_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run()
+    session(tmp_path).train([run])
+    folder = folder_of(run, tmp_path / "results")
+    (folder / MODEL).unlink()
+    before = run_digest(folder)
+    monkeypatch.setattr("bitq.train.loop.lr_at", lambda *_: 0.01)  # stands for a processor with other sums
+    assert session(tmp_path, models=True).train([run]) == 65
+    assert "the run came out different here" in capsys.readouterr().err
+    assert run_digest(folder) == before and read(folder).results.packed
 
 
 def test_a_run_can_start_from_trained_weights(tmp_path: Path) -> None:

@@ -174,8 +174,10 @@ def build_run(
 
 
 def at_size(recipe: Overrides, size: Size) -> Overrides:
-    """Merge what the scale changes into a recipe; where that is its length, milestones keep their share of it."""
+    """Merge what the scale changes into a recipe; milestones keep their share of its length, no warm-up stays none."""
     merged = {**recipe, **size.recipe}
+    if recipe.get("warmup_epochs") == 0:
+        merged["warmup_epochs"] = 0
     if "milestones" in recipe and "epochs" in size.recipe:
         share = size.recipe["epochs"] / recipe["epochs"]
         merged["milestones"] = [milestone * share for milestone in recipe["milestones"]]

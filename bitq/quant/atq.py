@@ -109,7 +109,9 @@ class Atq(Quantizer):
         validate_settings(self)
         self.boosted = floor_count(boost, weight.numel())  # how many weights get a residual
         self._dims = weight.dim()
+        self.progress = 0.0  # the first scales belong to the first share of zeros
         self._start_from(weight.detach())
+        del self.progress
 
     def _start_from(self, weight: Tensor) -> None:
         if self.threshold == "learned":
@@ -289,6 +291,11 @@ def validate_settings(quantizer: Atq) -> None:
         )
     if quantizer.granularity == "channel" and (quantizer.scale == "asym" or quantizer.budget is not None):
         raise UsageError("scale 'asym' and a budget are made for whole tensors; give granularity=tensor with them.")
+    if quantizer.budget is not None and (quantizer.scale != "ls" or quantizer.gradient == "ttq"):
+        raise UsageError(
+            "a budget changes the share of zeros after the first scales are fitted; give scale=ls and gradient=clip "
+            "with it."
+        )
 
 
 def _edge(size: Tensor, kept: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from bitq.deploy.evaluate import Score, evaluate, one_byte_each, predict, score_
 from bitq.deploy.export import export, float_bytes, lowbit_layers
 from bitq.deploy.verify import verify
 from bitq.engine import code_sha256
-from bitq.errors import Bug
-from bitq.io import sha256, write_atomic
+from bitq.errors import Bug, DataError
+from bitq.io import read_bytes, sha256, write_atomic
 from bitq.machine import fingerprint, versions
 from bitq.quant.cast import counting
-from bitq.results.folder import MODEL, folder_of, publish, text
+from bitq.results.folder import MODEL, folder_of, publish, read, text
 from bitq.results.predictions import PREDICTIONS, store_labels
 from bitq.results.schema import Divergence, Env, History, Packed, Results
 from bitq.run import Run
@@ -33,12 +33,27 @@ def finish(training: Training, test: TestSet, results: Path) -> Results:
     in_memory = None if training.diverged else evaluate(training.model.eval(), test)
     if in_memory and not in_memory.finite:
         training.diverged, in_memory = Divergence(epoch=run.recipe.epochs - 1, what="logits in fp32"), None
-    packed = ship(training, test, folder, in_memory) if in_memory else None
+    packed = ship(training, test, training.folder, in_memory) if in_memory else None
+    outcome = results_of(training, training.history, packed)
+    check_repeats(folder, outcome)
     if packed:
         store_labels(results, labels_of(test))
-    outcome = results_of(training, training.history, packed)
+        for name in (MODEL, PREDICTIONS):
+            write_atomic(folder / name, read_bytes(training.folder / name))
     publish(folder, run, outcome, training.history, env_of(training))
     return outcome
+
+
+def check_repeats(folder: Path, outcome: Results) -> None:
+    """Refuse to replace a result by another one of the same run: its children learned from the first."""
+    if not (folder / "results.json").exists():
+        return
+    there = read(folder).results
+    if (there.packed and there.packed.sha256) != (outcome.packed and outcome.packed.sha256):
+        raise DataError(
+            f"{folder} holds the result of this run, whose packed file is absent, and the run came out different here; "
+            "copy the file from where it was trained, or delete the folder to train the run and its children again."
+        )
 
 
 def ship(training: Training, test: TestSet, folder: Path, in_memory: Score) -> Packed:

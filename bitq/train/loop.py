@@ -1,6 +1,7 @@
 """The one training loop, for plain and distilled runs alike."""
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from bitq.data.inputs import Inputs, cut
 from bitq.data.loader import Batch, Batches
 from bitq.deploy.audit import share_of_zeros
 from bitq.deploy.export import packed_layers
+from bitq.engine import code_sha256
 from bitq.io import write_atomic
-from bitq.machine import Machine
+from bitq.machine import Machine, fingerprint
 from bitq.precision import autocast
 from bitq.quant.convert import quantized_layers
 from bitq.results.folder import text
@@ -97,6 +99,7 @@ class Training:
         optimizer = {f"optimizer/{k}": v for k, v in optimizer_state(self.optimizer, self.names).items()}
         meta = {
             "run": self.run.hash,
+            "made_by": self.made_by,
             "epoch": self.epoch,
             "step": self.step,
             "skipped": int(self.skipped),
@@ -108,11 +111,22 @@ class Training:
         }
         checkpoint.save(self.folder, Checkpoint({**trained, **optimizer, "sums": self.sums}, meta))
 
+    @property
+    def made_by(self) -> list[str]:
+        """Engine and kind of machine: bits of two of them do not belong in one result."""
+        return [code_sha256(), fingerprint(self.machine)]
+
     def resume(self) -> bool:
-        """Go back to the last checkpoint; return false if there is none."""
+        """Go back to the last checkpoint; return false if there is none, or none of this engine and kind of machine."""
         self.attempts = checkpoint.count_attempt(self.folder)
         saved = checkpoint.load(self.folder, self.run.hash)
         if saved is None:
+            return False
+        if saved.meta.get("made_by") != self.made_by:
+            print(
+                f"warning: {self.run.id} was begun by another engine or kind of machine; it starts over.",
+                file=sys.stderr,
+            )
             return False
         self.trained.load_state_dict(_below(saved.tensors, "trained/"))
         restore_optimizer(self.optimizer, self.names, _below(saved.tensors, "optimizer/"))
@@ -121,7 +135,7 @@ class Training:
         self.epoch, self.step = saved.meta["epoch"], saved.meta["step"]
         self.skipped.fill_(saved.meta["skipped"])
         self.seconds = saved.meta["seconds"]
-        self.training_seconds = saved.meta.get("training_seconds", self.seconds)  # older checkpoints lack it
+        self.training_seconds = saved.meta["training_seconds"]
         self.curves = saved.meta["curves"]
         self.diverged = Divergence(**saved.meta["diverged"]) if saved.meta["diverged"] else None
         return True

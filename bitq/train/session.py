@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+from bitq.engine import code_sha256
 from bitq.errors import BitqError, Bug, DataError, Diverged, OutOfMemory, Preempted
 from bitq.grid.select import find_run
 from bitq.io import must_be_writable
-from bitq.machine import Machine
+from bitq.machine import Machine, fingerprint
 from bitq.measure.memory import check_memory
-from bitq.results.folder import finished
+from bitq.results.folder import finished, folder_of
 from bitq.results.schema import Results
 from bitq.run import Run
 from bitq.train import checkpoint
@@ -76,6 +77,7 @@ class Session:
         done = finished(run, self.results, need_model)
         if done:
             return done.results
+        self._check_repeatable(run)
         check_parents(run, self.results)
         check_memory(run, self.machine.device)
         self._train_parents(run, stop)
@@ -85,6 +87,15 @@ class Session:
             with stop.deferred():
                 checkpoint.discard(self._folder(run))
         return outcome
+
+    def _check_repeatable(self, run: Run) -> None:
+        """Reject a finished run without its packed file that would not come out equal here, before it is trained."""
+        there = finished(run, self.results)
+        if there and (there.env.code_sha256, there.env.machine) != (code_sha256(), fingerprint(self.machine)):
+            raise DataError(
+                f"{run.id} is finished, but its packed file is absent, and another engine or kind of machine made it; "
+                f"copy the file into {folder_of(run, self.results)}, or train into another folder: --results FOLDER."
+            )
 
     def _train_parents(self, run: Run, stop: StopRequest) -> None:
         parents = [find_run(parent.id, run.scale, self.results) for parent in run.parents if not parent.is_file]
