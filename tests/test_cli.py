@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -171,8 +172,12 @@ def test_whatever_is_no_refusal_is_a_bug(monkeypatch: pytest.MonkeyPatch, here: 
 def test_ctrl_c_ends_a_command_in_one_sentence(
     verb: list[str], work: str, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Outcome]
 ) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has not
     monkeypatch.setattr(work, lambda *_: signal.raise_signal(signal.SIGINT))
-    assert refused(here(*verb), 130, "stopped by Ctrl-C")
+    try:
+        assert refused(here(*verb), 130, "stopped by Ctrl-C")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_every_key_of_a_recipe_is_an_option_with_its_default_and_what_it_means(here: Callable[..., Outcome]) -> None:
@@ -216,7 +221,7 @@ def test_what_is_not_there_is_said_before_torch_is_loaded(tmp_path: Path) -> Non
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m bitq.cli grid --json | head -1; echo ${{PIPESTATUS[0]}}"],
+        ["bash", "-c", f"{shlex.quote(sys.executable)} -m bitq.cli grid --json | head -1; echo ${{PIPESTATUS[0]}}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert (done.stdout.splitlines()[-1], done.stderr) == ("0", "")

@@ -294,7 +294,7 @@ def test_a_scale_of_ones_own_needs_no_change_of_code(tmp_path: Path, monkeypatch
     shutil.copytree(ROOT / "config", tmp_path / "config")
     monkeypatch.setenv("BITQ_CONFIG", str(tmp_path / "config"))
     (tmp_path / "config" / "scales" / "medium.yaml").write_text(
-        "scale: medium\nsummary: half of everything\nwidth: 32\n"
+        "scale: medium\nsummary: half of everything\nwidths: {resnet18: 32, resnet50: 32}\n"
     )
     chosen = tmp_path / "config" / "paper.yaml"
     text = chosen.read_text(encoding="utf-8").replace(": smoke", ": medium").replace("  smoke: ", "  medium: ")

@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +36,7 @@ from bitq.train.network import AS_TEACHER, build_network
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
 PROBE_MACS = 1e9
-STEPS = 2
+STEPS = 4
 RECORD_BYTES = 40_000  # four files with curves and level audit, and predictions
 PLAIN: dict[str, Any] = {**AS_TEACHER, "norm": "none", "distillation": None, "keep": ()}
 
@@ -152,7 +151,7 @@ def probe(run: Run, on: Machine) -> Speed:
     with tempfile.TemporaryDirectory() as folder:
         start, training = timed(lambda: _training(run, images, batch, on, Path(folder)), on)
         test = test_batches(images, run, on)
-        step = _fastest_step(training, on)
+        step = _mean_step(training, on)
         with autocast(run.precision, on.device):
             measure(training.model, test)
             evaluation, _ = timed(lambda: measure(training.model, test), on)
@@ -164,14 +163,15 @@ def step_seconds(run: Run, on: Machine) -> float:
     """Measure one training step on noise."""
     images = _noise(run, run.recipe.batch * (STEPS + _warm(on)), 2)
     with tempfile.TemporaryDirectory() as folder:
-        return _fastest_step(_training(run, images, run.recipe.batch, on, Path(folder)), on)
+        return _mean_step(_training(run, images, run.recipe.batch, on, Path(folder)), on)
 
 
-def _fastest_step(training: Training, on: Machine) -> float:
+def _mean_step(training: Training, on: Machine) -> float:
     batches = training.batches.epoch(0)
     for batch in islice(batches, _warm(on)):
         training.update(batch)
-    return min(timed(partial(training.update, batch), on)[0] for batch in batches)
+    seconds, steps = timed(lambda: [training.update(batch) for batch in batches], on)  # with their augmentation
+    return seconds / len(steps)
 
 
 def _warm(on: Machine) -> int:
