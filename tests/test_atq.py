@@ -281,7 +281,8 @@ def test_in_training_a_gradient_is_there_to_boost_by(tmp_path: Path) -> None:
     "options",
     [
         {"boost": 0.1, "boost_by": "gradient", "schedule": "cubic", "scale": "learned", "granularity": "channel"},
-        {"boost": 0.05, "boost_until": 0.9, "budget": 0.5, "scale": "asym", "threshold": "quantile"},
+        {"boost": 0.05, "boost_until": 0.9, "scale": "asym", "threshold": "quantile"},
+        {"boost": 0.05, "boost_until": 0.9, "budget": 0.5},
         {"threshold": "learned", "scale": "learned", "gradient": "ttq", "route_weights": 0.5, "route_inputs": 0.5},
     ],
 )
@@ -379,6 +380,12 @@ def test_a_zeroed_run_keeps_what_the_mask_holds_and_nothing_else(tmp_path: Path)
         residual = before.quantizer.codes(before.weight).residual
         assert residual is not None
         assert torch.equal(after.weight, residual.added_to(torch.zeros_like(after.weight)))
+
+
+@pytest.mark.parametrize("settings", [{"scale": "learned"}, {"scale": "asym"}, {"gradient": "ttq"}])
+def test_a_budget_is_refused_where_first_scales_would_be_those_of_another_share(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="give scale=ls and gradient=clip with it"):
+        Atq(torch.ones(2, 2), budget=0.5, **settings)
 
 
 @pytest.mark.parametrize("settings", [{"scale": "learned"}, {"scale": "asym"}, {"gradient": "ttq"}])
