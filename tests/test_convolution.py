@@ -70,3 +70,16 @@ def test_a_strided_tap_computes_what_torch_computes(size: int) -> None:
 def test_every_convolution_of_a_network_is_guarded(method: str) -> None:
     model = convert(build("resnet18", 3, width=8), method)
     assert all(isinstance(layer, Conv2d) for layer in model.modules() if isinstance(layer, nn.Conv2d))
+
+
+@pytest.mark.parametrize("method", ["bitnet", "ttq", "lsq"])
+def test_a_convolution_over_a_sequence_is_one_over_an_image_of_height_one(method: str) -> None:
+    torch.manual_seed(0)
+    flat, tall = nn.Conv1d(4, 6, 3, padding=1, groups=2), nn.Conv2d(4, 6, (1, 3), padding=(0, 1), groups=2)
+    tall.load_state_dict({"weight": flat.weight.detach()[:, :, None], "bias": flat.bias})
+    one, two = convert(nn.Sequential(flat), method), convert(nn.Sequential(tall), method)
+    x = torch.randn(5, 4, 9)
+    for value in (one(x), two(x[:, :, None])[:, :, 0]):
+        value.square().sum().backward()
+    torch.testing.assert_close(one(x), two(x[:, :, None])[:, :, 0])
+    torch.testing.assert_close(flat.weight.grad, tall.weight.grad[:, :, 0])

@@ -8,7 +8,7 @@ from torch import nn
 
 from bitq.errors import UsageError
 
-WeightLayer = nn.Conv2d | nn.Linear | nn.Embedding
+WeightLayer = nn.Conv1d | nn.Conv2d | nn.Linear | nn.Embedding
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Module]:

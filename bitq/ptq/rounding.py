@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bitq.quant.integer import Integer
-from bitq.quant.layers import QuantConv2d, QuantLayer
+from bitq.quant.layers import QuantConv1d, QuantConv2d, QuantLayer
 
 DAMPING = 0.01  # of the mean square input, added to all: inputs that are always zero have no say
 BLOCK = 128  # columns whose errors are passed on together
@@ -31,10 +31,16 @@ def gram_of(layer: QuantLayer, inputs: Iterable[Tensor]) -> Tensor:
 
 def _rows(layer: QuantLayer, x: Tensor) -> Tensor:
     """Unfold the layer's inputs to the rows that its weight multiplies, (groups, rows, inputs of a group)."""
-    if not isinstance(layer, QuantConv2d):
+    if not isinstance(layer, QuantConv1d | QuantConv2d):
         return x.reshape(1, -1, x.shape[-1])
-    padding = layer.padding if isinstance(layer.padding, tuple) else (0, 0)
-    patches = functional.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
+    padding = layer.padding if isinstance(layer.padding, tuple) else (0,) * len(layer.kernel_size)
+    sizes = (layer.kernel_size, layer.dilation, padding, layer.stride)
+    if isinstance(layer, QuantConv1d):  # as an image of height one
+        patches = functional.unfold(
+            x[:, :, None], *((fill, *size) for fill, size in zip((1, 1, 0, 1), sizes, strict=True))
+        )
+    else:
+        patches = functional.unfold(x, *sizes)
     images, columns, positions = patches.shape
     groups = patches.reshape(images, layer.groups, columns // layer.groups, positions)
     return groups.permute(1, 0, 3, 2).reshape(layer.groups, images * positions, -1)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from bitq.data.inputs import Inputs, cut
 from bitq.quant.fp32 import Fp32
-from bitq.quant.layers import QuantConv2d, QuantLayer
+from bitq.quant.layers import QuantConv1d, QuantConv2d, QuantLayer
 
 Layers = Mapping[str, QuantLayer]
 
@@ -82,7 +82,9 @@ def mean_outputs(model: nn.Module, layers: Layers, images: Sequence[Inputs]) -> 
     counts = dict.fromkeys(layers, 0)
 
     def note(name: str, layer: QuantLayer, y: Tensor) -> None:
-        by_channel = y.transpose(0, 1).flatten(1) if isinstance(layer, QuantConv2d) else y.flatten(0, -2).t()
+        by_channel = (
+            y.transpose(0, 1).flatten(1) if isinstance(layer, QuantConv1d | QuantConv2d) else y.flatten(0, -2).t()
+        )
         sums[name] = sums.get(name, 0) + by_channel.sum(1, dtype=torch.float64)
         counts[name] += by_channel.shape[1]
         if len(layers) == 1:

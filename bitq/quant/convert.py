@@ -10,12 +10,12 @@ from bitq.errors import UsageError
 from bitq.models.layers import WeightLayer, matching_layers
 from bitq.quant.base import Quantizer
 from bitq.quant.fp32 import Fp32
-from bitq.quant.layers import Activation, QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
+from bitq.quant.layers import Activation, QuantConv1d, QuantConv2d, QuantEmbedding, QuantLayer, QuantLinear
 from bitq.quant.registry import check_settings, make_quantizer, method, reject_unused_settings
 
 # A convolution has one activation scale per sample, a linear layer one per token.
-CONV_DIMS, LINEAR_DIMS = (1, 2, 3), (-1,)
-QUANTIZED = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear, nn.Embedding: QuantEmbedding}
+IMAGE_DIMS, SEQUENCE_DIMS, TOKEN_DIMS = (1, 2, 3), (1, 2), (-1,)
+QUANTIZED = {nn.Conv1d: QuantConv1d, nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear, nn.Embedding: QuantEmbedding}
 
 
 def convert(
@@ -71,12 +71,18 @@ def _refuse_idle_globs(model: nn.Module, settings: Mapping[str, Any]) -> None:
 def wrap(layer: WeightLayer, quantizer: Quantizer, activation: Activation | None, norm: bool = False) -> None:
     """Make a plain layer a quantized one without copying its weight: the same object gets the subclass."""
     layer.weight.data.copy_(quantizer.latent(layer.weight.detach()))
-    dims = CONV_DIMS if isinstance(layer, nn.Conv2d) else LINEAR_DIMS
+    dims = _dims(layer)
     layer.__class__ = next(quantized for plain, quantized in QUANTIZED.items() if isinstance(layer, plain))
     layer.quantizer = quantizer
     has_activation = activation is not None and not isinstance(layer, nn.Embedding)  # tokens are no numbers
     layer.activation = activation(dims) if has_activation else None  # type: ignore
     layer.norm = norm  # type: ignore[assignment]
+
+
+def _dims(layer: WeightLayer) -> tuple[int, ...]:
+    if isinstance(layer, nn.Conv2d):
+        return IMAGE_DIMS
+    return SEQUENCE_DIMS if isinstance(layer, nn.Conv1d) else TOKEN_DIMS
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:

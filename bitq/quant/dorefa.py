@@ -46,7 +46,7 @@ class Dorefa(Quantizer):
         values = levels_between_ends(self.levels, weight.device)
         if self.bits == 1:
             return Codes((weight >= 0).to(torch.uint8), values, clamp_nonzero(weight.abs().mean()))
-        return Codes(nearest_level(squeeze(weight)[0], self.levels).to(torch.uint8), values, values.new_ones(()))
+        return Codes(nearest_even_level(squeeze(weight)[0], self.levels).to(torch.uint8), values, values.new_ones(()))
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
@@ -59,7 +59,7 @@ class _SqueezedLevels(torch.autograd.Function):
     def forward(ctx: FunctionCtx, weight: Tensor, levels: int) -> Tensor:
         squeezed, largest = squeeze(weight.float())
         ctx.save_for_backward(squeezed, largest)
-        index = nearest_level(squeezed, levels)
+        index = nearest_even_level(squeezed, levels)
         return look_up(levels_between_ends(levels, weight.device), index).to(weight.dtype)
 
     @staticmethod
@@ -77,7 +77,7 @@ def squeeze(weight: Tensor) -> tuple[Tensor, Tensor]:
     return curve.div_(largest), largest
 
 
-def nearest_level(squeezed: Tensor, levels: int) -> Tensor:
+def nearest_even_level(squeezed: Tensor, levels: int) -> Tensor:
     """Return the index of the level next to a value in [-1, 1]."""
     return (squeezed + 1).mul_((levels - 1) / 2).round_().clamp_(0, levels - 1)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bitq.errors import UsageError, one_of
 from bitq.quant.base import Codes, Quantizer, straight_through
+from bitq.quant.thresholds import kth_smallest
 
 GRANULARITIES = ("channel", "tensor")
 SHRINKS = torch.linspace(0.1, 1.0, 73).tolist()  # of the largest step, among which `mse` chooses
@@ -83,7 +84,7 @@ def minmax(of: Integer, rows: Tensor) -> Tensor:
 def percentile(of: Integer, rows: Tensor) -> Tensor:
     """Fit one step per row to the given percentile of its weights' sizes."""
     kept = math.ceil(of.percentile / 100 * rows.shape[1])
-    return of.largest_step(rows.abs().kthvalue(kept, dim=1).values)
+    return of.largest_step(kth_smallest(rows.abs(), kept)[:, 0])
 
 
 def mse(of: Integer, rows: Tensor) -> Tensor:

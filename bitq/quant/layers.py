@@ -1,4 +1,4 @@
-"""Where quantization happens: one convolution, one linear layer and one table of word vectors for all methods."""
+"""Where quantization happens: convolutions, one linear layer and one table of word vectors for all methods."""
 
 from collections.abc import Callable
 
@@ -38,6 +38,24 @@ class QuantConv2d(Conv2d):
         return value.reshape(-1, 1, 1)
 
 
+class QuantConv1d(nn.Conv1d):
+    """A convolution over sequences; its weight passes through a quantizer, and its input may pass through one too."""
+
+    quantizer: Quantizer
+    activation: nn.Module | None
+    norm: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return quantized_forward(self, x)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        y: Tensor = self._conv_forward(x, weight, bias)
+        return y
+
+    def per_output(self, value: Tensor) -> Tensor:
+        return value.reshape(-1, 1)
+
+
 class QuantLinear(nn.Linear):
     """A linear layer whose weight passes through a quantizer, and whose input may pass through one too."""
 
@@ -72,10 +90,11 @@ class QuantEmbedding(nn.Embedding):
         return functional.embedding(tokens, self.quantizer(self.weight))
 
 
-QuantLayer = QuantConv2d | QuantLinear | QuantEmbedding
+QuantLayer = QuantConv1d | QuantConv2d | QuantLinear | QuantEmbedding
+QuantProduct = QuantConv1d | QuantConv2d | QuantLinear
 
 
-def quantized_forward(layer: QuantConv2d | QuantLinear, x: Tensor) -> Tensor:
+def quantized_forward(layer: QuantProduct, x: Tensor) -> Tensor:
     """Apply a quantized layer.
 
     With quantized activations the product runs over codes and the scales follow: y = product(codes, levels)·step·scale.
@@ -87,7 +106,7 @@ def quantized_forward(layer: QuantConv2d | QuantLinear, x: Tensor) -> Tensor:
     if layer.activation is None:
         return layer.product(x, layer.quantizer(layer.weight), layer.bias)
     unscaled, scale = layer.quantizer.factors(layer.weight)
-    if isinstance(layer.activation, Int8Activation) and _has_gradients(layer):
+    if isinstance(layer.activation, Int8Activation) and not isinstance(layer, QuantConv1d) and _has_gradients(layer):
         return _biased(layer, int8_product(layer, layer.activation, x, unscaled, scale))
     codes, step = layer.activation(x)
     factor = step * layer.per_output(scale)
@@ -106,5 +125,5 @@ def _rescale(y: Tensor, factor: Tensor) -> Tensor:
     return y * factor.to(y.dtype)
 
 
-def _biased(layer: QuantConv2d | QuantLinear, y: Tensor) -> Tensor:
+def _biased(layer: QuantProduct, y: Tensor) -> Tensor:
     return y if layer.bias is None else y + layer.per_output(layer.bias).to(y.dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitq.errors import UsageError, one_of
-from bitq.quant.base import Codes, Quantizer, check_share, look_up, slowed, where_above
+from bitq.quant.base import Codes, Quantizer, check_share, look_up, nearest_level, slowed, where_above
 from bitq.quant.waves import quarter_step
 
 WAVES, ORDERS, MODES = ("triangle", "sine", "learned"), ("ring", "line"), ("ste", "anneal", "soft_until")
@@ -264,22 +264,17 @@ def fitted_scale(weight: Tensor, values: Sequence[float], rounds: int = 20) -> T
     rows = weight.float().reshape(len(weight), -1)
     scale = rows.square().mean(1, keepdim=True).sqrt() / levels.square().mean().sqrt()
     for _ in range(rounds):
-        taken = levels[nearest_of(rows / abs_nonzero(scale), levels)]
+        taken = levels[nearest_level(rows / abs_nonzero(scale), levels)]
         fitted = (rows * taken).sum(1, keepdim=True) / taken.square().sum(1, keepdim=True).clamp(min=1e-12)
         scale = torch.where(fitted > 0, fitted, scale)
     # A channel without any weight fits every scale.
     return torch.where(scale > 0, scale, 1.0).reshape(-1, *[1] * (weight.dim() - 1))
 
 
-def nearest_of(target: Tensor, ascending: Tensor) -> Tensor:
-    """Return the index of the nearest of some ascending values."""
-    return torch.bucketize(target, (ascending[1:] + ascending[:-1]) / 2)
-
-
 def nearest_place(target: Tensor, codebook: Tensor) -> Tensor:
     """Return the place with the nearest value; where two have the same one, a hash of the weight's index picks."""
     ascending, order = codebook.sort(stable=True)
-    value = ascending[nearest_of(target, ascending)]
+    value = ascending[nearest_level(target, ascending)]
     first, last = torch.bucketize(value, ascending), torch.bucketize(value, ascending, right=True)
     index = torch.arange(target.numel(), device=target.device).view(target.shape)
     coin = (index * 2654435769 >> 16) & 0xFF  # Fibonacci hashing
