@@ -120,7 +120,7 @@ what() { locks "$1" | xargs cat pyproject.toml; }
 
 locks() {
     local sets=(build base)
-    if [ "$1" = all ]; then sets+=(train dev); fi
+    if [ "$1" = all ]; then sets+=(train onnx dev); fi
     printf 'requirements/%s.txt\n' "${sets[@]}"
 }
 

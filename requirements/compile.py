@@ -20,7 +20,7 @@ COMMAND = "python requirements/compile.py"
 
 # Where conda's name differs from the package index's.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
-CONDA_SETS = ("base", "train", "dev", "build")
+CONDA_SETS = ("base", "train", "onnx", "dev", "build")
 CONDA_HEADER = f"""\
 # The conda equivalent of what `./reproduce.sh setup` installs. Then, in the checkout:
 #     pip install --no-deps --no-build-isolation --editable .
