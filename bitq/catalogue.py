@@ -20,6 +20,22 @@ PUBLISHED_WIDTH: dict[str, int] = {
     "fusion_text_only": 32,
 }
 MODELS = tuple(PUBLISHED_WIDTH)
+ABOUT_MODELS: dict[str, str] = {
+    "resnet18": "residual network of 18 layers, four stages",
+    "resnet50": "residual network of 50 layers with bottlenecks, four stages",
+    "resnet20": "residual network for small images, 20 layers in three stages",
+    "resnet32": "the same with 32 layers",
+    "resnet44": "the same with 44 layers",
+    "vgg11": "eight convolutions and three linear layers, batch normalisation",
+    "vgg16": "thirteen convolutions and three linear layers, batch normalisation",
+    "mobilenet_v2": "inverted residuals with depthwise convolutions",
+    "efficientnet_b0": "inverted residuals with squeeze and excitation",
+    "convnext": "ConvNeXt-Tiny: depthwise 7×7 convolutions, layer normalisation",
+    "atq_cnn": "two convolutions and two linear layers, the network of the ATQ study",
+    "gated_fusion": "an image and a sentence, joined by a gate",
+    "fusion_image_only": "its control that sees the image alone",
+    "fusion_text_only": "its control that sees the sentence alone",
+}
 
 # Modes of --keep, and the words with which the names of layers begin.
 KEEP = (
@@ -54,6 +70,28 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "irnet": (),
 }
 METHODS = tuple(SETTINGS)
+ABOUT_METHODS: dict[str, str] = {
+    "fp32": "weights as they are",
+    "bitnet": "BitNet b1.58: ternary weights around their mean size, int8 activations",
+    "bitnet_legacy": "BitNet as the published ResNet code computes it",
+    "ttq": "Trained Ternary Quantization: two trained scales a layer",
+    "ttq_legacy": "TTQ as the published ResNet code computes it",
+    "twn": "Ternary Weight Networks: threshold and scale in closed form",
+    "ring": "levels on a ring, the nearest one taken",
+    "ring_legacy": "Ring Quantization as published: a soft blend of levels",
+    "lsq": "Learned Step Size Quantization, 2 to 8 bits",
+    "dorefa": "DoReFa-Net: even levels of squeezed weights, 1 to 8 bits",
+    "fp16": "weights rounded to 16-bit floats",
+    "bf16": "weights rounded to bfloat16",
+    **{f"int{bits}": f"integers of {bits} bits, rounded after training" for bits in range(2, 9)},
+    "atq": "Adaptive Ternary Quantization: ternary with a chosen share of zeros",
+    "atq_legacy": "ATQ as the published code computes it",
+    "bwn": "Binary Weight Networks: the sign, and one scale a channel",
+    "paretoq": "ParetoQ's stretched elastic levels: 3 or 4, balanced around zero",
+    "parq": "PARQ: a proximal map that draws weights to few levels",
+    "apot": "additive powers of two, 2 to 4 bits",
+    "irnet": "IR-Net: signs of standardized weights",
+}
 
 
 def published_width(model: str) -> int:

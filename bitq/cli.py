@@ -3,17 +3,22 @@
 import io
 import sys
 import traceback
-from typing import Any
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
-from bitq.verbs import data, grid, packed, report, results, train
+from bitq.verbs import data, grid, listing, packed, report, results, train
 
 
 class Commands(TyperGroup):
-    """Leave the options of `train` until it is called: to read them from the recipe costs more than the rest."""
+    """List commands under the titles of their groups, and leave the options of `train` until it is called.
+
+    To read those from the recipe costs more than all the rest.
+    """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called."""
@@ -21,37 +26,96 @@ class Commands(TyperGroup):
         if command is not None and command.name == train.NAME:
             from bitq.verbs.options import train_command
 
-            command = train_command()
+            command = train_command(command.epilog)
         return name, command, rest
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group of commands."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            about = (command.help or "").partition("\n\n")[0]
+            groups.setdefault(command.rich_help_panel, []).append((name, " ".join(about.split())))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
-def group(about: str) -> typer.Typer:
+
+def group(about: str, completion: bool = False) -> typer.Typer:
     """Make a set of verbs; without rich, which would cost more than all else at start-up."""
     return typer.Typer(
         cls=Commands,
         help=about,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
 
 
-app = group("Train every run of a low-bit study, measure the bytes that would ship, test every claim.")
-left = (grid.grid, grid.plan, packed.evaluate, packed.export, packed.demo)
-right = (results.verify, results.aggregate, results.stats, results.claims)
-printed = (report.tables, report.figures, report.numbers, report.paper, report.submission)
-app.command(train.NAME, help=train.train.__doc__)(lambda: None)
-for verb in (*left, *right, *printed):
-    app.command()(verb)
+app = group("Train every run of a low-bit study, measure the bytes that would ship, test every claim.", completion=True)
 
-app.command("import")(packed.import_)
+# By group: each verb, and a call that works as it stands once the files it names are there.
+VERBS: dict[str, dict[Callable[..., None], str]] = {
+    "Train": {
+        train.train: "bitq train --scale smoke --model resnet18 --dataset cifar10 --method bitnet",
+        grid.grid: "bitq grid --study ring --seed 42",
+        grid.plan: "bitq plan --scale mini --study atq",
+        listing.results: "bitq results --scale smoke --study ring",
+    },
+    "What there is": {
+        listing.models: "bitq models",
+        listing.methods: "bitq methods --json",
+        listing.datasets: "bitq datasets",
+    },
+    "Packed files": {
+        packed.evaluate: "bitq evaluate model.safetensors --plots plots",
+        packed.export: "bitq export model.safetensors two_bits.safetensors --packing b2",
+        packed.import_: "bitq import resnet20.pth resnet20.safetensors --model resnet20",
+        packed.demo: "bitq demo",
+    },
+    "Results": {
+        results.verify: "bitq verify --paper",
+        results.aggregate: "bitq aggregate --paper --out build/data",
+        results.stats: "bitq stats --help",
+        results.claims: "bitq claims --help",
+    },
+    "Paper": {
+        report.tables: "bitq tables --help",
+        report.figures: "bitq figures --help",
+        report.numbers: "bitq numbers --help",
+        report.paper: "bitq paper --help",
+        report.submission: "bitq submission --help",
+    },
+}
+for title, verbs in VERBS.items():
+    for verb, example in verbs.items():
+        name = verb.__name__.rstrip("_")
+        body = (lambda: None) if verb is train.train else verb
+        app.command(name, help=verb.__doc__, epilog=f"Example: {example}", rich_help_panel=title)(body)
 
 images = group("Fetch, import and inspect image sets.")
-images.command("fetch")(data.fetch)
-images.command("import")(data.import_)
-images.command("info")(data.info)
-app.add_typer(images, name="data")
+images.command("fetch", epilog="Example: bitq data fetch cifar10")(data.fetch)
+images.command("import", epilog="Example: bitq data import cifar10 cifar-10-python.tar.gz")(data.import_)
+images.command("info", epilog="Example: bitq data info")(data.info)
+app.add_typer(images, name="data", rich_help_panel="What there is")
+
+
+def print_version(asked: bool) -> None:
+    """Print the installed version and end, if asked to."""
+    if asked:
+        typer.echo(version("bitq"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what belongs to no verb."""
 
 
 INTERRUPTED = 130  # how typer ends on Ctrl-C; bitq train ends with 75 and goes on when it is started again
@@ -63,7 +127,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="bitq")
     except BitqError as error:
         print(f"bitq: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

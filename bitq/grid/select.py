@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bitq.grid.study import studies
 from bitq.run import Run
 
 HASH_DIGITS = 6  # fewer could be a word
+WILDCARDS = "*?["
 HEX = re.compile("[0-9a-f]+")
 
 
@@ -57,6 +59,16 @@ def grid(scale: str, study_names: Collection[str] = (), selection: Selection | N
     """Expand the named studies (every study, if none is named) at a scale."""
     runs = tuple(run for name in study_names or studies() for run in expand(name, scale))
     return (selection or Selection()).of(runs)
+
+
+def find_runs(name: str, scale: str, results: Path | None = None) -> tuple[Run, ...]:
+    """Find the run of this name, or all runs of the grid whose ids match it as a glob, as in ring/*/s42."""
+    if not set(name) & set(WILDCARDS):
+        return (find_run(name, scale, results),)
+    runs = grid(scale)
+    if found := tuple(run for run in runs if fnmatchcase(run.id, name)):
+        return found
+    raise UsageError(f"no run matches {name!r}; bitq grid --scale {scale} lists all {len(runs)}, such as {runs[0].id}.")
 
 
 def find_run(name: str, scale: str, results: Path | None = None) -> Run:

@@ -1,6 +1,5 @@
 """List what runs, and plan what it will cost."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
 def grid(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="Explain this run: its id, or the first 6 or more digits of its hash."),
+        typer.Argument(
+            metavar="RUN",
+            help="Explain this run: its id, or the first 6 or more digits of its hash; or list those of a glob.",
+        ),
     ] = None,
     scale: ScaleOption = "full",
     study: Texts = None,
@@ -42,19 +44,20 @@ def grid(
     """List, filter and explain the runs of the studies."""
     from bitq.grid.commands import command
     from bitq.grid.describe import explain_run, row, table
-    from bitq.grid.select import Selection, find_run
+    from bitq.grid.select import Selection, find_runs
     from bitq.grid.select import grid as select
     from bitq.results.jobs import jobs_of
 
-    if run:
-        found = find_run(run, scale, results)
+    named = find_runs(run, scale, results) if run else ()
+    if run and len(named) == 1:
+        (found,) = named
         emit(found.model_dump(mode="json") | {"id": found.id, "hash": found.hash}, as_json, explain_run(found))
         return
     chosen = Selection(phase or (), dataset or (), model or (), method or (), seed or ())
     if adhoc:
         list_one_offs(scale, chosen, results, as_json)
         return
-    runs = select(scale, study or (), chosen)
+    runs = chosen.of(named) if named else select(scale, study or (), chosen)
     if batches:
         emit(jobs_of(runs, results), True)
     elif commands:
@@ -66,23 +69,17 @@ def grid(
 def list_one_offs(scale: str, chosen: "Selection", results: Path | None, as_json: bool) -> None:
     """Print the finished one-off runs of a scale."""
     from bitq.grid.describe import row
-    from bitq.results.oneoff import one_off_results, result_table
+    from bitq.grid.oneoff import STUDY
+    from bitq.paths import results_dir
+    from bitq.results.listing import outcome_row
+    from bitq.verbs.listing import aligned, finished_runs
 
-    found, complaints = one_off_results(scale, results)
-    print(*(f"bitq: {each}" for each in complaints), sep="\n", end="\n" if complaints else "", file=sys.stderr)
+    found = finished_runs((results or results_dir()) / scale / STUDY)
     wanted = {run.id for run in chosen.of(tuple(each.config for each in found))}
     shown = [each for each in found if each.config.id in wanted]
-    packed = [each.results.packed for each in shown]
-    rows = [
-        row(each.config)
-        | {
-            "status": each.results.status,
-            "accuracy": file.accuracy if file else None,
-            "file_bytes": file.file_bytes if file else None,
-        }
-        for each, file in zip(shown, packed, strict=True)
-    ]
-    emit(rows, as_json, f"{result_table(shown)}\n{len(shown)} finished one-off runs at scale {scale}".lstrip())
+    outcomes = [outcome_row(each) for each in shown]
+    rows = [row(each.config) | outcome for each, outcome in zip(shown, outcomes, strict=True)]
+    emit(rows, as_json, f"{aligned(outcomes)}\n{len(shown)} finished one-off runs at scale {scale}".lstrip())
 
 
 def plan(

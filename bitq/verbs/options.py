@@ -166,10 +166,10 @@ def panel_of(parameter: inspect.Parameter) -> str | None:
     return panel
 
 
-def train_command() -> Any:
+def train_command(example: str | None) -> Any:
     """Build the command `train` with all its options."""
     from bitq.verbs.train import NAME, train
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(NAME, cls=GroupedCommand)(described(train))
+    app.command(NAME, cls=GroupedCommand, epilog=example)(described(train))
     return typer.main.get_command(app)

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from bitq.errors import BitqError, UsageError, one_of
 from bitq.verbs.common import DeviceOption, Json, ResultsOption, StateOption, emit
 
 if TYPE_CHECKING:
+    from bitq.results.folder import Finished
     from bitq.run import Run
 
 
@@ -22,11 +24,23 @@ RUN = "Run"  # group of options
 def train(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Runs of the grid, by id; or describe one.", rich_help_panel=RUN),
+        typer.Argument(
+            metavar="RUN",
+            help="Runs of the grid, by id or glob, as in 'ring/*/s42'; or describe one.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     scale: Annotated[str, typer.Option(metavar="NAME", help="full, mini or smoke.", rich_help_panel=RUN)] = "full",
     study: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Train all runs of a study.", rich_help_panel=RUN)
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="All runs of a study, or those of --phase, --dataset, --model, --method and --seed.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    phase: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of the study, only these phases.", rich_help_panel=RUN)
     ] = None,
     results: ResultsOption = None,
     state: StateOption = None,
@@ -43,9 +57,13 @@ def train(
             help="Runs side by side, on each visible GPU or on the CPU; one after the other if unset.",
         ),
     ] = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Draw curves.png beside each one-off run.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for event files with the curves, for TensorBoard.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 71 if a run diverges.")] = False,
     models: Annotated[bool, typer.Option("--models", help="Train again what has no packed file.")] = False,
-    done: Annotated[
+    marker: Annotated[
         Path | None, typer.Option("--done", metavar="FILE", help="File to write once all runs are finished.")
     ] = None,
     as_json: Json = False,
@@ -60,8 +78,8 @@ def train(
     from Network to Recipe is repeatable: several values make a sweep, as in --lr 0.1 --lr 0.05 --seed 1 --seed 2.
     """
     given = {key: value for key, value in described.items() if value}
-    chosen = chosen_runs(runs or [], study or [], scale, given, results)
-    if given:
+    chosen = chosen_runs(runs or [], study or [], phase or [], scale, given, results)
+    if given and not study:
         from bitq.train.network import check_options
 
         for run in chosen:
@@ -77,28 +95,47 @@ def train(
     on = machine(device, mode_of(mode), threads, capture)
     on.prepare()
     session = Session(on, results or results_dir(), state or state_dir(), strict, models)
+    before = {run.id for run, _ in finished_of(chosen, session.results)}
     code = session.train(chosen) if jobs is None else train_side_by_side(session, chosen, jobs)
-    report(chosen, session.results, as_json)
-    if done and code == 0:
-        write_json(done, {run.id: run_digest(folder_of(run, session.results)) for run in chosen})
+    done = finished_of(chosen, session.results)
+    report(done, as_json)
+    draw(done, curves, tensorboard)
+    if not as_json:
+        for line in what_next(done, before):
+            print(line, file=sys.stderr)
+    if marker and code == 0:
+        write_json(marker, {run.id: run_digest(folder_of(run, session.results)) for run in chosen})
     sys.exit(code)
 
 
-def chosen_runs(
-    names: list[str], studies: list[str], scale: str, described: dict[str, list[Any]], results: Path | None = None
-) -> "list[Run]":
-    """Find runs of the grid by name, take whole studies, or resolve what the options describe."""
-    from bitq.grid.adhoc import sweep
-    from bitq.grid.select import find_run, grid
+FILTERS = ("dataset", "model", "method", "seed")  # options that choose among the runs of a study, too
 
+
+def chosen_runs(
+    names: list[str],
+    studies: list[str],
+    phases: list[str],
+    scale: str,
+    described: dict[str, list[Any]],
+    results: Path | None = None,
+) -> "list[Run]":
+    """Find runs of the grid by name, take those of studies, or resolve what the options describe."""
+    from bitq.grid.adhoc import sweep
+    from bitq.grid.select import Selection, find_runs, grid
+
+    if phases and not studies:
+        raise UsageError(f"--phase {phases[0]} was given without its study; name it too, as in --study ring.")
     if not names and not studies:
         return list(sweep(scale, parsed_options(described), results))
-    if described:
+    fixed = described.keys() - (set() if names else set(FILTERS))
+    if fixed:
         raise UsageError(
-            f"runs of the grid are fixed, so --{min(described).replace('_', '-')} cannot go with a run or --study; "
+            f"runs of the grid are fixed, so --{min(fixed).replace('_', '-')} cannot go with a run or --study; "
             "describe a run by options alone: bitq train --model resnet18 --dataset cifar10 --method bitnet."
         )
-    return [find_run(name, scale, results) for name in names] + (list(grid(scale, studies)) if studies else [])
+    named = [run for name in names for run in find_runs(name, scale, results)]
+    wanted = {f"{option}s": described.get(option, ()) for option in FILTERS}
+    return named + (list(grid(scale, studies, Selection(phases, **wanted))) if studies else [])
 
 
 def parsed_options(options: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -148,20 +185,54 @@ def mode_of(text: str) -> Any:
     return text
 
 
-def report(runs: Iterable[Any], results: Path, as_json: bool) -> None:
-    """Print one line a finished run: where it lies, its accuracy, its bytes."""
-    from bitq.results.folder import finished, folder_of
+def finished_of(runs: "Iterable[Run]", results: Path) -> "list[tuple[Run, Finished]]":
+    """Find those of the runs that are finished."""
+    from bitq.results.folder import finished
 
     done = []
     for run in runs:
-        try:
-            found = finished(run, results)
-        except BitqError:
-            continue  # said already, on stderr
-        if found:
-            done.append((folder_of(run, results), found.results))
+        with suppress(BitqError):  # said already, on stderr
+            if found := finished(run, results):
+                done.append((run, found))
+    return done
+
+
+def report(done: "list[tuple[Run, Finished]]", as_json: bool) -> None:
+    """Print one line a finished run: where it lies, its accuracy, its bytes."""
+    found = [each for _, each in done]
     lines = [
-        f"{folder}  {r.packed.accuracy:.2f} %  {r.packed.file_bytes} bytes" if r.packed else f"{folder}  {r.status}"
-        for folder, r in done
+        f"{each.folder}  {packed.accuracy:.2f} %  {packed.file_bytes} bytes"
+        if (packed := each.results.packed)
+        else f"{each.folder}  {each.results.status}"
+        for each in found
     ]
-    emit([r.model_dump(mode="json") for _, r in done], as_json, "\n".join(lines))
+    emit([each.results.model_dump(mode="json") for each in found], as_json, "\n".join(lines))
+
+
+def draw(done: "list[tuple[Run, Finished]]", curves: bool, tensorboard: Path | None) -> None:
+    """Draw the curves of one-off runs, and write those of all runs for TensorBoard, where asked to."""
+    from bitq.grid.oneoff import STUDY
+
+    for run, found in done:
+        if curves and run.study == STUDY:
+            from bitq.report.curves import write_curves
+
+            write_curves(found, found.folder / "curves.png")
+        if tensorboard:
+            from bitq.interop.tensorboard import write_events
+
+            write_events(found, tensorboard)
+
+
+def what_next(done: "list[tuple[Run, Finished]]", before: set[str]) -> Iterator[str]:
+    """Say what was not trained, what may differ elsewhere, and what to call next."""
+    from bitq.results.folder import MODEL
+
+    skipped = [run for run, _ in done if run.id in before]
+    if skipped:
+        yield f"{len(skipped)} of {len(done)} finished runs were there before and were not trained again."
+    if len(skipped) < len(done):
+        yield "The same command gives these numbers again on this kind of processor; on another they may differ."
+    files = [found.folder / MODEL for _, found in done if (found.folder / MODEL).exists()]
+    if files:
+        yield f"Next: bitq evaluate {files[0]}"
