@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from bitq.train.board import Board
 from bitq.train.progress import Progress
 
 TITLE = "bitnet/cifar10/resnet18/bitnet-keep_conv1-kd/s42"
@@ -63,3 +64,29 @@ def test_a_terminal_keeps_a_line_an_epoch_and_redraws_one_within_its_width(monke
 
 def test_a_terminal_that_cannot_redraw_gets_the_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(Terminal(), monkeypatch, term="dumb") == shown(io.StringIO(), monkeypatch)
+
+
+def test_runs_side_by_side_are_one_table_on_a_terminal_and_plain_lines_in_a_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    said = [f"{TITLE}  epoch 1/2  loss 1.250  test 80.50 %\n", "bitq: a sentence\n", f"{TITLE}  80.50 % from 9 bytes\n"]
+    texts = []
+    for stream in (Terminal(), io.StringIO()):
+        with Board(3, stream) as board:
+            board.begin(TITLE)
+            for line in said:
+                board.hear(line)
+            board.end(TITLE)
+        texts.append(stream.getvalue())
+    drawn, log = texts
+    assert log == "".join(said)
+    for part in (
+        "0 of 3 runs over, 1 in training, 2 waiting",
+        "epoch 1/2  loss 1.250",
+        "1 of 3 runs over, 0 in training",
+    ):
+        assert part in drawn
+    assert "80.50 % from 9 bytes" in drawn and "bitq: a sentence" in drawn
+    assert max(len(part) for line in drawn.split("\n") for part in CONTROL.split(line)) <= 80

@@ -26,6 +26,7 @@ from bitq.machine import Machine, machine
 from bitq.results.folder import finished
 from bitq.results.jobs import flops, with_parents
 from bitq.run import Run
+from bitq.train.board import Board
 from bitq.train.session import SEVERITY, Session
 from bitq.train.signals import STOP, StopRequest, stop_on_signals
 
@@ -39,11 +40,12 @@ def train_side_by_side(session: Session, runs: Iterable[Run], jobs: int) -> int:
     must_be_writable(session.results)
     with stop_on_signals() as stop:
         pool = Pool(session, with_parents(tuple(runs)), stop)
-        try:
-            pool.start(places(session.machine) * jobs)
-            return pool.train()
-        finally:
-            pool.close()
+        with pool.board:
+            try:
+                pool.start(places(session.machine) * jobs)
+                return pool.train()
+            finally:
+                pool.close()
 
 
 def places(on: Machine) -> list[Environment]:
@@ -58,8 +60,8 @@ def places(on: Machine) -> list[Environment]:
 class Worker:
     """A process, and the run that it trains."""
 
-    def __init__(self, session: Session, environment: Environment, reports: "Reports") -> None:
-        self.environment, self.reports = environment, reports
+    def __init__(self, session: Session, environment: Environment, reports: "Reports", board: Board) -> None:
+        self.environment, self.reports, self.board = environment, reports, board
         self.run: Run | None = None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bitq.train.pool", json.dumps(settings_of(session))],
@@ -73,6 +75,7 @@ class Worker:
     def take(self, run: Run, need_model: bool) -> None:
         """Give it a run."""
         self.run = run
+        self.board.begin(run.id)
         line = json.dumps({"run": run.model_dump(mode="json"), "models": need_model})
         with suppress(BrokenPipeError):  # it has died, and the end of its output will say so
             print(line, file=self.process.stdin, flush=True)
@@ -92,7 +95,7 @@ class Worker:
 
     def _pass_on(self) -> None:
         for line in self.process.stderr or ():
-            sys.stderr.write(line)
+            self.board.hear(line)
 
 
 Reports = SimpleQueue[tuple[Worker, int | None]]  # the exit code of a worker's run; none when the process has ended
@@ -113,11 +116,12 @@ class Pool:
         self.order = priorities(self.runs)
         self.needed = {parent.id for run in self.runs for parent in run.parents}
         self.waiting = [run for run in self.runs if not self._is_done(run)]
+        self.board = Board(len(self.waiting))
 
     def start(self, environments: list[Environment]) -> None:
         """Start a worker in each place, but no more than there are runs."""
         chosen = environments[: len(self.waiting)]
-        self.workers += [Worker(self.session, environment, self.reports) for environment in chosen]
+        self.workers += [Worker(self.session, environment, self.reports, self.board) for environment in chosen]
 
     def train(self) -> int:
         """Hand out runs until none is left or a signal comes; return the worst exit code."""
@@ -152,6 +156,8 @@ class Pool:
         if code is None:
             code = self._bury(worker)
         self.worst = max(self.worst, code, key=SEVERITY.index)
+        if worker.run:
+            self.board.end(worker.run.id)
         worker.run = None
 
     def _bury(self, worker: Worker) -> int:
@@ -159,12 +165,12 @@ class Pool:
         worker.close()
         self.workers.remove(worker)
         if self.waiting and not self.stop:
-            self.workers.append(Worker(self.session, worker.environment, self.reports))
+            self.workers.append(Worker(self.session, worker.environment, self.reports, self.board))
         if worker.run is None:
             return 0
         status = worker.process.returncode
         how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        print(f"bitq: the process that trained {worker.run.id} ended with {how}; start it again.", file=sys.stderr)
+        self.board.hear(f"bitq: the process that trained {worker.run.id} ended with {how}; start it again.\n")
         return Preempted.exit_code if status < 0 or status == Preempted.exit_code else Bug.exit_code
 
     def _tell_to_stop(self) -> bool:
