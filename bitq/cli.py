@@ -97,7 +97,7 @@ for title, verbs in VERBS.items():
 
 images = group("Fetch, import and inspect image sets.")
 images.command("fetch", epilog="Example: bitq data fetch cifar10")(data.fetch)
-images.command("import", epilog="Example: bitq data import cifar10 cifar-10-python.tar.gz")(data.import_)
+images.command("import", epilog="Example: bitq data import cifar10 cifar10.npz")(data.import_)
 images.command("info", epilog="Example: bitq data info")(data.info)
 app.add_typer(images, name="data", rich_help_panel="What there is")
 
