@@ -99,6 +99,7 @@ images = group("Fetch, import and inspect image sets.")
 images.command("fetch", epilog="Example: bitq data fetch cifar10")(data.fetch)
 images.command("import", epilog="Example: bitq data import cifar10 cifar10.npz")(data.import_)
 images.command("info", epilog="Example: bitq data info")(data.info)
+images.command("describe", epilog="Example: bitq data describe cifar10")(data.describe)
 app.add_typer(images, name="data", rich_help_panel="What there is")
 
 

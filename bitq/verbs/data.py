@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bitq.verbs.common import Json, emit
+from bitq.verbs.common import Json, check_new_file, emit
 
 
 def fetch(
@@ -48,3 +48,19 @@ def info(dataset: Annotated[str | None, typer.Argument(help="Only this set.")] =
     rows = describe(dataset)
     lines = [f"{r['dataset']:<14} {r['variant']:<16} {r['status']:<9} {r['digest'][:12]}  {r['source']}" for r in rows]
     emit(rows, as_json, "\n".join(lines))
+
+
+def describe(
+    dataset: Annotated[str, typer.Argument(help="Which image set.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write. [default: printed]")] = None,
+) -> None:
+    """Describe an image set in Croissant: licence, citation, archives with their digests, fields."""
+    from bitq.interop.croissant import describe as croissant
+    from bitq.io import write_json
+
+    found = croissant(dataset)
+    if out:
+        check_new_file(out)
+        write_json(out, found)
+    else:
+        emit(found, True)
