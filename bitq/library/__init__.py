@@ -1,0 +1,1 @@
+"""The library: quantize, train, calibrate, export and load networks that bitq did not build."""
