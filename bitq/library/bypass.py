@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,7 +57,8 @@ class _Reads(TorchFunctionMode):
         """Note which layer runs."""
         handles = []
         for path, layer in self.layers.items():
-            handles.append(layer.register_forward_pre_hook(lambda *_, path=path: self.running.append(path)))
+            begin = partial(_note, self.running, path)  # before the hooks that project the latent
+            handles.append(layer.register_forward_pre_hook(begin, prepend=True))
             handles.append(layer.register_forward_hook(lambda *_: self.running.pop() and None))
         try:
             with self:
@@ -64,6 +66,10 @@ class _Reads(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _note(running: list[str], path: str, *_: Any) -> None:
+    running.append(path)
 
 
 def _tensors(values: list[Any]) -> Iterator[Tensor]:

@@ -36,6 +36,7 @@ def calibrate(
     squared error. `rounding="adaptive"` (int2 to int8) rounds so that the outputs change least; `bias_correction` takes
     the mean shift of every output channel back.
 
+    >>> import torch
     >>> from bitq.library.quantize import quantize
     >>> net = quantize(nn.Sequential(nn.Linear(8, 4)).eval(), "int8", activations="static")
     >>> calibrate(net, [torch.linspace(-1, 1.55, 8).expand(2, 8)])

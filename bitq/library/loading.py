@@ -95,7 +95,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _fill(path: Path, model: nn.Module, plan: OwnNetwork, tensors: Tensors) -> nn.Module:
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     _restructure(path, model, plan, tensors)
-    for name, record in plan.layers.items():
+    for name, record in sorted(plan.layers.items(), key=lambda each: each[1].tied_to is not None):
         layer = _layer(path, model, name, record)
         wrap(layer, _quantizer(path, model, name, plan, tensors).to(device), _activation(path, name, record))
         if record.tied_to:

@@ -163,6 +163,11 @@ def _check_method(method: str, settings: Mapping[str, Any]) -> None:
         raise UsageError(
             "budget is one share of zeros for the whole network, which bitq train divides; give sparsity here."
         )
+    if any(each.get("boost_by") == "gradient" for each in own):
+        raise UsageError(
+            "boost_by=gradient reads the gradient right after a step, before it is set to zero, as bitq train does; "
+            "give boost_by=distance here."
+        )
 
 
 def _check_unquantized(layers: Collection[str], globs: list[str]) -> None:

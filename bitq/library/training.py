@@ -58,23 +58,35 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def project(layer: QuantLayer) -> None:
-    """Project a layer's latent onto its allowed range, as the method wants it after each step."""
-    with torch.no_grad():
-        layer.quantizer.project_(layer.weight)
-    layer.projected_version = layer.weight._version  # type: ignore[assignment]
+    """Project a layer's latent onto its allowed range if a step has changed it, as the method wants it after each."""
+    if not _projects(layer):
+        return
+    latent, last = layer.weight.detach(), layer.__dict__.get("last_latent")
+    # By value: fused optimizers change a parameter without counting its version.
+    if last is not None and last.device == latent.device and torch.equal(last, latent):
+        return
+    projected = latent.clone()
+    layer.quantizer.project_(projected)
+    if not torch.equal(projected, latent):  # what a tied layer projected already must not be written to again
+        with torch.no_grad():
+            layer.weight.copy_(projected)
+    layer.__dict__["last_latent"] = projected
 
 
 def project_before_each_call(model: nn.Module) -> None:
     """Have latents projected that changed since they last were, whatever loop changes them."""
     for layer in quantized_layers(model).values():
-        projects = type(layer.quantizer).project_ is not Quantizer.project_
-        if projects and _project_if_changed not in layer._forward_pre_hooks.values():
-            layer.register_forward_pre_hook(_project_if_changed)
+        if _projects(layer):
+            layer.__dict__["last_latent"] = layer.weight.detach().clone()
+            if _project_if_changed not in layer._forward_pre_hooks.values():
+                layer.register_forward_pre_hook(_project_if_changed)
+
+
+def _projects(layer: QuantLayer) -> bool:
+    own = type(layer.quantizer).project_ is not Quantizer.project_
+    return own and bool(getattr(layer.quantizer, "boosted", True))  # atq projects only what it boosts
 
 
 def _project_if_changed(layer: Any, _: tuple[Any, ...]) -> None:
-    # An unchanged latent is left alone: a second forward pass before the backward pass must not write to it.
-    if torch.compiler.is_compiling() or layer.weight.is_inference():
-        return
-    if layer.__dict__.get("projected_version") != layer.weight._version:
+    if not torch.compiler.is_compiling():
         project(layer)
