@@ -166,7 +166,7 @@ def _copy_floats(path: Path, model: nn.Module, plan: OwnNetwork, tensors: Tensor
     given = {name: value for name, value in tensors.items() if not _is_part_of_codes(name, plan)}
     given |= {name: given[first] for name, first in plan.aliases.items() if first in given}
     wanted = _float_state(model)
-    for name in [*wanted, *(given.keys() - wanted.keys() - plan.aliases.keys())]:
+    for name in [*wanted, *sorted(given.keys() - wanted.keys() - plan.aliases.keys())]:
         one, other = given.get(name), wanted.get(name)
         if one is None or other is None or one.shape != other.shape:
             raise _other(path, name, "nothing" if one is None else tuple(one.shape), other)

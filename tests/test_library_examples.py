@@ -1,0 +1,50 @@
+"""The examples of the library run, and what they say is far from chance; the guide shows and names what exists."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+import bitq
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+GUIDE = (ROOT / "docs" / "library.md").read_text()
+SCRIPTS = ("own_loop", "own_model", "lightning_loop", "finetune_float", "ptq")
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and loggers
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_example_runs(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    torch.manual_seed(0)
+    percent = runpy.run_path(str(EXAMPLES / f"{script}.py"))["main"](tmp_path / "net.safetensors")
+    assert percent > 85  # chance: 33, of words 6
+    assert bitq.describe(tmp_path / "net.safetensors")["kind"] == "own_network"
+
+
+def test_post_training_quantization_takes_five_lines() -> None:
+    body = (EXAMPLES / "ptq.py").read_text().split("model = trained()\n\n")[1].split("\n\n")[0]
+    assert len(body.splitlines()) == 5
+
+
+def test_the_guide_names_all_that_is_public_and_no_more() -> None:
+    named = set(re.findall(r"bitq\.(\w+)\(", GUIDE))
+    assert named == set(bitq.__all__) - {"__version__"}
+
+
+def test_the_guide_links_to_examples_that_exist() -> None:
+    linked = set(re.findall(r"\(\.\./examples/(\w+)\.py\)", GUIDE))
+    assert linked == set(SCRIPTS)
+
+
+def test_the_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    assert len(blocks) >= 4
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/library.md", "exec"), scope)
