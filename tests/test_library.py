@@ -156,6 +156,20 @@ def test_the_own_loop_computes_what_the_engine_does(method: str, settings: dict[
         assert torch.equal(one, other), name
 
 
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_an_exported_program_computes_the_same() -> None:
+    def fresh() -> nn.Module:
+        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    x, model = torch.randn(4, 8), bitq.quantize(seeded(fresh), "bitnet")
+    plain = bitq.quantize(seeded(fresh), "bitnet")
+    torch.compile(model, backend="aot_eager")(x).sum().backward()
+    plain(x).sum().backward()
+    torch.testing.assert_close(model[0].weight.grad, plain[0].weight.grad)
+    program = torch.export.export(plain.eval(), (x,))
+    torch.testing.assert_close(program.module()(x), plain(x))
+
+
 def test_scales_and_latents_do_not_decay() -> None:
     model = bitq.quantize(seeded(Net), "ring")
     names = {value: name for name, value in model.named_parameters()}

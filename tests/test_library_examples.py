@@ -13,10 +13,13 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 GUIDE = (ROOT / "docs" / "library.md").read_text()
 SCRIPTS = ("own_loop", "own_model", "lightning_loop", "finetune_float", "ptq")
+SLOW = {"lightning_loop"}  # Lightning's own import takes seconds
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and loggers
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SCRIPTS]
+)
 def test_an_example_runs(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     torch.manual_seed(0)
@@ -40,11 +43,14 @@ def test_the_guide_links_to_examples_that_exist() -> None:
     assert linked == set(SCRIPTS)
 
 
-def test_the_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_the_guide_runs_and_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(EXAMPLES)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
     assert len(blocks) >= 4
     scope: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), scope)
+    shown = re.findall(r"^# (.*)$", "".join(blocks), flags=re.MULTILINE)
+    assert len(shown) == 2 and capsys.readouterr().out.splitlines()[:2] == shown
