@@ -19,6 +19,7 @@ from bitq.deploy import tensorfile
 from bitq.deploy.export import export as export_of_grid
 from bitq.errors import BitqError, DataError, UsageError
 from bitq.library.attention import SeparateAttention
+from bitq.measure.packed_file import evaluate_file
 from bitq.models.registry import build
 from bitq.quant.base import Quantizer
 from bitq.quant.convert import convert, quantized_layers
@@ -500,6 +501,11 @@ def test_a_file_of_an_own_network_says_what_to_give(tmp_path: Path) -> None:
         UsageError, match=r"holds the weights of a tests.test_library.Net.*bitq.load\(path, into=model\)"
     ):
         bitq.load(written(tmp_path))
+
+
+def test_the_command_line_says_how_to_measure_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds a tests.test_library.Net.*bitq.evaluate\(path, data, into=model\)"):
+        evaluate_file(written(tmp_path), None, None, "cpu")
 
 
 @pytest.mark.parametrize(

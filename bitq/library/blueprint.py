@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from bitq.deploy import tensorfile
 from bitq.deploy.blueprint import LayerRecord
-from bitq.errors import DataError
+from bitq.errors import DataError, UsageError
 from bitq.records import Frozen
 
 KIND = "own_network"
@@ -47,3 +48,13 @@ def parse_own(path: Path, meta: dict[str, Any]) -> OwnNetwork:
         raise DataError(
             f"{path} is not a network that this bitq can load: {where}: {problem['msg']}; export it again."
         ) from error
+
+
+def check_of_grid(path: Path) -> None:
+    """Refuse the file of a network that bitq cannot build, where one of the grid is asked for."""
+    _, meta = tensorfile.read(path)
+    if meta.get("kind") == KIND:
+        raise UsageError(
+            f"{path} holds a {meta.get('network')}, which only its own code can build; measure it from Python: "
+            "bitq.evaluate(path, data, into=model)."
+        )

@@ -19,6 +19,7 @@ from bitq.deploy.load import load
 from bitq.errors import DataError, UsageError
 from bitq.interop.backends import ported
 from bitq.io import write_atomic
+from bitq.library.blueprint import check_of_grid
 from bitq.machine import machine
 
 
@@ -48,6 +49,7 @@ def evaluate_file(
 
     `predictions` is a file to write: the class that it gives each test image, as a run stores it.
     """
+    check_of_grid(path)
     model, spec = load(path)
     found = data_for(path, spec, dataset, variant)
     on = machine(device)
