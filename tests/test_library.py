@@ -22,6 +22,7 @@ from bitq.library.attention import SeparateAttention
 from bitq.measure.packed_file import evaluate_file
 from bitq.models.registry import build
 from bitq.quant.base import Quantizer
+from bitq.quant.cast import FORMATS
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS
 
@@ -96,6 +97,9 @@ def test_every_method_trains_ships_and_comes_back(method: str, tmp_path: Path) -
         assert torch.equal(model.eval()(tokens()), loaded(tokens()))
     layers = bitq.describe(tmp_path / "net.safetensors")["layers"]
     assert {name: layer["method"] for name, layer in layers.items()} == dict.fromkeys(quantized_layers(model), method)
+    found = bitq.coverage(loaded, tokens())
+    assert found == bitq.coverage(model, tokens())
+    assert found.share_of_weights == found.share_of_multiplications == (0 if method in FORMATS else 1)
 
 
 def test_progress_reaches_the_schedules() -> None:
@@ -295,6 +299,26 @@ def test_tied_weights_stay_tied_and_ship_once(method: str, tmp_path: Path) -> No
 def test_of_tied_weights_both_are_kept_or_none() -> None:
     with pytest.raises(UsageError, match="words and head share one weight, but only one of them"):
         bitq.quantize(Tied(), "bitnet", keep="head")
+
+
+def test_layers_that_share_a_bias_alone_have_weights_of_their_own(tmp_path: Path) -> None:
+    def fresh() -> nn.Module:
+        net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+        net[2].bias = net[0].bias
+        return net
+
+    model, x = bitq.quantize(fresh(), "bitnet"), torch.randn(4, 6)
+    assert model[0].quantizer is not model[2].quantizer
+    train(model, x)
+    bitq.export(model, tmp_path / "net.safetensors")
+    assert torch.equal(bitq.load(tmp_path / "net.safetensors", into=fresh())(x), model.eval()(x))
+
+
+def test_an_attention_that_shares_its_weights_is_refused() -> None:
+    net = nn.ModuleDict({"one": nn.MultiheadAttention(8, 2), "other": nn.MultiheadAttention(8, 2)})
+    net["other"].in_proj_weight = net["one"].in_proj_weight
+    with pytest.raises(UsageError, match=r"one shares a weight with another module.*keep=\['one'\]"):
+        bitq.quantize(net, "twn")
 
 
 def test_one_module_at_two_places_ships_once(tmp_path: Path) -> None:
@@ -523,6 +547,13 @@ def test_the_command_line_says_how_to_measure_it(tmp_path: Path) -> None:
 def test_damaged_metadata_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         bitq.load(written(tmp_path, **changes), into=Net())
+
+
+def test_state_that_the_file_would_round_is_refused(tmp_path: Path) -> None:
+    model = bitq.quantize(seeded(Net), "twn")
+    model.register_buffer("table", torch.zeros(2, dtype=torch.float64))
+    with pytest.raises(UsageError, match="table is torch.float64, but floats ship in 32 bits"):
+        bitq.export(model, tmp_path / "net.safetensors")
 
 
 def test_a_network_of_other_sizes_is_refused(tmp_path: Path) -> None:

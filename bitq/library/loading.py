@@ -170,6 +170,8 @@ def _copy_floats(path: Path, model: nn.Module, plan: OwnNetwork, tensors: Tensor
         one, other = given.get(name), wanted.get(name)
         if one is None or other is None or one.shape != other.shape:
             raise _other(path, name, "nothing" if one is None else tuple(one.shape), other)
+        if one.is_floating_point() != other.is_floating_point():
+            raise _other(path, name, one.dtype, other.dtype)
     for name, value in wanted.items():
         value.copy_(given[name])
 

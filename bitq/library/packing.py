@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bitq.deploy import tensorfile
@@ -140,5 +141,7 @@ def _check_state(model: nn.Module) -> None:
     for name, value in model.state_dict().items():
         if not isinstance(value, Tensor):
             raise UsageError(f"{name} is {type(value).__name__}; a packed file holds tensors alone.")
+        if value.dtype == torch.float64:
+            raise UsageError(f"{name} is torch.float64, but floats ship in 32 bits; make it float32 first.")
         if value.dtype not in tensorfile.DTYPES:
             raise UsageError(f"{name} is {value.dtype}; a packed file holds {', '.join(map(str, tensorfile.DTYPES))}.")

@@ -1,6 +1,6 @@
 """Quantize a network that the user built, in place."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -79,7 +79,9 @@ def quantize(
     check_rules(model, globs)
     if fold:
         _fold(model)
-    separate(model, [path for path in attentions(model) if not is_kept(path, globs)])
+    packed = [path for path in attentions(model) if not is_kept(path, globs)]
+    _check_untied(model, packed)
+    separate(model, packed)
     check_globs(model, globs)
     tied = tied_layers(model, globs)
     convert(model, method, settings, kept_layers(model, globs) | tied.keys(), False, activation)
@@ -127,7 +129,8 @@ def tied_layers(model: nn.Module, globs: list[str]) -> dict[str, str]:
     owners: dict[Tensor, list[str]] = defaultdict(list)
     for path, module in model.named_modules():
         for name, value in module.named_parameters(recurse=False, remove_duplicate=False):
-            owners[value].append(path if isinstance(module, WeightLayer) else f"{path}.{name}")
+            is_weight = isinstance(module, WeightLayer) and name == "weight"
+            owners[value].append(path if is_weight else f"{path}.{name}")
     layers, kept = weight_layers(model), kept_layers(model, globs)
     tied: dict[str, str] = {}
     for first, *others in owners.values():
@@ -175,6 +178,17 @@ def _check_unquantized(layers: Collection[str], globs: list[str]) -> None:
         if not is_kept(path, globs):
             raise UsageError(
                 f"{path} is quantized already; quantize a float network, or keep that layer: keep=[{path!r}]."
+            )
+
+
+def _check_untied(model: nn.Module, packed: list[str]) -> None:
+    """Refuse attentions that share a weight with another module: cut in three, it would not be shared any more."""
+    owners = Counter(value for module in model.modules() for value in module.parameters(recurse=False))
+    for path in packed:
+        if any(owners[value] > 1 for value in model.get_submodule(path).parameters()):
+            raise UsageError(
+                f"{path} shares a weight with another module, and its projections would be cut apart; keep it, "
+                f"keep=[{path!r}], or give it weights of its own."
             )
 
 
