@@ -296,6 +296,11 @@ def test_tied_weights_stay_tied_and_ship_once(method: str, tmp_path: Path) -> No
         assert torch.equal(loaded(torch.arange(9).view(3, 3)), model.eval()(torch.arange(9).view(3, 3)))
 
 
+def test_a_tied_weight_becomes_a_latent_once() -> None:
+    tied, alone = bitq.quantize(seeded(Tied), "ring"), bitq.quantize(seeded(lambda: Tied(tied=False)), "ring")
+    assert torch.equal(tied.words.weight, alone.words.weight)
+
+
 def test_of_tied_weights_both_are_kept_or_none() -> None:
     with pytest.raises(UsageError, match="words and head share one weight, but only one of them"):
         bitq.quantize(Tied(), "bitnet", keep="head")
