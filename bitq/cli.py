@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
-from bitq.verbs import data, grid, listing, packed, report, results, train
+from bitq.verbs import data, export, grid, listing, packed, report, results, train
 
 
 class Commands(TyperGroup):
@@ -71,7 +71,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     },
     "Packed files": {
         packed.evaluate: "bitq evaluate model.safetensors --plots plots",
-        packed.export: "bitq export model.safetensors two_bits.safetensors --packing b2",
+        export.export: "bitq export model.safetensors two_bits.safetensors --packing b2",
         packed.import_: "bitq import resnet20.pth resnet20.safetensors --model resnet20",
         packed.demo: "bitq demo",
     },

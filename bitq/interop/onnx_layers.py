@@ -7,7 +7,7 @@ from torch import nn
 
 from bitq.errors import UsageError
 from bitq.interop.onnx_graph import Graph
-from bitq.interop.onnx_weights import write_weight
+from bitq.interop.onnx_weights import write_for_integer_kernel, write_weight
 from bitq.interop.products import padding_of
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
@@ -108,8 +108,9 @@ def _static(
     """Quantize the input by its one range, and dequantize both factors: what runtimes fuse to integer kernels."""
     range_ = graph.small(float(activation.scale)), graph.small(int(activation.zero), torch.uint8)
     x = graph.node("DequantizeLinear", graph.node("QuantizeLinear", x, *range_), *range_)
-    weight = write_weight(graph, name, layer, form, scaled=True)
-    return product(graph, layer, x, weight.name, _bias(graph, name, layer), len(shape))
+    weight = write_for_integer_kernel(graph, name, layer) if form == "narrow" else None
+    weight = weight or write_weight(graph, name, layer, form, scaled=True).name
+    return product(graph, layer, x, weight, _bias(graph, name, layer), len(shape))
 
 
 def layer_norm(

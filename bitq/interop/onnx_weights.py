@@ -27,6 +27,9 @@ from bitq.quant.layers import QuantLayer
 FORMS = ("narrow", "packed")
 NO_SUBBYTE, NO_TWO_BITS = 21, 25  # versions of the operator set below which there is no 4-bit, no 2-bit type
 
+SAFE_IN_PAIRS = 64  # 2 · 255 · 64 < 2¹⁵
+MIDDLE = 128
+
 SIGNED = {2: TensorProto.INT2, 4: TensorProto.INT4, 8: TensorProto.INT8}
 UNSIGNED = {2: TensorProto.UINT2, 4: TensorProto.UINT4, 8: TensorProto.UINT8}
 
@@ -66,6 +69,31 @@ def write_weight(graph: Graph, name: str, layer: QuantLayer, form: str, scaled: 
     if codes.residual is None:
         return written
     return Written(_with_residual(graph, name, codes.residual, written.name), written.form, written.bits)
+
+
+def write_for_integer_kernel(graph: Graph, name: str, layer: QuantLayer) -> str | None:
+    """Write ŵ as 8-bit integers before a DequantizeLinear, whatever they are stored in; None if they are no integers.
+
+    Runtimes join this with a quantized input to an integer product. Two kinds are kept from them: integers below 8
+    bits, which ONNX Runtime 1.32 would join too but cannot compute with, are widened when the graph is loaded; integers
+    that may overflow 16 bits in pairs, as its kernels for processors without VNNI add them, become unsigned.
+    """
+    if layer.quantizer.levels is None:
+        return None
+    with torch.no_grad():
+        codes = layer.quantizer.codes(layer.weight)
+    bits = bits_for(len(codes.values), graph.opset)
+    if codes.residual is not None or not is_whole(codes.values, bits):
+        return None
+    numbers = codes.values[codes.index.int()].to(torch.int16)
+    scale = graph.tensor(f"{name}.scale", codes.scale.reshape(-1).expand(len(numbers)))
+    if int(codes.values.abs().max()) <= SAFE_IN_PAIRS:
+        stored = narrow(graph, f"{name}.codes", numbers, bits, SIGNED)
+        wide = stored if bits == 8 else graph.cast(stored, torch.int8)
+        return graph.node("DequantizeLinear", wide, scale, axis=0)
+    stored = narrow(graph, f"{name}.codes", numbers + MIDDLE, 8, UNSIGNED)
+    zeros = graph.tensor(f"{name}.zeros", torch.full((len(numbers),), MIDDLE, dtype=torch.uint8))
+    return graph.node("DequantizeLinear", stored, scale, zeros, axis=0)
 
 
 def write_float(graph: Graph, name: str, layer: QuantLayer) -> Written:

@@ -1,4 +1,4 @@
-"""Measure packed files, or pack them another way."""
+"""Measure packed files, read published ones, run them."""
 
 import sys
 from pathlib import Path
@@ -73,28 +73,6 @@ def coverage_line(audit: dict[str, Any], coverage: dict[str, Any]) -> str:
         f"\n{' and '.join(map(str, levels))} levels in {len(audit['layers'])} layers, "
         f"{100 * audit['coverage']:.1f} % of the weights and {multiplied:.1f} % of the multiplications; "
         f"in full precision: {floats}"
-    )
-
-
-def export(
-    source: Annotated[Path, typer.Argument(help="A packed file.")],
-    target: Annotated[Path, typer.Argument(help="The file to write.")],
-    packing: Annotated[str, typer.Option(help="base3, or b1 to b8: bits per code.")] = "base3",
-    as_json: Json = False,
-) -> None:
-    """Write a packed file again with another packing of its codes."""
-    open_for_reading(source).close()
-    check_new_file(target)
-
-    from bitq.deploy.export import export as write
-    from bitq.deploy.load import load
-
-    model, spec = load(source)
-    done = write(model, spec, target, packing)
-    emit(
-        {"bytes": done.file_bytes, "sha256": done.sha256, "parts": done.parts},
-        as_json,
-        f"{target}  {done.file_bytes:,} bytes",
     )
 
 
