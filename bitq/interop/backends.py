@@ -1,4 +1,5 @@
-"""Run a packed network under other engines: torchao's kernels for linear layers, its PT2E flow for whole networks.
+"""Run a packed network under other engines: torchao's kernels for linear layers, its PT2E flow for whole networks,
+and ONNX Runtime.
 
 An independent engine confirms what the codes mean. What it leaves in floating point is counted on the tensors that
 result, not taken from what was asked for.
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitq.data.inputs import Inputs
+from bitq.data.inputs import Inputs, cut
 from bitq.deploy.audit import evaluation_weight
 from bitq.deploy.coverage import multiplications
 from bitq.deploy.export import packed_layers
@@ -31,7 +32,7 @@ EXAMPLES = 2  # images that a network is traced with: with one, the batch would 
 class Ported:
     """A network under another engine, and what of it that engine really quantized."""
 
-    model: Callable[[Tensor], Tensor]
+    model: Callable[[Any], Tensor]
     layers: tuple[str, ...]  # names of the layers that it computes from integers
     weights: float  # their share of the weights of convolutions and linear layers
     multiplications: float  # their share of the multiplications of one image
@@ -41,11 +42,12 @@ def ported(model: nn.Module, backend: str, example: Inputs) -> Ported:
     """Convert the network for the engine of that name; `example` is a batch as the network takes it."""
     if backend not in BACKENDS:
         raise one_of("backend", backend, BACKENDS)
-    if not isinstance(example, Tensor):
-        raise UsageError(f"backend {backend} takes networks with images alone, not with sentences beside them.")
-    require_torchao(backend)
+    if backend in OF_TORCHAO:
+        if not isinstance(example, Tensor):
+            raise UsageError(f"backend {backend} takes networks with images alone, not with sentences beside them.")
+        require_torchao(backend)
     with torch.no_grad():
-        network, layers = BACKENDS[backend](model.eval(), example[:EXAMPLES])
+        network, layers = BACKENDS[backend](model.eval(), cut(example, 0, EXAMPLES))
     counts = multiplications(model, example)
     sizes = {name: model.get_parameter(f"{name}.weight").numel() for name in weight_layers(model)}
     return Ported(
@@ -195,7 +197,17 @@ def _is_integer(node: Any) -> bool:
     return all("dequantize" in str(factor.target) for factor in node.args[:2])
 
 
-# --- shared by both -----------------------------------------------------------------------------------------------
+# --- ONNX Runtime: whole networks -------------------------------------------------------------------------------
+
+
+def onnx_runtime(model: nn.Module, example: Inputs) -> tuple[Callable[[Inputs], Tensor], list[str]]:
+    """Run the graph that `bitq export --format onnx` writes; its weights are integers, most of its sums are floats."""
+    from bitq.interop.onnx_export import onnx_bytes, session
+
+    return session(onnx_bytes(model, example)), list(packed_layers(model))
+
+
+# --- shared by all ------------------------------------------------------------------------------------------------
 
 
 def without_quantizers(model: nn.Module) -> nn.Module:
@@ -226,7 +238,9 @@ def integers_of(layer: QuantLayer) -> tuple[Tensor, Tensor]:
     return integers, codes.scale.reshape(-1).expand(len(integers))
 
 
-BACKENDS: dict[str, Callable[[nn.Module, Tensor], tuple[Callable[[Tensor], Tensor], list[str]]]] = {
+OF_TORCHAO = ("torchao", "pt2e")
+BACKENDS: dict[str, Callable[[nn.Module, Any], tuple[Callable[[Any], Tensor], list[str]]]] = {
     "torchao": torchao_linear,
     "pt2e": pt2e,
+    "onnxruntime": onnx_runtime,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitq.data.inputs import Inputs
+from bitq.data.inputs import Inputs, device_of
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.errors import Bug, UsageError, one_of
 from bitq.interop.calls import Traced, Value, example_for, traced, write_calls
@@ -96,7 +96,7 @@ def require_onnx() -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise UsageError(f"--format onnx needs {error.name}; install it with: pip install 'bitq[onnx]'.") from error
+        raise UsageError(f"an ONNX graph needs {error.name}; install it with: pip install 'bitq[onnx]'.") from error
 
 
 def session(content: bytes, threads: int = 1) -> Callable[[Inputs], Tensor]:
@@ -111,8 +111,8 @@ def session(content: bytes, threads: int = 1) -> Callable[[Inputs], Tensor]:
 
     def logits(x: Inputs) -> Tensor:
         parts = (x,) if isinstance(x, Tensor) else x
-        feed = {name: part.contiguous().numpy() for name, part in zip(("images", "tokens"), parts, strict=False)}
-        return torch.from_numpy(runtime.run(["logits"], {name: feed[name] for name in names})[0])
+        feed = {name: part.cpu().contiguous().numpy() for name, part in zip(("images", "tokens"), parts, strict=False)}
+        return torch.from_numpy(runtime.run(["logits"], {name: feed[name] for name in names})[0]).to(device_of(x))
 
     return logits
 

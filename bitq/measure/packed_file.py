@@ -97,7 +97,7 @@ def compare(model: nn.Module, backend: str, batches: Batches) -> dict[str, Any]:
     other = ported(model, backend, batches[0][0])
     ours, labels = predict(model, batches)
     with torch.no_grad(), full_precision():
-        theirs = torch.cat([other.model(x).float() for x, _ in batches])  # type: ignore[arg-type]
+        theirs = torch.cat([other.model(x).float() for x, _ in batches])
     return {
         "name": backend,
         "layers": list(other.layers),
