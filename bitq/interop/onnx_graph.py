@@ -48,7 +48,7 @@ class Graph:
 
     def small(self, value: Any, dtype: torch.dtype = torch.float32) -> str:
         """Add a number or a short list, once for all places that use it."""
-        tensor = torch.as_tensor(value, dtype=dtype)
+        tensor = torch.as_tensor(value, dtype=dtype).cpu()
         key = (dtype, tuple(tensor.shape), tensor.numpy().tobytes())
         if key not in self.shared:
             self.shared[key] = self.tensor(f"c{len(self.shared)}", tensor)

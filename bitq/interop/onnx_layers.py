@@ -7,14 +7,14 @@ from torch import nn
 
 from bitq.errors import UsageError
 from bitq.interop.onnx_graph import Graph
-from bitq.interop.onnx_weights import write_for_integer_kernel, write_weight
+from bitq.interop.onnx_weights import suits_integer_kernel, write_for_integer_kernel, write_weight
 from bitq.interop.products import padding_of
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
 from bitq.quant.bitnet_legacy import EPS, NormScaledActivation
 from bitq.quant.cast import Cast
 from bitq.quant.layers import QuantEmbedding, QuantLayer, QuantProduct
-from bitq.quant.static import StaticUint8
+from bitq.quant.static import CODES, StaticUint8
 
 
 def write_layer(graph: Graph, name: str, layer: nn.Module, x: str, shape: tuple[int, ...], form: str) -> str:
@@ -29,8 +29,8 @@ def write_layer(graph: Graph, name: str, layer: nn.Module, x: str, shape: tuple[
     if layer.activation is None:
         weight = write_weight(graph, name, layer, form, scaled=True).name
         return product(graph, layer, x, weight, _bias(graph, name, layer), len(shape))
-    if isinstance(layer.activation, StaticUint8):
-        return _static(graph, name, layer, layer.activation, x, shape, form)
+    if isinstance(layer.activation, StaticUint8) and form == "narrow" and suits_integer_kernel(layer):
+        return _quantized(graph, name, layer, layer.activation, x, shape)
     return _rescaled(graph, name, layer, x, shape, form)
 
 
@@ -78,7 +78,12 @@ def _factor(graph: Graph, name: str, layer: QuantProduct, step: str) -> str:
 
 
 def _codes(graph: Graph, name: str, activation: nn.Module, x: str, shape: tuple[int, ...]) -> tuple[str, str]:
-    """Write (codes, step) of one scale a sample, or a token."""
+    """Write (codes, step) of one scale a sample, a token, or a layer."""
+    if isinstance(activation, StaticUint8):
+        zero = int(activation.zero)
+        rounded = graph.node("Round", graph.node("Mul", x, graph.small(1 / activation.scale)))
+        codes = graph.node("Clip", rounded, graph.small(float(-zero)), graph.small(float(CODES - zero)))
+        return codes, graph.small(activation.scale)
     if isinstance(activation, Int8Activation):
         axes = graph.integers(*activation.dims)
         below = graph.node("Neg", graph.node("ReduceMin", x, axes))
@@ -96,20 +101,13 @@ def _codes(graph: Graph, name: str, activation: nn.Module, x: str, shape: tuple[
     raise UsageError(f"this export has no form for the {kind} of {name}; give another --calibration activations.")
 
 
-def _static(
-    graph: Graph,
-    name: str,
-    layer: QuantProduct,
-    activation: StaticUint8,
-    x: str,
-    shape: tuple[int, ...],
-    form: str,
+def _quantized(
+    graph: Graph, name: str, layer: QuantProduct, activation: StaticUint8, x: str, shape: tuple[int, ...]
 ) -> str:
-    """Quantize the input by its one range, and dequantize both factors: what runtimes fuse to integer kernels."""
+    """Quantize and dequantize both factors, which runtimes join to an integer product."""
     range_ = graph.small(float(activation.scale)), graph.small(int(activation.zero), torch.uint8)
     x = graph.node("DequantizeLinear", graph.node("QuantizeLinear", x, *range_), *range_)
-    weight = write_for_integer_kernel(graph, name, layer) if form == "narrow" else None
-    weight = weight or write_weight(graph, name, layer, form, scaled=True).name
+    weight = write_for_integer_kernel(graph, name, layer)
     return product(graph, layer, x, weight, _bias(graph, name, layer), len(shape))
 
 

@@ -27,8 +27,7 @@ from bitq.quant.layers import QuantLayer
 FORMS = ("narrow", "packed")
 NO_SUBBYTE, NO_TWO_BITS = 21, 25  # versions of the operator set below which there is no 4-bit, no 2-bit type
 
-SAFE_IN_PAIRS = 64  # 2 · 255 · 64 < 2¹⁵
-MIDDLE = 128
+FINE, MIDDLE = 128, 128  # levels; the zero point of unsigned weights
 
 SIGNED = {2: TensorProto.INT2, 4: TensorProto.INT4, 8: TensorProto.INT8}
 UNSIGNED = {2: TensorProto.UINT2, 4: TensorProto.UINT4, 8: TensorProto.UINT8}
@@ -71,29 +70,26 @@ def write_weight(graph: Graph, name: str, layer: QuantLayer, form: str, scaled: 
     return Written(_with_residual(graph, name, codes.residual, written.name), written.form, written.bits)
 
 
-def write_for_integer_kernel(graph: Graph, name: str, layer: QuantLayer) -> str | None:
-    """Write ŵ as 8-bit integers before a DequantizeLinear, whatever they are stored in; None if they are no integers.
+def write_for_integer_kernel(graph: Graph, name: str, layer: QuantLayer) -> str:
+    """Write whole numbers of 7 or 8 bits so that runtimes join them with a quantized input to an integer product.
 
-    Runtimes join this with a quantized input to an integer product. Two kinds are kept from them: integers below 8
-    bits, which ONNX Runtime 1.32 would join too but cannot compute with, are widened when the graph is loaded; integers
-    that may overflow 16 bits in pairs, as its kernels for processors without VNNI add them, become unsigned.
+    They are unsigned: ONNX Runtime's kernels for processors without VNNI add products of uint8 and int8 in pairs of 16
+    bits, which 255 and 127 overflow.
     """
-    if layer.quantizer.levels is None:
-        return None
-    with torch.no_grad():
-        codes = layer.quantizer.codes(layer.weight)
-    bits = bits_for(len(codes.values), graph.opset)
-    if codes.residual is not None or not is_whole(codes.values, bits):
-        return None
-    numbers = codes.values[codes.index.int()].to(torch.int16)
+    codes = layer.quantizer.codes(layer.weight)
+    numbers = codes.values[codes.index.int()].to(torch.int16) + MIDDLE
+    stored = narrow(graph, f"{name}.codes", numbers, 8, UNSIGNED)
     scale = graph.tensor(f"{name}.scale", codes.scale.reshape(-1).expand(len(numbers)))
-    if int(codes.values.abs().max()) <= SAFE_IN_PAIRS:
-        stored = narrow(graph, f"{name}.codes", numbers, bits, SIGNED)
-        wide = stored if bits == 8 else graph.cast(stored, torch.int8)
-        return graph.node("DequantizeLinear", wide, scale, axis=0)
-    stored = narrow(graph, f"{name}.codes", numbers + MIDDLE, 8, UNSIGNED)
     zeros = graph.tensor(f"{name}.zeros", torch.full((len(numbers),), MIDDLE, dtype=torch.uint8))
     return graph.node("DequantizeLinear", stored, scale, zeros, axis=0)
+
+
+def suits_integer_kernel(layer: QuantLayer) -> bool:
+    """Say whether levels are whole numbers of 7 or 8 bits; a bias rounded to steps of fewer levels would be coarse."""
+    if (layer.quantizer.levels or 0) < FINE:
+        return False
+    codes = layer.quantizer.codes(layer.weight)
+    return codes.residual is None and is_whole(codes.values, 8)
 
 
 def write_float(graph: Graph, name: str, layer: QuantLayer) -> Written:
