@@ -50,9 +50,8 @@ def main() -> None:
     network = sys.argv[1] if len(sys.argv) > 1 else "resnet20"
     width = int(sys.argv[2]) if len(sys.argv) > 2 else published_width(network)
     print(f"{network}, width {width}:\n")
-    print(
-        "| method | stored as | packed, bytes | opset 25 | 21 | 18 | `--weights packed` |\n|---|---|--:|--:|--:|--:|--:|"
-    )
+    print("| method | stored as | packed, bytes | opset 25 | 21 | 18 | `--weights packed` |")
+    print("|---|---|--:|--:|--:|--:|--:|")
     for method in METHODS:
         print(row(method, network, width), flush=True)
 
