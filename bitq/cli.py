@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
-from bitq.verbs import data, export, grid, listing, packed, report, results, train
+from bitq.verbs import data, explore, export, grid, listing, packed, report, results, train
 
 
 class Commands(TyperGroup):
@@ -80,6 +80,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         results.aggregate: "bitq aggregate --paper --out build/data",
         results.stats: "bitq stats --help",
         results.claims: "bitq claims --help",
+        explore.explore: "bitq explore --out results.html",
     },
     "Paper": {
         report.tables: "bitq tables --help",
