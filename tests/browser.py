@@ -79,6 +79,14 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
+    def reveal(self) -> None:
+        """Scroll through the page, so that everything on it is drawn."""
+        step = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 150)))"
+        places = "[...document.querySelectorAll('.canvas')]"
+        self.run(
+            f"(async () => {{ for (const place of {places}) {{ place.scrollIntoView(); await {step}; }} scrollTo(0, 0); await {step}; }})()"
+        )
+
     def screenshot(self, path: Path, whole: bool = False) -> None:
         """Keep what is seen, or the whole page."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
@@ -93,7 +101,11 @@ class Page:
 
     def requests(self) -> list[str]:
         """What was asked of a disk or a network; data in the page itself does not count."""
-        sent = [each["params"]["request"]["url"] for each in self.events if each.get("method") == "Network.requestWillBeSent"]
+        sent = [
+            each["params"]["request"]["url"]
+            for each in self.events
+            if each.get("method") == "Network.requestWillBeSent"
+        ]
         return [address for address in sent if not address.startswith(("data:", "blob:"))]
 
 

@@ -7,12 +7,26 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from bokeh.core.properties import field, value
 from bokeh.document import Document
-from bokeh.models import BooleanFilter, CDSView, ColumnDataSource, FixedTicker, HoverTool, Span
+from bokeh.models import (
+    BasicTicker,
+    BooleanFilter,
+    BoxSelectTool,
+    CategoricalColorMapper,
+    CDSView,
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    LogTicker,
+    NumeralTickFormatter,
+    Span,
+)
 from bokeh.plotting import figure
 
 from bitq.explore.views import View
 
+COLORS = 7  # of page.css, which the page fills in
 TOOLS = "pan,wheel_zoom,box_select,lasso_select,tap,reset,save"
 
 
@@ -20,12 +34,14 @@ def document(labels: Sequence[str], views: Sequence[View]) -> str:
     """Write the document as JSON that is the same for the same results."""
     source = ColumnDataSource({"label": list(labels), **_columns(views)}, name="runs")
     shown = BooleanFilter(booleans=[True] * len(labels), name="shown")
+    numbers = [str(number) for number in range(COLORS)]
+    palette = CategoricalColorMapper(factors=numbers, palette=["gray"] * COLORS, name="palette")
     made = Document()
     for view in views:
-        made.add_root(_plot_of_runs(view, source, CDSView(filter=shown)))
+        made.add_root(_plot_of_runs(view, source, CDSView(filter=shown), palette))
     made.add_root(_curves())
     made.add_root(_levels())
-    return numbered(json.dumps(made.to_json(deferred=False), sort_keys=True, separators=(",", ":")))
+    return numbered(json.dumps(made.to_json(deferred=False), separators=(",", ":")))
 
 
 def numbered(text: str) -> str:
@@ -45,47 +61,65 @@ def numbered(text: str) -> str:
 
 
 def _columns(views: Sequence[View]) -> dict[str, Any]:
-    """Return the columns of all plots; the page fills in the colours of its light or dark style."""
+    """Return the columns of all plots: places, the number of the colour, how full a mark is, its form."""
     columns: dict[str, Any] = {}
     for view in views:
         series = [view.series[point[2]] if point else None for point in view.points]
         columns |= {
             f"{view.name}_x": np.array([point[0] if point else np.nan for point in view.points]),
             f"{view.name}_y": np.array([point[1] if point else np.nan for point in view.points]),
-            f"{view.name}_series": [each.color if each else 0 for each in series],
-            f"{view.name}_marker": [each.marker if each else "circle" for each in series],
-            f"{view.name}_alpha": [0.0 if each and each.hollow else 0.75 for each in series],
-            f"{view.name}_color": ["#777777"] * len(series),
+            f"{view.name}_color": [str(each.color) if each else "0" for each in series],
+            f"{view.name}_fill": np.array([0.75 if each and not each.hollow else 0.0 for each in series]),
         }
+        if any(each.marker != "circle" for each in view.series):
+            columns[f"{view.name}_marker"] = [each.marker if each else "circle" for each in series]
     return columns
 
 
-def _plot_of_runs(view: View, source: ColumnDataSource, shown: CDSView) -> Any:
+def _plot_of_runs(view: View, source: ColumnDataSource, shown: CDSView, palette: CategoricalColorMapper) -> Any:
     plot = _empty(view.name, view.across, view.up, x_axis_type="log" if view.name == "size" else "linear")
     summary = ColumnDataSource({"x": [], "y": []}, name=f"{view.name}_means")
+    plot.toolbar.active_drag = plot.select_one(BoxSelectTool)
     if view.rows:
         _name_rows(plot, view.rows)
-        plot.scatter("x", "y", source=summary, marker="dash", angle=1.5708, size=15, line_width=2.5, name=f"{view.name}_bars")
+        plot.scatter(
+            "x", "y", source=summary, marker="dash", angle=1.5708, size=15, line_width=2.5, name=f"{view.name}_bars"
+        )
     else:
+        plot.xaxis.ticker, plot.xaxis.formatter = LogTicker(mantissas=[1, 2, 5]), NumeralTickFormatter(format="0,0")
         lines = ColumnDataSource({"xs": [], "ys": []}, name="pareto")
         ends = ColumnDataSource({"x": [], "y": [], "text": []}, name="pareto_ends")
         plot.multi_line("xs", "ys", source=lines, line_width=1.5, name="pareto_line")
-        plot.text("x", "y", "text", source=ends, text_font_size="11px", y_offset=-4, text_align="right", name="pareto_names")
+        plot.text(
+            "x",
+            "y",
+            "text",
+            source=ends,
+            text_font_size="11px",
+            y_offset=-6,
+            text_align="right",
+            padding=2,
+            background_fill_alpha=0.75,
+            name="pareto_names",
+        )
     column = f"{view.name}_{{}}".format
+    colored = field(column("color"), palette)
+    form = field(column("marker")) if column("marker") in source.data else value("circle")
     marks = plot.scatter(
-        column("x"),
-        column("y"),
+        *(column("x"), column("y")),
         source=source,
         view=shown,
-        marker={"field": column("marker")},
+        marker=form,
         size=8,
-        line_color=column("color"),
-        fill_color=column("color"),
-        fill_alpha=column("alpha"),
+        line_color=colored,
+        fill_color=colored,
+        fill_alpha=column("fill"),
         nonselection_alpha=0.12,
     )
-    value = f"@{column('x' if view.rows else 'y')}{{0.00}}"
-    plot.add_tools(HoverTool(renderers=[marks], tooltips=[("run", "@label"), (view.across if view.rows else "accuracy", value)]))
+    told = f"@{column('x' if view.rows else 'y')}{{0.00}}"
+    plot.add_tools(
+        HoverTool(renderers=[marks], tooltips=[("run", "@label"), (view.across if view.rows else "accuracy", told)])
+    )
     return plot
 
 
@@ -101,13 +135,12 @@ def _name_rows(plot: Any, rows: Sequence[str]) -> None:
 
 def _curves() -> Any:
     plot = _empty("curves", "epoch", "test accuracy, %")
+    plot.xaxis.ticker = BasicTicker(min_interval=1)
     lines = ColumnDataSource({"xs": [], "ys": [], "color": [], "dash": [], "label": []}, name="curves")
     marks = ColumnDataSource({"x": [], "y": [], "color": [], "label": []}, name="curve_marks")
     plot.multi_line("xs", "ys", source=lines, line_color="color", line_dash="dash", line_width=1.8)
     points = plot.scatter("x", "y", source=marks, color="color", size=4)
-    plot.add_tools(
-        HoverTool(renderers=[points], tooltips=[("run", "@label"), ("epoch", "@x"), ("value", "@y{0.000}")])
-    )
+    plot.add_tools(HoverTool(renderers=[points], tooltips=[("run", "@label"), ("epoch", "@x"), ("value", "@y{0.000}")]))
     return plot
 
 
@@ -118,6 +151,7 @@ def _levels() -> Any:
     plot.add_tools(
         HoverTool(renderers=[drawn], tooltips=[("code", "@x"), ("value", "@sign"), ("share", "@top{0.000} %")])
     )
+    plot.xaxis.ticker = BasicTicker(min_interval=1)
     plot.y_range.start = 0
     return plot
 
@@ -125,7 +159,7 @@ def _levels() -> Any:
 def _empty(name: str, across: str, up: str, **options: Any) -> Any:
     plot = figure(
         name=f"plot_{name}", height=380, sizing_mode="stretch_width", tools=TOOLS, toolbar_location="above", x_axis_label=across,
-        y_axis_label=up or None, output_backend="canvas", **options,
+        y_axis_label=up or None, visible=False, **options,
     )  # fmt: skip
     plot.toolbar.logo = None
     return plot

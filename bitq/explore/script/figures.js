@@ -3,7 +3,7 @@ const PLOTS = ["size", "ablation", "distillation", "ring"];
 const CURVES_SHOWN = 24;
 const DASHES = ["solid", "dashed", "dotted", "dotdash"];
 const SIGNS = { "-1": ["negative", "c1"], 0: ["zero", "c0"], 1: ["positive", "c2"] };
-const plots = { model: null };
+const plots = { all: null, levelsOf: undefined };
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 const curves = { epochs: decode(data.curves.epochs), starts: [0] };
@@ -17,18 +17,27 @@ for (const signs of layers.signs) layers.begins.push(layers.begins.at(-1) + sign
 const layersOf = (run) => EVERY.length && Array.from({ length: data.layers.counts[run] }, (_, place) => layers.starts[run] + place);
 const sharesOf = (layer) => Array.from(layers.shares.subarray(layers.begins[layer], layers.begins[layer + 1]), (share) => (100 * share) / 65535);
 
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const model = (name) => plots.model.get_model_by_name(name);
+const NAMED = ["page", "text", "line", "c0", "c1", "c2", "c3", "c4", "c5", "c6"];
+const colors = {};
+const color = (name) => colors[name];
+const model = (name) => plots.all.get_model_by_name(name);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
+// A plot is painted when it comes near the screen; its data are there from the start.
 async function embedPlots() {
   const described = JSON.parse(at("document").textContent);
-  const roots = Object.fromEntries(described.roots.map((root) => [root.id, root.attributes.name.replace("plot_", "")]));
-  await Bokeh.embed.embed_items({ all: described }, [{ docid: "all", roots, root_ids: Object.keys(roots) }]);
-  plots.model = Bokeh.documents.at(-1);
+  const places = Object.fromEntries(described.roots.map((root) => [root.id, root.attributes.name.replace("plot_", "")]));
+  await Bokeh.embed.embed_items({ all: described }, [{ docid: "all", roots: places, root_ids: Object.keys(places) }]);
+  plots.all = Bokeh.documents.at(-1);
   const coarse = matchMedia("(pointer: coarse)").matches;
-  for (const plot of plots.model.roots()) if (coarse) plot.toolbar.active_drag = null; // a finger scrolls the page
+  for (const root of plots.all.roots()) if (coarse) root.toolbar.active_drag = null; // a finger scrolls the page
+  restyle();
+  drawPlots();
   model("runs").selected.properties.indices.change.connect(followPlots);
+  const near = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) if (isIntersecting) model(`plot_${target.id}`).visible = true;
+  }, { rootMargin: "300px" });
+  for (const place of Object.values(places)) near.observe(at(place));
 }
 
 function followPlots() {
@@ -40,7 +49,7 @@ function followPlots() {
 }
 
 function drawPlots() {
-  if (!plots.model) return;
+  if (!plots.all) return;
   const shown = new Set(state.shown);
   model("shown").booleans = EVERY.map((run) => shown.has(run));
   const source = model("runs"), ticked = [...state.ticked].sort((a, b) => a - b);
@@ -77,13 +86,23 @@ function fronts() {
 }
 
 function drawFronts() {
-  const lines = fronts(), ends = lines.map((line) => line.at(-1));
+  const lines = fronts().sort((a, b) => a.at(-1).accuracy - b.at(-1).accuracy), ends = lines.map((line) => line.at(-1));
   const several = new Set(ends.map((arm) => arm.scale)).size > 1;
   model("pareto").data = { xs: lines.map((line) => line.map((arm) => arm.size)), ys: lines.map((line) => line.map((arm) => arm.accuracy)) };
   model("pareto_ends").data = {
-    x: ends.map((arm) => arm.size), y: ends.map((arm) => arm.accuracy),
+    x: ends.map((arm) => arm.size), y: labelHeights(ends),
     text: ends.map((arm) => shownAs("dataset", arm.dataset) + (several ? `, ${arm.scale}` : "")),
   };
+}
+
+// Names at the ends of lines, from below, each above those that would hide it.
+function labelHeights(ends) {
+  const heights = [];
+  for (const [place, arm] of ends.entries()) {
+    const below = heights.filter((_, other) => Math.abs(Math.log(ends[other].size / arm.size)) < 1.2);
+    heights[place] = Math.max(arm.accuracy, ...below.map((height) => height + 5));
+  }
+  return heights;
 }
 
 // Runs of a plot that are shown, by their row and series.
@@ -132,13 +151,13 @@ function curveLines() {
 
 function drawCurves() {
   const [all, whose, lines] = curveLines();
-  const colors = lines.map((line) => color(line.color));
+  const strokes = lines.map((line) => color(line.color));
   const many = all.length > lines.length ? `, the first ${lines.length} of ${all.length} that have a curve` : "";
   at("curves-of").textContent = whose ? `Of ${whose}${many}.` : "No run is shown.";
-  model("curves").data = { xs: lines.map((line) => line.xs), ys: lines.map((line) => line.ys), color: colors, dash: lines.map((line) => line.dash), label: lines.map((line) => line.label) };
+  model("curves").data = { xs: lines.map((line) => line.xs), ys: lines.map((line) => line.ys), color: strokes, dash: lines.map((line) => line.dash), label: lines.map((line) => line.label) };
   model("curve_marks").data = {
     x: lines.flatMap((line) => line.xs), y: lines.flatMap((line) => line.ys),
-    color: lines.flatMap((line, place) => line.xs.map(() => colors[place])), label: lines.flatMap((line) => line.xs.map(() => line.label)),
+    color: lines.flatMap((line, place) => line.xs.map(() => strokes[place])), label: lines.flatMap((line) => line.xs.map(() => line.label)),
   };
   model("plot_curves").left[0].axis_label = at("metric").selectedOptions[0].textContent;
   at("curves-legend").replaceChildren(...lines.map((line) => {
@@ -169,16 +188,18 @@ function levelRows() {
 }
 
 function drawLevels() {
-  if (!plots.model) return;
+  if (!plots.all) return;
   const rows = levelRows();
   model("levels").data = { x: rows.map(({ code }) => code), top: rows.map(({ share }) => share), sign: rows.map(({ sign }) => sign[0]), color: rows.map(({ sign }) => color(sign[1])) };
 }
 
 // Bokeh paints on canvas, where no style sheet reaches.
 function restyle() {
-  if (!plots.model) return;
-  const [page, text, line] = ["page", "text", "line"].map(color);
-  for (const plot of plots.model.roots()) {
+  if (!plots.all) return;
+  const style = getComputedStyle(document.documentElement);
+  for (const name of NAMED) colors[name] = style.getPropertyValue(`--${name}`).trim();
+  const { page, text, line } = colors;
+  for (const plot of plots.all.roots()) {
     plot.setv({ background_fill_color: page, border_fill_color: page, outline_line_color: line });
     for (const axis of [...plot.below, ...plot.left]) {
       axis.setv({ axis_line_color: line, major_tick_line_color: line, minor_tick_line_color: line, axis_label_text_color: text, major_label_text_color: text, axis_label_text_font_style: "normal" });
@@ -188,11 +209,8 @@ function restyle() {
   }
   for (const name of PLOTS.slice(1)) model(`${name}_bars`).glyph.line_color = { value: text };
   model("pareto_line").glyph.line_color = { value: text };
-  model("pareto_names").glyph.text_color = { value: text };
-  const source = model("runs"), columns = { ...source.data };
-  const palette = ["c0", "c1", "c2", "c3", "c4", "c5", "c6"].map(color);
-  for (const name of PLOTS) columns[`${name}_color`] = Array.from(columns[`${name}_series`], (series) => palette[series]);
-  source.data = columns;
+  model("pareto_names").glyph.setv({ text_color: { value: text }, background_fill_color: { value: page } });
+  model("palette").palette = NAMED.slice(3).map(color);
 }
 
 // The numbers of a plot for those who cannot see it.
@@ -213,7 +231,7 @@ function tableOf(name) {
 }
 
 function drawFallback(details) {
-  if (!details.open || !plots.model) return;
+  if (!details.open || !plots.all) return;
   const [head, ...rows] = tableOf(details.dataset.plot);
   const cells = (row, tag) => element("tr", {}, ...row.map((text) => element(tag, { textContent: text })));
   const table = element("table", {}, element("thead", {}, cells(head, "th")), element("tbody", {}, ...rows.map((row) => cells(row, "td"))));

@@ -56,7 +56,7 @@ at("metric").addEventListener("change", () => { drawCurves(); drawFallback(docum
 at("layer").addEventListener("change", () => { drawLevels(); drawFallback(document.querySelector('[data-plot="levels"]')); });
 for (const details of document.querySelectorAll("details[data-plot]")) details.addEventListener("toggle", () => drawFallback(details));
 addEventListener("hashchange", showAddress);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { restyle(); if (plots.model) drawPlots(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { restyle(); drawPlots(); });
 
 readAddress();
 filterClaims();
@@ -65,7 +65,5 @@ refilter();
 // The table is there first; the plots follow at once.
 requestAnimationFrame(() => setTimeout(async () => {
   await embedPlots();
-  restyle();
-  drawPlots();
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }));

@@ -4,21 +4,21 @@ const decode = (packed) => packed.list ?? packed.of.map((place) => packed.values
 const runs = Object.fromEntries(data.order.map((name) => [name, decode(data.columns[name])]));
 const TOTAL = runs.id.length;
 const EVERY = Array.from({ length: TOTAL }, (_, run) => run);
-const ROWS = 50; // of a page of the table
+const ROWS = 20; // of a page of the table
 const RANGES = [["acc", "accuracy"], ["bytes", "file_bytes"]];
 const TITLES = { study: "Study", scale: "Scale", dataset: "Data set", model: "Network", method: "Method", kd: "Distilled", seed: "Seed", status: "Status" };
 const COLUMNS = [
   { name: "arm", title: "Arm" },
-  { name: "study", title: "Study" },
+  { name: "accuracy", title: "Accuracy, %", digits: 2 },
+  { name: "file_bytes", title: "File, bytes", digits: 0, grouped: true },
   { name: "dataset", title: "Data set" },
   { name: "model", title: "Network" },
   { name: "seed", title: "Seed", digits: 0 },
-  { name: "accuracy", title: "Accuracy, %", digits: 2 },
-  { name: "file_bytes", title: "File, bytes", digits: 0, grouped: true },
-  { name: "compression", title: "Compression", digits: 2 },
   { name: "bits_per_packed_weight", title: "Bits a weight", digits: 2 },
   { name: "zeros", title: "Zeros, %", digits: 1, factor: 100 },
+  { name: "compression", title: "Compression", digits: 2 },
   { name: "kd", title: "Distilled" },
+  { name: "study", title: "Study" },
   { name: "scale", title: "Scale" },
   { name: "status", title: "Status" },
 ];
