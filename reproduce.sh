@@ -16,13 +16,14 @@ main() {
         "paper ") set_up paper; need_tex; paper ;;
         "smoke "*) set_up all; need_tex; smoke "$@" ;;
         "grid "*) set_up all; grid "$@" ;;
+        "explore ") set_up paper; explore ;;
         "submission ") set_up paper; need_tex; paper; in_venv snakemake submission ;;
         "setup ") set_up all ;;
         "test ") set_up all; quick_tests ;;
         "test --all") set_up all; need_tex; all_checks ;;
         "clean ") clean ;;
         "help " | "-h " | "--help ") usage ;;
-        *) refuse "'$verb${*:+ $*}' is not known; allowed: paper, smoke, grid, submission, setup, test, test --all, clean, help." ;;
+        *) refuse "'$verb${*:+ $*}' is not known; allowed: paper, smoke, grid, explore, submission, setup, test, test --all, clean, help." ;;
     esac
 }
 
@@ -31,6 +32,7 @@ usage() {
 ./reproduce.sh              every table, every figure and the paper from results/, without torch
 ./reproduce.sh smoke        train every run small into build/smoke/results, and the paper [--config study=bitnet]
 ./reproduce.sh grid ...     train for real: [--profile slurm] [--config scale=mini study=bitnet phase=5 seed=42,123]
+./reproduce.sh explore      all results as one page for a browser, build/explore.html, without torch or TeX
 ./reproduce.sh submission   the paper's sources as an archive that compiles by itself
 ./reproduce.sh test         set up, then the quick tests
 ./reproduce.sh test --all   set up, then linters, type checker and all tests
@@ -46,6 +48,12 @@ paper() {
     in_venv bitq.cli verify --paper --out build/verdict.json
     in_venv snakemake paper
     say "The paper is build/paper/bitq.pdf."
+}
+
+explore() {
+    in_venv bitq.cli verify --paper --out build/verdict.json
+    in_venv snakemake build/explore.html
+    say "The page is build/explore.html; open it in a browser, no network is needed."
 }
 
 smoke() {

@@ -81,11 +81,9 @@ class Page:
 
     def reveal(self) -> None:
         """Scroll through the page, so that everything on it is drawn."""
-        step = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 150)))"
-        places = "[...document.querySelectorAll('.canvas')]"
-        self.run(
-            f"(async () => {{ for (const place of {places}) {{ place.scrollIntoView(); await {step}; }} scrollTo(0, 0); await {step}; }})()"
-        )
+        wait = "await new Promise(done => requestAnimationFrame(() => setTimeout(done, 150)));"
+        each = f"for (const place of document.querySelectorAll('.canvas')) {{ place.scrollIntoView(); {wait} }}"
+        self.run(f"(async () => {{ {each} scrollTo(0, 0); {wait} }})()")
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         """Keep what is seen, or the whole page."""

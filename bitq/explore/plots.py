@@ -20,8 +20,8 @@ from bokeh.models import (
     HoverTool,
     LogTicker,
     NumeralTickFormatter,
-    Span,
 )
+from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
 from bitq.explore.views import View
@@ -45,7 +45,7 @@ def document(labels: Sequence[str], views: Sequence[View]) -> str:
 
 
 def numbered(text: str) -> str:
-    """Number the models of a document from 1: Bokeh counts all that a process ever made.
+    """Give the models of a document numbers from 1, since Bokeh counts all that a process ever made.
 
     >>> numbered('{"id":"p1010","x":{"id":"p1004"},"y":{"id":"p1010"}}')
     '{"id":"p1","x":{"id":"p2"},"y":{"id":"p1"}}'
@@ -158,8 +158,15 @@ def _levels() -> Any:
 
 def _empty(name: str, across: str, up: str, **options: Any) -> Any:
     plot = figure(
-        name=f"plot_{name}", height=380, sizing_mode="stretch_width", tools=TOOLS, toolbar_location="above", x_axis_label=across,
-        y_axis_label=up or None, visible=False, **options,
-    )  # fmt: skip
+        name=f"plot_{name}",
+        height=380,
+        sizing_mode="stretch_width",
+        tools=TOOLS,
+        toolbar_location="above",
+        x_axis_label=across,
+        y_axis_label=up or None,
+        visible=False,  # until it comes near the screen
+        **options,
+    )
     plot.toolbar.logo = None
     return plot

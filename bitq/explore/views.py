@@ -74,8 +74,8 @@ def size(runs: pd.DataFrame) -> View:
     return View(
         name="size",
         title="Accuracy against bytes",
-        about="Each mark is a run: the packed file as it would ship, and the accuracy measured from it. The line joins, "
-        "for each data set, the arms that no smaller file beats, by their mean over the seeds shown.",
+        about="Each mark is a run: the packed file as it would ship, and the accuracy measured from it. The line joins "
+        "the arms of a data set that no smaller file beats, by their means over the seeds shown.",
         across="size of the packed file, KiB",
         up="test accuracy, %",
         series=tuple(GROUPS.values()),
@@ -103,8 +103,8 @@ def ablation(runs: pd.DataFrame) -> View:
     return View(
         name="ablation",
         title="Layer ablation",
-        about="BitNet in ResNet-18 with one layer in full precision, between all layers ternary and none. Each mark is a "
-        "run, each upright bar the mean over the seeds shown; hollow marks are distilled.",
+        about="BitNet in ResNet-18 with one layer in full precision, between all layers ternary and none. Each mark is "
+        "a run, each upright bar the mean over the seeds shown; hollow marks are distilled.",
         across="test accuracy, %",
         up="",
         series=tuple(
