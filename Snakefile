@@ -37,6 +37,7 @@ rule submission:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/explore.smk"
 
 
 # Who asks for the paper does not even load the rules that train.

@@ -87,6 +87,7 @@ def _plot_of_runs(view: View, source: ColumnDataSource, shown: CDSView, palette:
         )
     else:
         plot.xaxis.ticker, plot.xaxis.formatter = LogTicker(mantissas=[1, 2, 5]), NumeralTickFormatter(format="0,0")
+        plot.y_range.range_padding = 0.2  # for the names of lines
         lines = ColumnDataSource({"xs": [], "ys": []}, name="pareto")
         ends = ColumnDataSource({"x": [], "y": [], "text": []}, name="pareto_ends")
         plot.multi_line("xs", "ys", source=lines, line_width=1.5, name="pareto_line")

@@ -97,10 +97,11 @@ function drawFronts() {
 
 // Names at the ends of lines, from below, each above those that would hide it.
 function labelHeights(ends) {
-  const heights = [];
+  const heights = [], found = state.shown.map((run) => runs.accuracy[run]).filter((value) => value !== null);
+  const step = 0.05 * (found.reduce((a, b) => Math.max(a, b), 0) - found.reduce((a, b) => Math.min(a, b), 100));
   for (const [place, arm] of ends.entries()) {
     const below = heights.filter((_, other) => Math.abs(Math.log(ends[other].size / arm.size)) < 1.2);
-    heights[place] = Math.max(arm.accuracy, ...below.map((height) => height + 5));
+    heights[place] = Math.max(arm.accuracy, ...below.map((height) => height + step));
   }
   return heights;
 }
