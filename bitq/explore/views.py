@@ -140,10 +140,11 @@ def distillation(runs: pd.DataFrame) -> View:
 
 def _gains(runs: pd.DataFrame) -> "pd.Series[float]":
     """Subtract the twin's accuracy; none where there is no twin, or more than one."""
-    keyed = runs.assign(group=runs["study"].map(group_of))[[*TWINS, "kd", "accuracy", "hash"]].fillna("")
-    twins = keyed[~keyed["kd"].astype(bool)].drop_duplicates(TWINS, keep=False)
-    pairs = keyed[keyed["kd"].astype(bool)].merge(twins, on=TWINS, suffixes=("", "_twin"))
-    numbers = pairs.assign(gain=pd.to_numeric(pairs["accuracy"]) - pd.to_numeric(pairs["accuracy_twin"]))
+    keys = runs.assign(group=runs["study"].map(group_of))[TWINS].astype(str)  # a missing value equals another
+    keyed = keys.assign(accuracy=runs["accuracy"], hash=runs["hash"])
+    twins = keyed[~runs["kd"]].drop_duplicates(TWINS, keep=False)
+    pairs = keyed[runs["kd"]].merge(twins, on=TWINS, suffixes=("", "_twin"))
+    numbers = pairs.assign(gain=pairs["accuracy"] - pairs["accuracy_twin"])
     gains: pd.Series[float] = runs["hash"].map(dict(zip(numbers["hash"], numbers["gain"], strict=True)))
     return gains.astype("float64")
 
