@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -428,7 +429,7 @@ class TestInABrowser:
         assert nameless <= {"table"} and ("heading", "Runs") in roles
         levels = seen.run("[...document.querySelectorAll('h1,h2,h3')].map((each) => Number(each.tagName[1]))")
         assert levels[0] == 1 and levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before <= 1 for before, after in pairwise(levels))
 
     def test_it_works_by_keyboard_alone(self, seen: Page) -> None:
         press(seen, "Tab")
