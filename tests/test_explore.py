@@ -17,13 +17,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bitq.errors import DataError
+from bitq.errors import DataError, UsageError
 from bitq.explore.columns import encode, learning_curves, packed_layers
 from bitq.explore.page import page
 from bitq.explore.views import distillation, views
 from bitq.grid.paper import paper_runs
 from bitq.grid.select import grid
-from bitq.paths import results_dir
 from bitq.report.sources import Sources
 from bitq.results.aggregate import aggregate
 from bitq.results.columns import Census
@@ -174,6 +173,13 @@ def test_a_run_that_the_grid_no_longer_has_is_refused(few: list[Run]) -> None:
         page(sources)
 
 
+def test_results_without_a_run_are_refused(few: list[Run]) -> None:
+    with pytest.raises(
+        UsageError, match="hold no run, so there is nothing to show; train some, or call bitq aggregate"
+    ):
+        page(sources_of(few[:0], judged=False))
+
+
 def test_text_of_results_cannot_leave_its_place(few: list[Run]) -> None:
     sources = sources_of(few[:3], judged=False)
     sources.all_runs.loc[0, "machine"] = "</script><script>alert(1)</script>"
@@ -222,7 +228,7 @@ def test_snakemake_and_reproduce_know_the_page() -> None:
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the results of the paper, beside the tables that it was made of."""
     build = tmp_path_factory.mktemp("build")
-    aggregate(results_dir(), paper_runs(), build)
+    aggregate(ROOT / "results", paper_runs(), build)
     write_stats(build / "runs.parquet", build / "stats.json", ("device", "machine", "mode"))
     write_claims(build / "runs.parquet", build / "claims.json", ("device", "machine", "mode"))
     call = [sys.executable, "-m", "bitq.cli", "explore", "--build", build]
@@ -389,7 +395,7 @@ class TestInABrowser:
         name = layers["id"].iloc[-1]
         choose(seen, q=name)
         seen.run("document.querySelector('#table th .link').click()")
-        largest = layers[layers["id"] == name].sort_values("weights", kind="stable").iloc[-1]
+        largest = layers.loc[layers.loc[layers["id"] == name, "weights"].idxmax()]
         shares = [100 * count / sum(largest["histogram"]) for count in largest["histogram"]]
         assert seen.run("model('levels').data.top") == pytest.approx(shares, abs=0.002)
         ours = curves[curves["id"] == name]["test_accuracy"].tolist()

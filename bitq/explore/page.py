@@ -9,6 +9,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bitq.errors import UsageError
 from bitq.explore.columns import configurations, learning_curves, packed_layers, run_columns
 from bitq.explore.plots import document
 from bitq.explore.statements import claim_rows, published_rows
@@ -34,6 +35,10 @@ def write_page(sources: Sources, out: Path) -> int:
 def page(sources: Sources) -> str:
     """Render the page."""
     runs = sources.all_runs
+    if runs.empty:
+        raise UsageError(
+            "the tables hold no run, so there is nothing to show; train some, or call bitq aggregate for others."
+        )
     placed = views(runs)
     return (
         Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
