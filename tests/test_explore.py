@@ -345,7 +345,7 @@ class TestInABrowser:
         runs = table_of(shipped)
         choose(seen, method="bitnet", kd="true")
         rows = csv_of(seen, tmp_path, "download", "bitq-runs.csv")
-        wanted = runs[(runs["method"] == "bitnet") & runs["kd"]]
+        wanted = runs[(runs["method"] == "bitnet") & runs["kd"].astype(bool)]
         assert [each["hash"] for each in rows] == wanted["hash"].tolist() and list(rows[0]) == list(runs.columns)
         assert [float(each["accuracy"]) for each in rows] == wanted["accuracy"].tolist()
         seen.run("(claimForm.elements.verdict.value = 'fails', claimForm.dispatchEvent(new Event('input')))")
@@ -382,11 +382,8 @@ class TestInABrowser:
         (heights,) = seen.run("model('pareto').data.ys")
         assert heights == pytest.approx(front)
         means = seen.run("model('ring_means').data.x.toSorted((a, b) => a - b)")
-        stages = here[
-            here["arm"].str.fullmatch(
-                r"ring_legacy-keep_last-r[48](_snapped|_recalibrated)?|ring-keep_last-n[48](_line)?"
-            )
-        ]
+        legacy = [f"ring_legacy-keep_last-r{n}{how}" for n in (4, 8) for how in ("", "_snapped", "_recalibrated")]
+        stages = here["arm"].isin(legacy + [f"ring-keep_last-n{n}{how}" for n in (4, 8) for how in ("", "_line")])
         assert means == pytest.approx(sorted(here[stages].groupby("arm")["accuracy"].mean()))
 
     def test_curves_and_levels_are_those_of_the_chosen_run(self, seen: Page, shipped: Path) -> None:
@@ -533,6 +530,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     mouse("mousePressed", start, button="left", buttons=1, clickCount=1)
     for place in at:
         mouse("mouseMoved", place, button="left", buttons=1)
+        time.sleep(0.1)  # a hand is no faster, and a browser merges moves between two frames
     mouse("mouseReleased", end, button="left", clickCount=1)
 
 
