@@ -40,7 +40,11 @@ rule aggregate:
         curves="{build}/curves.parquet",
         layers="{build}/layers.parquet",
         predictions="{build}/predictions.parquet",
-        tables=multiext("{build}/", "runs.csv", "curves.csv"),
+        tables=report(
+            multiext("{build}/", "runs.csv", "curves.csv"),
+            caption="../report/runs.rst",
+            category="Runs",
+        ),
     log:
         "{build}/logs/aggregate.log",
     benchmark:
