@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -541,3 +542,26 @@ def press(page: Page, key: str) -> None:
     stroke = {"key": key, "windowsVirtualKeyCode": codes[key]} | ({"text": text} if text else {})
     page.call("Input.dispatchKeyEvent", type="keyDown", **stroke)
     page.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=codes[key])
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_shows_the_page_and_the_runs_with_captions(tmp_path: Path) -> None:
+    def snakemake(*words: str) -> str:
+        program = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", str(ROOT / "Snakefile")]
+        call = [*program, "--directory", str(tmp_path), "--cores", "1", "build/explore.html", *words]
+        env = os.environ | {"BITQ_RESULTS": str(ROOT / "results"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    snakemake()
+    snakemake("--report", "report.zip")
+    with zipfile.ZipFile(tmp_path / "report.zip") as report:
+        names = report.namelist()
+        text = report.read("report/report.html").decode()
+        (kept,) = [name for name in names if name.endswith("/explore.html")]
+        assert report.read(kept) == (tmp_path / "build" / "explore.html").read_bytes()
+    assert {"runs.csv", "curves.csv"} <= {Path(name).name for name in names}
+    assert all(
+        said in text for said in ("Results", "Runs", "one file that needs no", "One row a run, with its configuration")
+    )
