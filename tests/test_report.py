@@ -81,7 +81,7 @@ def sources(frame: pd.DataFrame, planned: int | None = None, of: Iterable[str] =
     expected = planned or len(frame)
     scales: dict[str, tuple[str, ...]] = {study: (at,) for study in of}
     census = Census(expected=expected, present=len(frame), missing=expected - len(frame), scales=scales, root="0" * 64)
-    return Sources(frame, census, json.loads(json.dumps(stats(frame))), {"verdicts": verdicts()})
+    return Sources(frame, census, json.loads(json.dumps(stats(frame, questions()))), {"verdicts": verdicts()})
 
 
 @cache

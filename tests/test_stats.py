@@ -19,8 +19,10 @@ from bitq.run import Parent, Run
 from bitq.stats import inference
 from bitq.stats.cells import Cell, cell, find
 from bitq.stats.contrast import contrast, recovery
-from bitq.stats.families import FAMILIES, GAPS, group_of
-from bitq.stats.summary import stats, write_stats
+from bitq.stats.estimate import Block, Estimate, estimate, share_draws
+from bitq.stats.families import Family, group_of
+from bitq.stats.summary import Questions, stats, write_stats
+from bitq.studies.catalogue import families, gaps, questions
 from tests.frames import SEEDS, diverged, frame, row, run, table
 
 # Student's sleep data: extra hours of ten patients under two drugs. R's t.test gives the values asserted below.
@@ -60,7 +62,7 @@ def whole_grid() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def summary(whole_grid: pd.DataFrame) -> dict[str, Any]:
-    return stats(whole_grid)
+    return stats(whole_grid, questions())
 
 
 # Cells
@@ -150,7 +152,7 @@ def test_sleep_data_gives_what_r_gives() -> None:
     assert found.interval == pytest.approx((-2.4598858, -0.7001142), abs=1e-7)
     assert (found.paired.t, found.paired.df, found.paired.p) == pytest.approx((-4.0621, 9, 0.002833), abs=5e-5)
     assert (found.welch.t, found.welch.df, found.welch.p) == pytest.approx((-1.8608, 17.776, 0.07939), abs=5e-4)
-    assert found.d_z == pytest.approx(-4.0621 / np.sqrt(10), abs=1e-4)
+    assert found.d_z == pytest.approx(-4.0621 / np.sqrt(10), abs=1e-4)  # t over the root of n
     assert found.detectable == pytest.approx(1.225, abs=1e-3)  # 0.996 standard deviations of 1.23 hours
 
 
@@ -181,10 +183,10 @@ def test_tests_and_intervals_agree_with_another_library(pair: tuple[list[int], l
 def test_equivalence_is_two_one_sided_tests(pair: tuple[list[int], list[int]], margin: float) -> None:
     a, b = (np.array(values) / 100 for values in pair)
     found = inference.equivalence(a, b, margin)
-    assert found
     if np.ptp(a - b) < 0.01:
-        assert found.equivalent == (abs((a - b).mean()) < margin)
+        assert found is None
         return
+    assert found
     lower = reference.ttest_1samp(a - b, -margin, alternative="greater").pvalue
     upper = reference.ttest_1samp(a - b, margin, alternative="less").pvalue
     assert found.p == pytest.approx(max(lower, upper))
@@ -199,12 +201,17 @@ def test_the_detectable_effect_has_the_promised_power(n: int) -> None:
     assert noncentral.sf(critical) + noncentral.cdf(-critical) == pytest.approx(0.8, abs=1e-5)
 
 
+def ratio(top: Any, bottom: Any, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval of mean(top) / mean(bottom), paired."""
+    block = Block(tuple(range(len(top))), np.array([top, bottom], dtype=float), 0.0)
+    return Estimate((block,), is_ratio=True).interval(level)
+
+
 @given(samples)
 @settings(max_examples=30)
 def test_the_ends_of_a_ratio_interval_are_where_a_t_test_turns(pair: tuple[list[int], list[int]]) -> None:
     top, bottom = np.array(pair[0]) / 100, 50 + np.array(pair[1]) / 1000
-    found = inference.ratio_interval(top, bottom)
-    if found is None or np.ptp(top) < 0.1:
+    if np.ptp(top) < 0.1 or (found := ratio(top, bottom)) is None:
         return
     assert found[0] <= top.mean() / bottom.mean() <= found[1]
     for end in found:
@@ -212,7 +219,7 @@ def test_the_ends_of_a_ratio_interval_are_where_a_t_test_turns(pair: tuple[list[
 
 
 def test_a_ratio_over_what_may_be_zero_has_no_interval() -> None:
-    assert inference.ratio_interval(np.array([1.0, 2.0, 1.5]), np.array([0.5, -0.4, 0.1])) is None
+    assert ratio([1.0, 2.0, 1.5], [0.5, -0.4, 0.1]) is None
 
 
 def test_holm_as_r_adjusts_it_without_those_that_have_no_test() -> None:
@@ -225,22 +232,53 @@ def test_holm_agrees_with_another_library(p_values: list[float]) -> None:
     assert inference.holm(p_values) == multipletests(p_values, method="holm")[1].tolist()
 
 
-def test_the_bootstrap_needs_five_runs_repeats_itself_and_is_near_plain_resampling() -> None:
-    values = np.array(DRUG_1) - np.array(DRUG_2)
-    assert inference.bootstrap_interval(values[:4]) is None
-    found = inference.bootstrap_interval(values)
-    assert found and found == inference.bootstrap_interval(values)
-    means = np.random.default_rng(0).choice(values, (20_000, len(values))).mean(axis=1)
-    assert found == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.25)
-
-
-@pytest.mark.parametrize(("n", "interval"), [(0, None), (1, None), (2, (2.0, 2.0))])
-def test_few_or_equal_runs_claim_no_more_than_they_know(n: int, interval: object) -> None:
+@pytest.mark.parametrize(
+    ("n", "half"), [(0, None), (1, None), (2, 12.7062 * 0.01 / 2**0.5), (3, 4.3027 * 0.01 / 3**0.5)]
+)
+def test_few_or_equal_runs_claim_no_more_than_they_know(n: int, half: float | None) -> None:
+    """No spread over seeds counts as less than one of 10,000 test images, 0.01 points."""
     a, b = of(tuple(range(5))), of(tuple(value - 2 for value in range(5)), "fp32")
     found = contrast(Cell(a.rows[:n]) if n else Cell(a.rows[4:]), Cell(b.rows[:n]) if n else Cell(b.rows[:1]), 0.5)
-    assert (found.n, found.interval, found.paired, found.d_z, found.bootstrap) == (n, interval, None, None, None)
+    assert (found.n, found.paired, found.d_z) == (n, None, None)
+    assert found.interval == (None if half is None else pytest.approx((2 - half, 2 + half), abs=1e-6))
     assert found.difference == (2.0 if n else None)
     json.dumps(found.model_dump(mode="json"), allow_nan=False)
+
+
+def test_three_equal_differences_of_one_image_of_five_hundred_show_no_difference() -> None:
+    small: dict[str, Any] = {"images": 500}
+    found = contrast(of((60.2, 61.2, 62.2), **small), of((60, 61, 62), "fp32", **small))
+    assert found.interval == pytest.approx((0.2 - 0.4968, 0.2 + 0.4968), abs=1e-4)  # 4.3027 · 0.2 / √3
+
+
+def test_arms_are_paired_only_where_they_share_initial_weights_and_batches() -> None:
+    a, others = of((60, 61, 62)), {"model": "resnet50", "width": 16, "stem": "imagenet", "batch": 32, "classes": 100}
+    assert all(
+        share_draws(a, of((1, 2, 3), "fp32", **{name: value})) for name, value in (("lr", 0.2), ("norm", "layer"))
+    )
+    assert not any(share_draws(a, of((1, 2, 3), "fp32", **{name: value})) for name, value in others.items())
+    untrained = of((1, 2, 3), "int8", epochs=0, batch=32)
+    assert share_draws(a, untrained) and share_draws(untrained, a)
+
+
+def test_arms_that_share_no_draws_are_compared_by_welch() -> None:
+    a, b = of(DRUG_1), of(DRUG_2, "fp32", stem="imagenet")
+    found = contrast(a, b, margin=0.5)
+    assert (found.shares_draws, found.paired, found.correlation, found.detectable) == (False, None, None, None)
+    assert found.welch and found.p == found.welch.p
+    assert found.interval == pytest.approx((-3.3654832, 0.2054832), abs=1e-6)  # R: t.test(extra ~ group)
+    assert contrast(a, of(DRUG_2, "fp32")).correlation == pytest.approx(0.7951702, abs=1e-6)  # R: cor
+
+
+def test_differences_of_two_networks_are_paired_within_each() -> None:
+    """(a - b) - (c - d): two samples of differences, compared by Welch's test."""
+    values = {"a": (60, 61, 63), "b": (50, 52, 51), "c": (70, 71, 71), "d": (66, 65, 69)}
+    cells = {name: of(tuple(v), model="resnet18" if name in "ab" else "resnet50") for name, v in values.items()}
+    weights = {"a": (1.0, 0.0), "b": (-1.0, 0.0), "c": (-1.0, 0.0), "d": (1.0, 0.0)}
+    found = estimate(cells, weights, "accuracy")
+    first, second = (np.array(values[x]) - np.array(values[y]) for x, y in ("ab", "cd"))
+    expected = reference.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert found.interval(0.95) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_contrast_pairs_by_seed_and_says_what_it_left_out() -> None:
@@ -273,6 +311,40 @@ def test_recovery_is_the_share_of_the_gap() -> None:
     assert recovery(kept, low, low).share is None
 
 
+def test_the_family_with_most_seeds_is_primary_where_the_claims_file_names_it(summary: dict[str, Any]) -> None:
+    """One answer to one question: ten seeds where there are ten, three at the network that has no more."""
+
+    def primary(family: str, a: str, b: str) -> dict[str, bool]:
+        record = next(each for each in summary["families"] if each["family"] == family)
+        there = [each for each in record["contrasts"] if (each["arm_a"], each["arm_b"]) == (a, b)]
+        return {each["model"]: each["primary"] for each in there}
+
+    assert primary("n10", "bitnet", "fp32") == {"resnet18": True}
+    assert primary("bitnet_vs_fp32", "bitnet", "fp32") == {"resnet18": False, "resnet50": True}
+    assert primary("kd", "fp32-kd", "fp32") == {"resnet18": False}
+    assert primary("bitnet_vs_ttq", "bitnet", "ttq") == {"resnet18": True, "resnet50": True}
+
+
+def test_every_contrast_of_two_families_has_a_primary_one() -> None:
+    asked: dict[tuple[str, tuple[str, str]], set[str]] = {}
+    for family in families():
+        for pair in family.pairs:
+            asked.setdefault((family.study, pair), set()).add(family.name)
+    named = {(of.study, pair): set(of.families) for of in questions().primary for pair in of.pairs}
+    assert {key: names for key, names in asked.items() if len(names) > 1} == named
+
+
+def test_a_question_goes_to_the_first_family_that_has_runs() -> None:
+    asked = Questions(
+        families=(Family("more", "?", (("bitnet", "fp32"),), all_seeds=True, study="bitnet"),
+                  Family("few", "?", (("bitnet", "fp32"),), study="bitnet")),
+        primary=questions().primary[:1],
+    )  # fmt: skip
+    runs = table(row(run(arm, seed)) for arm in ("bitnet", "fp32") for seed in SEEDS)
+    found = stats(runs, asked)["families"]
+    assert [[each["primary"] for each in record["contrasts"]] for record in found] == [[], [True]]
+
+
 # All statistics of a table
 
 
@@ -292,7 +364,7 @@ def test_the_published_contrasts_have_three_seeds_and_their_extension_ten(summar
     for record in summary["families"]:
         of_resnet18 = {each["n"] for each in record["contrasts"] if each["model"] == "resnet18"}
         assert of_resnet18 == ({10} if record["family"] == "n10" else {3})
-        assert all(bool(each["bootstrap"]) == (each["n"] >= 5) for each in record["contrasts"])
+        assert all((each["d_z"] is not None) == (each["n"] >= 10) for each in record["contrasts"])
 
 
 def test_a_contrast_of_the_summary_is_that_of_its_cells(whole_grid: pd.DataFrame, summary: dict[str, Any]) -> None:
@@ -318,7 +390,7 @@ def test_parity_is_tested_where_it_is_claimed(summary: dict[str, Any]) -> None:
 
 def test_arms_that_are_not_there_are_left_out_and_scales_kept_apart() -> None:
     runs = [each for each in (*grid("full", ["bitnet"]), *grid("mini", ["bitnet"])) if each.method == "fp32"]
-    found = stats(frame(runs, accuracy))
+    found = stats(frame(runs, accuracy), questions())
     assert {(r["family"], r["scale"]) for r in found["families"] if r["contrasts"]} == {("kd", "full"), ("kd", "mini")}
     seeds = {"full": 3, "mini": 5}
     assert all(each["n"] == seeds[each["scale"]] or each["model"] == "resnet50" for each in found["cells"])
@@ -329,7 +401,7 @@ def test_divergence_reaches_the_summary() -> None:
     rows = [
         diverged(each) if (each.method, each.seed) == ("bitnet", 42) else row(each, accuracy=each.seed) for each in runs
     ]
-    found = stats(table(rows))
+    found = stats(table(rows), questions())
     assert found["diverged"] == ["bitnet/cifar10/resnet18/bitnet/s42"]
     assert [each["n_diverged"] for each in found["cells"]] == [1, 0]
     assert [(each["n"], each["n_diverged"], each["partial"]) for each in found["families"][0]["contrasts"]] == [
@@ -339,19 +411,19 @@ def test_divergence_reaches_the_summary() -> None:
 
 def test_arms_of_the_families_are_arms_of_the_grid() -> None:
     known = {(group_of(each.study), each.arm) for each in grid("full")}
-    assert {(family.study, arm) for family in FAMILIES for pair in family.pairs for arm in pair} <= known
-    assert {(gap.study, arm) for gap in GAPS for arm in (gap.kept, gap.low, gap.high)} <= known
+    assert {(family.study, arm) for family in families() for pair in family.pairs for arm in pair} <= known
+    assert {(gap.study, arm) for gap in gaps() for arm in (gap.kept, gap.low, gap.high)} <= known
 
 
 def test_statistics_are_written_from_the_table_twice_alike(tmp_path: Path, whole_grid: pd.DataFrame) -> None:
     whole_grid.head(60).to_parquet(tmp_path / "runs.parquet")
     texts = []
     for name in ("a.json", "b.json"):
-        write_stats(tmp_path / "runs.parquet", tmp_path / name)
+        write_stats(tmp_path / "runs.parquet", tmp_path / name, questions())
         texts.append((tmp_path / name).read_bytes())
     assert texts[0] == texts[1]
     with pytest.raises(DataError, match="bitq aggregate"):
-        write_stats(tmp_path / "none.parquet", tmp_path / "c.json")
+        write_stats(tmp_path / "none.parquet", tmp_path / "c.json", questions())
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="bitq aggregate"):
-        write_stats(tmp_path / "torn.parquet", tmp_path / "c.json")
+        write_stats(tmp_path / "torn.parquet", tmp_path / "c.json", questions())

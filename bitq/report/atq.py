@@ -12,8 +12,8 @@ from bitq.report import draw, names
 from bitq.report.query import Query
 from bitq.report.tex import percent
 from bitq.report.values import Number, measure
-from bitq.stats.families import ATQ, LEGACY, RULES, THRESHOLDS
 from bitq.stats.inference import mean
+from bitq.studies.atq.contrasts import ATQ, LEGACY, RULES, THRESHOLDS
 
 Row = dict[str, Any]
 MODEL, FIRST, DATASETS = "atq_cnn", "fashion_mnist", ("fashion_mnist", "mnist")

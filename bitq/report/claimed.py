@@ -10,9 +10,8 @@ from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.tex import Tex, as_written, escape, interval, listed, number
 from bitq.stats.cells import matching
-from bitq.stats.claims import OURS, Claim
+from bitq.stats.claims import OURS, Claim, needs
 from bitq.stats.claims import claims as read_claims
-from bitq.stats.predicates import Count
 from bitq.stats.published import TRUSTED, Figure, published
 
 Row = dict[str, Any]
@@ -39,15 +38,8 @@ COLUMNS = {
     "bits_per_packed_weight": Unit(1, " bits", 3),
     "coverage": SHARE,
     "zeros": SHARE,
+    "most_zeros": SHARE,
     "diverged": SHARE,
-}
-# Requirements of claims about magnitudes, in words.
-NEEDS = {
-    ("scale", "full"): "the scale of the publication",
-    ("device", "cuda"): "a GPU",
-    ("variant", "official"): "the official images",
-    ("width", 64): "the published width",
-    ("width", 32): "the published width",  # of the networks for pairs
 }
 
 
@@ -89,15 +81,7 @@ def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
 
 def _needs(claim: Claim) -> str:
     """Describe the runs that a claim needs."""
-    if isinstance(claim.predicate, Count):
-        where, classes, whole = claim.predicate.where, set[int](), "a whole study with the seeds that it lists"
-    else:
-        assert claim.requires
-        whole = "all arms of the claim"
-        where, quantities = claim.requires.where, claim.predicate.quantities(claim.requires.datasets[0])
-        classes = {arm.classes for quantity in quantities for arm in quantity.arms if arm.classes}
-    words = [NEEDS.get((name, value), f"{name} {value}") for name, value in where.items()]
-    return listed([*sorted(words), *(f"{number} classes" for number in sorted(classes))]) or whole
+    return listed(needs(claim))
 
 
 def _source(record: Record) -> str:
@@ -137,12 +121,16 @@ def _ours(verdict: Record, predicate: Any) -> Tex:
 
 def unit(predicate: Any, column: str) -> Unit:
     """Return the unit of a predicate's quantity."""
+    if predicate.kind == "audited":
+        return Unit(1, f" {predicate.what}", 0 if float(predicate.found).is_integer() else 3)
     if predicate.kind == "count":
         return Unit(1, rf"~{predicate.of}", 0)
     if predicate.kind == "recovery":
         return Unit(100, r"\,\%", 1)
     if predicate.kind == "ratio" or getattr(predicate, "to", None):
         return Unit(1, r"$\times$", 4 if column.endswith("bytes") else 2)
+    if predicate.kind == "reached" and predicate.b is None:
+        return COLUMNS[column]
     if column == "accuracy" and predicate.kind != "threshold":
         return Unit(1, " points", 2)
     return COLUMNS[column]

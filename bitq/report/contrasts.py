@@ -20,13 +20,13 @@ LABELS: dict[str, Callable[[str], str]] = {"ring": ring.label, "atq": atq.label}
 COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("study", "scale", "dataset", "model", "arm_a", "arm_b", "n", "unpaired")},
     **{name: (name,) for name in ("mean_a", "mean_b", "difference", "sd")},
-    "p": ("paired", "p"),
+    "p": ("p",),
     "p_holm": ("p_holm",),
     "p_welch": ("welch", "p"),
     "p_equivalence": ("equivalence", "p"),
     **{name: (name,) for name in ("d_z", "hedges_g", "detectable")},
 }
-INTERVALS = ("interval", "bootstrap")
+INTERVALS = ("interval", "interval_images")
 BY_NETWORK = ("ring",)  # whose networks stand side by side, instead of data sets
 
 

@@ -35,9 +35,10 @@ from bitq.report.tex import as_written, at, escape, number, p_value, percent, si
 from bitq.report.values import Number, count, inline, measure, span, words
 from bitq.run import Run
 from bitq.stats.cells import Cell
-from bitq.stats.families import FAMILIES, GAPS, Family, group_of
+from bitq.stats.families import Family, group_of
 from bitq.stats.inference import mean
 from bitq.stats.published import Figure, published
+from bitq.studies.catalogue import families, gaps
 
 # Further numbers of a study: one function in bitq/report/<study>.py, called if the study has results.
 OF_STUDY: dict[str, Callable[[Query], Iterator[Number]]] = {
@@ -130,7 +131,7 @@ def _of_settings(sources: Sources) -> Iterator[Number]:
         share = 100 * settings[name]
         yield Number(key, f"{share:g}", (share,), percent=True)  # as in prose
     yield Number("parity margin", f"{settings['parity_margin']:g}")
-    for family in FAMILIES:
+    for family in families():
         yield count(f"tests of {family.name}", at(sources.of(family.study).families.get(family.name), "tests"))
 
 
@@ -196,7 +197,7 @@ def _file(key: str, of: Cell | None) -> Iterator[Number]:
 
 
 def _of_contrasts(sources: Sources) -> Iterator[Number]:
-    for family in FAMILIES:
+    for family in families():
         arms, known = set(_arms(family.study)), sources.of(family.study).contrasts
         for dataset, model in dict.fromkeys((dataset, model) for dataset, model, _ in _arms(family.study)):
             for a, b in family.pairs:
@@ -214,14 +215,14 @@ def _contrast(key: str, record: Record | None) -> Iterator[Number]:
     difference, effect, smallest = (at(record, name) for name in ("difference", "d_z", "detectable"))
     yield measure(f"diff.{key}", difference, signed(difference))
     yield span(f"diffci.{key}", at(record, "interval"), sign=True)
-    for head, p in (("p", at(record, "paired", "p")), ("holm", at(record, "p_holm"))):
+    for head, p in (("p", at(record, "p")), ("holm", at(record, "p_holm"))):
         yield measure(f"{head}.{key}", p, p_value(p))
     yield measure(f"dz.{key}", effect, number(effect))
     yield measure(f"mde.{key}", smallest, number(smallest, 1))
 
 
 def _of_recoveries(sources: Sources) -> Iterator[Number]:
-    for gap in GAPS:
+    for gap in gaps():
         arms, known = set(_arms(gap.study)), sources.of(gap.study).recoveries
         for dataset, model in dict.fromkeys((dataset, model) for dataset, model, _ in _arms(gap.study)):
             if {(dataset, model, arm) for arm in (gap.kept, gap.low, gap.high)} <= arms:

@@ -11,8 +11,8 @@ from bitq.report import draw, names
 from bitq.report.query import Query
 from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, VERMILLION, Mark
 from bitq.report.values import Number, count, measure
-from bitq.stats.families import RING, RING_LEGACY
 from bitq.stats.inference import mean
+from bitq.studies.ring.contrasts import RING, RING_LEGACY
 
 Row = dict[str, Any]
 DATASET, MODELS, FIRST = "cifar10", ("resnet20", "resnet32", "resnet44"), "resnet20"

@@ -17,7 +17,8 @@ from bitq.report.tex import listed
 from bitq.results.columns import CURVES, LAYERS, Census, Column, read_census, schema
 from bitq.run import Run
 from bitq.stats.cells import Cell, cell, read_table
-from bitq.stats.families import EXTENSION, FAMILIES, group_of
+from bitq.stats.families import EXTENSION, group_of
+from bitq.studies.catalogue import families
 
 Record = dict[str, Any]
 Arm = tuple[str, str, str]  # data set, model, arm
@@ -115,7 +116,7 @@ class Sources:
     @cached_property
     def families(self) -> dict[str, Record]:
         """Families of contrasts at that scale, those with further seeds only if such runs exist."""
-        known = {family.name: family for family in FAMILIES}
+        known = {family.name: family for family in families()}
         extended = (self.runs["phase"] == EXTENSION).any()
         return {
             record["family"]: record

@@ -24,6 +24,15 @@ TREATMENT = (
     *("kd", "teacher", "start", "temperature", "alpha"),
 )
 RECIPE = ("mixup", "label_smoothing", "epochs", "batch", "lr", "weight_decay", "optimizer", "augment", "precision")
+# What arms of a seed must share for their initial weights and batches to be the same draws (bitq/rng.py).
+DRAWS = (*PLACE, "stem", "batch")
+# Measurements that count something: the whole, and the column that holds how many it consists of.
+RESOLUTION = {
+    "accuracy": (100.0, "images"),
+    "best_accuracy": (100.0, "images"),
+    "zeros": (1.0, "packed_weights"),
+    "most_zeros": (1.0, "packed_weights"),
+}
 # Columns that should change a result by rounding alone, mixed only on request.
 HARDWARE = ("device", "machine", "mode")
 # Mixed without a request, but recorded: they differ as soon as a study is completed on another day.
@@ -56,6 +65,27 @@ class Cell:
     def diverged(self) -> tuple[int, ...]:
         """Seeds whose run became non-finite: they have no accuracy, and every statistic names them."""
         return tuple(int(seed) for seed in self.rows.loc[self.rows["status"] == "diverged", "seed"])
+
+    @cached_property
+    def hashes(self) -> dict[int, str]:
+        """Hashes of the runs by seed."""
+        return dict(zip(self.seeds, self.rows["hash"].astype(str), strict=True))
+
+    @cached_property
+    def folders(self) -> str:
+        """Folder of the arm's results, with its seeds in braces."""
+        place, _, _ = str(self.rows["id"].iloc[0]).rpartition("/")
+        seeds = ",".join(f"s{seed}" for seed in self.seeds)
+        return f"{self.kinds['scale'][0]}/{place}/{seeds if len(self.seeds) == 1 else '{' + seeds + '}'}"
+
+    def resolution(self, column: str) -> float:
+        """Return the smallest step of a measurement: one test image, or one weight; zero of a continuous one."""
+        counted = RESOLUTION.get(column)
+        if counted is None:
+            return 0.0
+        whole, of = counted
+        known = self.rows[of].dropna()
+        return whole / float(known.min()) if len(known) and known.min() > 0 else 0.0
 
     @cached_property
     def mixed(self) -> tuple[str, ...]:

@@ -8,14 +8,16 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_paired
+from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from bitq.records import Frozen
 from bitq.stats.cells import Values
 
 LEVEL = 0.95
-ALPHA, POWER = 0.05, 0.8  # of the minimum detectable effect
-RESAMPLES, BOOTSTRAP_SEED, BOOTSTRAP_FROM = 9999, 158, 5  # below five runs a bootstrap interval is too short
+TOST_LEVEL = 0.9  # two one-sided tests at 5 % ask whether the 90 % interval lies within the margin
+ALPHA, POWER = 0.05, 0.8  # of detectable differences and needed seeds
+D_Z_FROM = 10  # with fewer pairs the spread of differences is too uncertain to divide by
+MOST_SEEDS = 1000  # more than that are not looked for
 
 Interval = tuple[float, float]
 
@@ -34,7 +36,7 @@ class Equivalence(Frozen):
     """The result of two one-sided tests that the difference is less than the margin either way."""
 
     margin: float
-    p: float | None
+    p: float
     equivalent: bool
 
 
@@ -50,43 +52,13 @@ def spread(values: Values) -> float | None:
     return 0.0 if np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())) else float(values.std(ddof=1))
 
 
-def t_interval(values: Values, level: float = LEVEL) -> Interval | None:
-    """Compute the t interval of the mean: a point if all values are equal, None below two values."""
-    deviation = spread(values)
-    if deviation is None:
+def t_interval(values: Values, level: float = LEVEL, resolution: float = 0.0) -> Interval | None:
+    """Compute the t interval of the mean, its spread at least the resolution; None if its spread is unknown."""
+    deviation = max(spread(values) or 0.0, resolution)
+    if len(values) < 2 or not deviation:
         return None
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
-
-
-def bootstrap_interval(values: Values) -> Interval | None:
-    """Compute the BCa bootstrap interval of the mean, the same on every call."""
-    if len(values) < BOOTSTRAP_FROM:
-        return None
-    if not spread(values):
-        return t_interval(values)
-    drawn = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, rng=np.random.default_rng(BOOTSTRAP_SEED)
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
-
-
-def ratio_interval(numerators: Values, denominators: Values, level: float = LEVEL) -> Interval | None:
-    """Compute Fieller's interval for mean(numerators) / mean(denominators), paired; None if it is unbounded.
-
-    It holds every ratio r for which numerators - r·denominators has a mean that a t test does not tell from zero.
-    """
-    n = len(numerators)
-    if n < 2:
-        return None
-    means = np.array([numerators.mean(), denominators.mean()])
-    spreads = np.cov(numerators, denominators) / n * stats.t.ppf((1 + level) / 2, n - 1) ** 2
-    # (m₁ - r·m₂)² ≤ s₁₁ - 2·r·s₁₂ + r²·s₂₂ is a quadratic in r; it opens upwards only if m₂ surely is not zero.
-    (c, b), (_, a) = np.outer(means, means) - spreads
-    if a <= 0:
-        return None
-    root = math.sqrt(max(0.0, b * b - a * c))
-    return float((b - root) / a), float((b + root) / a)
 
 
 def paired_test(a: Values, b: Values) -> Test | None:
@@ -106,9 +78,16 @@ def welch_test(a: Values, b: Values) -> Test | None:
 
 
 def cohens_d_z(a: Values, b: Values) -> float | None:
-    """Compute the mean difference in standard deviations of the differences."""
-    deviation = spread(a - b)
+    """Compute the mean difference in standard deviations of the differences, from D_Z_FROM pairs on."""
+    deviation = spread(a - b) if len(a) >= D_Z_FROM else None
     return float((a - b).mean()) / deviation if deviation else None
+
+
+def correlation(a: Values, b: Values) -> float | None:
+    """Compute the correlation of two arms over their seeds: what pairing is worth; None below three pairs."""
+    if len(a) < 3 or not spread(a) or not spread(b):
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def hedges_g(a: Values, b: Values) -> float | None:
@@ -130,14 +109,58 @@ def detectable_d_z(n: int) -> float:
     return float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided"))
 
 
-def equivalence(a: Values, b: Values, margin: float) -> Equivalence | None:
-    """Test equivalence by paired TOST at level ALPHA."""
-    if len(a) < 2:
+def equivalence(
+    a: Values, b: Values, margin: float, paired: bool = True, resolution: float = 0.0
+) -> Equivalence | None:
+    """Test equivalence by TOST at level ALPHA: paired, or of two samples in Welch's way."""
+    if min(len(a), len(b)) < 2:
         return None
-    if not spread(a - b):
-        return Equivalence(margin=margin, p=None, equivalent=bool(abs((a - b).mean()) < margin))
-    p = float(ttost_paired(a, b, -margin, margin)[0])
+    if paired and (spread(a - b) or 0.0) < resolution:
+        p = _tost(float((a - b).mean()), resolution / math.sqrt(len(a)), len(a) - 1, margin)
+    elif paired and spread(a - b):
+        p = float(ttost_paired(a, b, -margin, margin)[0])
+    elif not paired and (spread(a) or spread(b)):
+        p = float(ttost_ind(a, b, -margin, margin, usevar="unequal")[0])
+    else:
+        return None
     return Equivalence(margin=margin, p=p, equivalent=p < ALPHA)
+
+
+def _tost(difference: float, error: float, freedom: float, margin: float) -> float:
+    """Compute the larger p of two one-sided t tests from a difference and its standard error."""
+    return float(
+        max(stats.t.sf((difference + margin) / error, freedom), stats.t.sf((margin - difference) / error, freedom))
+    )
+
+
+class Exact(Frozen):
+    """One-sided exact p values of two counts: that the first is larger, and that it is smaller."""
+
+    larger: float
+    smaller: float
+
+
+def exact_paired(only_a: int, only_b: int) -> Exact:
+    """Test paired events exactly: given that just one of two arms has it, each is as likely to be the one.
+
+    >>> exact_paired(3, 0)
+    Exact(larger=0.125, smaller=1.0)
+    """
+    if not only_a + only_b:
+        return Exact(larger=1.0, smaller=1.0)
+    larger, smaller = (
+        stats.binomtest(only_a, only_a + only_b, alternative=side).pvalue for side in ("greater", "less")
+    )
+    return Exact(larger=float(larger), smaller=float(smaller))
+
+
+def exact_independent(events_a: int, n_a: int, events_b: int, n_b: int) -> Exact:
+    """Test two proportions of independent runs by Barnard's exact test."""
+    if events_a * n_b == events_b * n_a:
+        return Exact(larger=1.0, smaller=1.0)
+    table = [[events_a, events_b], [n_a - events_a, n_b - events_b]]
+    larger, smaller = (stats.barnard_exact(table, alternative=side).pvalue for side in ("greater", "less"))
+    return Exact(larger=float(larger), smaller=float(smaller))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from bitq.records import Frozen
 from bitq.stats.claims import Claim
-from bitq.stats.predicates import ArmAt, Count, Quantity, Term
+from bitq.stats.predicates import ArmAt, Audited, Count, Quantity, Term
 from bitq.stats.published import Published
 
 Means = Mapping[tuple[str, str, str, str], float]  # by data set, model, arm, column
@@ -38,7 +38,7 @@ def own_figures(claim: Claim, figures: Published) -> Own | None:
 
 
 def _computed(claim: Claim, means: Means) -> Iterator[OwnFigure]:
-    if claim.requires is None or isinstance(claim.predicate, Count):
+    if claim.requires is None or isinstance(claim.predicate, Count | Audited):
         return
     for dataset in claim.requires.datasets:
         for model in claim.requires.models:

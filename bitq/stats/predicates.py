@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bitq.records import Frozen
-from bitq.stats.inference import LEVEL
+from bitq.stats.inference import LEVEL, TOST_LEVEL
+from bitq.stats.published import published
 
-TOST_LEVEL = 0.9  # two one-sided tests at 5 % ask whether the 90 % interval lies within the margin
 Limits = tuple[float, float]
+About = Literal["direction", "magnitude", "size", "hardware", "record"]
+HARDWARE_COLUMNS = ("wall_seconds", "images_per_second", "peak_memory_bytes")
 
 
 class ArmAt(Frozen):
@@ -36,6 +38,15 @@ Term = tuple[ArmAt, float]  # an arm and its weight in a sum
 
 
 @dataclass(frozen=True)
+class PublishedMean:
+    """A published mean with the spread and the number of its runs, as far as they are known."""
+
+    value: float
+    sd: float | None
+    n: int | None
+
+
+@dataclass(frozen=True)
 class Quantity:
     """A sum over arms, or the ratio of two sums, that must lie between two limits."""
 
@@ -47,6 +58,8 @@ class Quantity:
     level: float = LEVEL
     exact: bool = False  # a property of the file: the range over the runs decides, not an interval of their mean
     inclusive: bool = False  # may the quantity equal a limit?
+    published: PublishedMean | None = None  # that the quantity must reach, with an uncertainty of its own
+    new_images: bool = True  # False where the published mean is of the same test images
 
     @property
     def arms(self) -> tuple[ArmAt, ...]:
@@ -62,6 +75,19 @@ class Limited(Frozen):
     between: Limits | None = None
     per_dataset: dict[str, Limits] = {}  # where the published value depends on the data set
     column: str = "accuracy"
+
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide: only a sign can be seen away from the published protocol."""
+        if self.column in HARDWARE_COLUMNS:
+            return "hardware"
+        limits = {limit for limit in (self.above, self.below) if limit is not None}
+        return "direction" if limits == {self.nothing} else "magnitude"
+
+    @property
+    def nothing(self) -> float | None:
+        """Value at which two arms do not differ, if there is one."""
+        return None
 
     @model_validator(mode="after")
     def _has_limits(self) -> "Limited":
@@ -90,6 +116,11 @@ class Difference(Limited):
     a: Arm
     b: Arm
 
+    @property
+    def nothing(self) -> float | None:
+        """Value at which two arms do not differ."""
+        return 0.0
+
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
         return [self.quantity(dataset, f"{self.a} − {self.b}", ((self.a, 1), (self.b, -1)))]
@@ -104,6 +135,11 @@ class Interaction(Limited):
     c: Arm
     d: Arm
 
+    @property
+    def nothing(self) -> float | None:
+        """Value at which two arms do not differ."""
+        return 0.0
+
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
         label = f"({self.a} − {self.b}) − ({self.c} − {self.d})"
@@ -117,6 +153,11 @@ class Ratio(Limited):
     a: Arm
     b: Arm
 
+    @property
+    def nothing(self) -> float | None:
+        """Value at which two arms do not differ."""
+        return 1.0
+
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
         return [self.quantity(dataset, f"{self.a} / {self.b}", ((self.a, 1),), ((self.b, 1),))]
@@ -129,6 +170,11 @@ class Recovery(Limited):
     kept: Arm
     low: Arm
     high: Arm
+
+    @property
+    def nothing(self) -> float | None:
+        """Value at which two arms do not differ."""
+        return 0.0
 
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
@@ -156,6 +202,11 @@ class Size(Limited):
     to: Arm | None = None
     column: str
 
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide: a file of the published width."""
+        return "size"
+
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
         over: tuple[Term, ...] = ((self.to, 1),) if self.to else ()
@@ -173,6 +224,11 @@ class Equivalence(Frozen):
     margin: float = Field(gt=0)
     column: str = "accuracy"
 
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide: a margin is a magnitude."""
+        return "magnitude"
+
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
         limits = (-self.margin, self.margin)
@@ -188,6 +244,11 @@ class Ordering(Frozen):
     tiers: tuple[tuple[Arm, ...], ...] = Field(min_length=2)
     column: str = "accuracy"
 
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide."""
+        return "direction"
+
     def quantities(self, dataset: str) -> list[Quantity]:
         """List the quantities to test at a data set."""
         return [
@@ -196,6 +257,65 @@ class Ordering(Frozen):
             for better in upper
             for worse in lower
         ]
+
+
+class Reached(Frozen):
+    """The claim that an arm, or the difference of two, has the mean that was published, within a margin."""
+
+    kind: Literal["reached"]
+    a: Arm
+    b: Arm | None = None
+    figures: dict[str, str]  # of published.yaml, by data set
+    within: float = Field(gt=0)
+    n: int | None = Field(default=None, gt=0)  # runs behind the published mean, if its source says so
+    column: str = "accuracy"
+
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide."""
+        return "magnitude"
+
+    def quantities(self, dataset: str) -> list[Quantity]:
+        """List the quantities to test at a data set."""
+        figure = published().figures[self.figures[dataset]]
+        assert isinstance(figure.value, int | float)
+        of = PublishedMean(float(figure.value), figure.sd, figure.n or self.n)
+        terms: tuple[Term, ...] = ((self.a, 1.0), (self.b, -1.0)) if self.b else ((self.a, 1.0),)
+        label = f"{self.a} − {self.b}" if self.b else f"{self.a}"
+        limits = (of.value - self.within, of.value + self.within)
+        return [
+            Quantity(label, terms, limits, (), self.column, TOST_LEVEL, published=of, new_images=False),
+        ]
+
+
+class Audited(Frozen):
+    """The claim on what a work's own repository holds or does, which was counted there and not in any run."""
+
+    kind: Literal["audited"]
+    what: str  # that was counted
+    found: float
+    evidence: str  # where, so that anybody can count again
+    equals: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide."""
+        return "record"
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of what was found, inclusive."""
+        if self.equals is not None:
+            return self.equals, self.equals
+        return -math.inf if self.above is None else self.above, math.inf if self.below is None else self.below
+
+    @model_validator(mode="after")
+    def _has_a_goal(self) -> "Audited":
+        if (self.equals is None) == (self.above is None and self.below is None):
+            raise ValueError("give equals, or above and/or below")
+        return self
 
 
 class Count(Frozen):
@@ -209,6 +329,11 @@ class Count(Frozen):
     equals: int | dict[str, int] | None = None
     between: Limits | None = None
 
+    @property
+    def about(self) -> About:
+        """Return what kind of evidence can decide."""
+        return "hardware" if self.of == "hours" else "record"
+
     @model_validator(mode="after")
     def _has_a_goal(self) -> "Count":
         if (self.equals is None) == (self.between is None):
@@ -218,5 +343,5 @@ class Count(Frozen):
         return self
 
 
-Statistical = Difference | Interaction | Ratio | Recovery | Threshold | Size | Equivalence | Ordering
-Predicate = Annotated[Statistical | Count, Field(discriminator="kind")]
+Statistical = Difference | Interaction | Ratio | Recovery | Threshold | Size | Equivalence | Ordering | Reached
+Predicate = Annotated[Statistical | Count | Audited, Field(discriminator="kind")]

@@ -73,8 +73,9 @@ def aggregate(
 def stats(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
     """Compute every contrast: difference, interval, test."""
     from bitq.stats.summary import write_stats
+    from bitq.studies.catalogue import questions
 
-    write_stats(runs, out, across or ())
+    write_stats(runs, out, questions(), across or ())
 
 
 def claims(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:

@@ -1,0 +1,1 @@
+"""The studies, one folder each: their contrasts, and what is printed of them."""

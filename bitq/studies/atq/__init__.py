@@ -1,0 +1,1 @@
+"""The study atq: its contrasts and what is printed of it."""

@@ -1,0 +1,1 @@
+"""The study bitnet: its contrasts and what is printed of it."""

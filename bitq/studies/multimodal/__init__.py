@@ -1,0 +1,1 @@
+"""The study multimodal: its contrasts and what is printed of it."""

@@ -1,0 +1,1 @@
+"""The study precision: its contrasts and what is printed of it."""

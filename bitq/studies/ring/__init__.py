@@ -1,0 +1,1 @@
+"""The study ring: its contrasts and what is printed of it."""
