@@ -35,6 +35,7 @@ from bitq.run import Run
 from bitq.stats.claims import claims
 from bitq.stats.judge import judge, write_claims
 from bitq.stats.summary import stats, write_stats
+from bitq.studies.catalogue import questions
 from bitq.verbs.remeasure import counted
 from tests import frames
 from tests.synthetic import pretend_all

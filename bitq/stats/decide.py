@@ -11,7 +11,7 @@ from bitq.stats.cells import Cell
 from bitq.stats.estimate import Estimate, estimate, share_draws
 from bitq.stats.images import NONE, Images
 from bitq.stats.inference import ALPHA, LEVEL, Interval, correlation, exact_independent, exact_paired, mean
-from bitq.stats.needed import Needed, needed
+from bitq.stats.needed import Needed, Spread, needed
 from bitq.stats.predicates import ArmAt, Limits, Quantity, Term
 
 Decision = Literal["holds", "fails", "undecided", "missing"]
@@ -266,9 +266,12 @@ def _needed(quantity: Quantity, found: Estimate, levels: tuple[float, float]) ->
         if math.isfinite(limit)
     ]
     nearest, limit = min(distances)
-    variances, _, images = found.spread(limit)
+    variances, freedom, images = found.spread(limit)
     own = [variance / found.inflation for variance in variances[: len(found.blocks)]]
-    # What more seeds of ours do not lessen: the spread over images and that of a published mean.
-    fixed = images + sum(variances[len(own) :]) + sum(own) * (found.inflation - 1)
-    deviations = [math.sqrt(variance * found.n) for variance in own]
-    return needed(abs(nearest), deviations, fixed, levels[0] if nearest > 0 else levels[1])
+    spread = Spread(
+        deviations=tuple(math.sqrt(variance * found.n) for variance in own),
+        images=images,
+        published=sum(variances[len(own) :]) + sum(own) * (found.inflation - 1),
+        freedom=freedom[len(own)] if found.published else None,
+    )
+    return needed(abs(nearest), spread, levels[0] if nearest > 0 else levels[1])

@@ -1,7 +1,7 @@
 """How many seeds, or test images, it would take to decide what is undecided."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -18,32 +18,40 @@ class Needed(Frozen):
     images: float | None = None  # times as many test images, where those limit
 
 
-def needed(distance: float, deviations: Sequence[float], images: float, level: float) -> Needed:
-    """Find the fewest seeds with which a difference of `distance` is found with the power POWER.
+@dataclass(frozen=True)
+class Spread:
+    """What a quantity varies with: its seeds, its test images, and the published mean that it is compared with."""
 
-    `deviations` are the standard deviations over seeds of each independent sample, `images` is the variance that the
-    choice of test images adds.
-    """
+    deviations: tuple[float, ...]  # over the seeds of each independent sample
+    images: float = 0.0  # variance that the choice of test images adds
+    published: float = 0.0  # variance of the published mean
+    freedom: float | None = None  # of the published mean; None if its spread is taken to be that of the seeds
+
+
+def needed(distance: float, of: Spread, level: float) -> Needed:
+    """Find the fewest seeds with which a difference of `distance` is found with the power POWER."""
     if distance <= 0:
         return Needed()
-    if _power(MOST_SEEDS, distance, deviations, images, level) < POWER:
-        # Without any spread over seeds, the normal deviate of the images alone must fit into the distance.
+    if _power(MOST_SEEDS, distance, of, level) < POWER:
+        # Without any spread over seeds, the normal deviate of the images must fit into the distance.
         normal = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER))
-        more = normal**2 * images / distance**2
+        left = (distance / normal) ** 2 - of.published
+        more = of.images / left if left > 0 else 0.0
         return Needed(images=math.ceil(10 * more) / 10 if more > 1 else None)
     low, high = 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(middle, distance, deviations, images, level) >= POWER else (middle, high)
+        low, high = (low, middle) if _power(middle, distance, of, level) >= POWER else (middle, high)
     return Needed(seeds=high)
 
 
-def _power(n: int, distance: float, deviations: Sequence[float], images: float, level: float) -> float:
+def _power(n: int, distance: float, of: Spread, level: float) -> float:
     """Compute the power of the test at one end of an interval with n seeds in every sample."""
-    variances = np.array(deviations) ** 2 / n
-    total = float(variances.sum()) + images
+    variances = np.array([*(deviation**2 / n for deviation in of.deviations), of.published])
+    total = float(variances.sum()) + of.images
     if not total:
         return 1.0
-    freedom = float(satterthwaite(variances, np.full(len(variances), n - 1.0))) if variances.any() else n - 1.0
-    critical = float(critical_value(level, variances.sum(), freedom, images))
+    last = n - 1.0 if of.freedom is None else of.freedom
+    freedom = float(satterthwaite(variances, np.array([n - 1.0] * len(of.deviations) + [last])))
+    critical = float(critical_value(level, variances.sum(), freedom, of.images))
     return float(stats.nct.sf(critical, freedom, distance / math.sqrt(total)))
