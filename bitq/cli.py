@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
-from bitq.verbs import data, explore, export, grid, listing, packed, report, results, train
+from bitq.verbs import claims, data, explore, export, grid, listing, packed, report, results, train
 
 
 class Commands(TyperGroup):
@@ -79,7 +79,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         results.verify: "bitq verify --paper",
         results.aggregate: "bitq aggregate --paper --out build/data",
         results.stats: "bitq stats --help",
-        results.claims: "bitq claims --help",
+        claims.claims: "bitq claims",
         explore.explore: "bitq explore --out results.html",
     },
     "Paper": {

@@ -1,6 +1,7 @@
 """The claims of the four works, and of this one, as data: statement, source, and the test that decides it."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -68,6 +69,7 @@ class Claim(Frozen):
         return self
 
 
+ALL_ARMS = "all arms of the claim"
 NEEDS = {
     "scale": "the schedule of the publication",
     "variant": "the official images",
@@ -83,7 +85,7 @@ def needs(claim: Claim) -> list[str]:
     elif claim.requires is None or isinstance(claim.predicate, Audited):
         return []
     else:
-        where, whole = claim.where(claim.requires.models[0]), "all arms of the claim"
+        where, whole = claim.where(claim.requires.models[0]), ALL_ARMS
         quantities = claim.predicate.quantities(claim.requires.datasets[0])
         classes = {arm.classes for quantity in quantities for arm in quantity.arms if arm.classes}
     words = sorted(NEEDS.get(name, f"{name} {value}") for name, value in where.items())
@@ -129,6 +131,7 @@ class Book(Frozen):
         return {**place, **elsewhere, **self.arms.get(arm.arm, {"arm": arm.arm})}
 
 
+@cache
 def claims() -> Book:
     """Read config/claims.yaml."""
     book: Book = read_yaml(Book, config_dir() / "claims.yaml")

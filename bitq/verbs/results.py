@@ -78,13 +78,6 @@ def stats(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware
     write_stats(runs, out, questions(), across or ())
 
 
-def claims(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
-    """Judge each published claim by the numbers that decide it."""
-    from bitq.stats.judge import write_claims
-
-    write_claims(runs, out, across or ())
-
-
 def selected(paper: bool, study: list[str] | None, scale: str) -> "tuple[Run, ...]":
     """Select the runs of the paper, or of whole studies at one scale."""
     from bitq.grid.paper import paper_runs
