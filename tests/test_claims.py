@@ -7,20 +7,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from typer.testing import CliRunner
 
+from bitq.cli import app
 from bitq.errors import UsageError
 from bitq.grid.expand import expand
 from bitq.io import canonical_json
 from bitq.stats.claims import Book, Claim, Requires, claims
+from bitq.stats.images import Images
 from bitq.stats.judge import Verdict, judge, write_claims
 from bitq.stats.layers import MOST_ZEROS
 from bitq.stats.own import own_figures
 from bitq.stats.predicates import Audited, Count, Predicate
 from bitq.stats.published import TRUSTED, published
 from tests.frames import SEEDS, Row, diverged, row, run, table
+from tests.synthetic import pretend_all
 
 BOOK = claims()
 ALL = (*BOOK.claims, *BOOK.checks)
@@ -491,3 +496,112 @@ def test_verdicts_are_json_and_written_twice_alike(tmp_path: Path) -> None:
 def test_no_runs_at_all_leave_every_claim_missing() -> None:
     found = judge(BOOK, table([])) + judge(BOOK, table([]), only_checks=True)
     assert {each.verdict for each in found if each.about != "record" or "repository" not in each.id} == {"missing"}
+
+
+# Corrections, protocol, sensitivity
+
+
+def test_a_claim_at_three_places_fails_by_the_interval_at_a_third_of_alpha() -> None:
+    """Differences of -1 ± 0.3: 95 % ends at -0.25, 98.3 % at +0.32."""
+    better = {"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}
+    sets = ("cifar10", "cifar100", "tiny_imagenet")
+    rows = [row(run("fp32", seed, name), accuracy=60) for name in sets for seed in SEEDS]
+    rows += [row(run("bitnet", seed), accuracy=59 + 0.3 * noise) for seed, noise in zip(SEEDS, (1, -1, 0), strict=True)]
+    rows += [row(run("bitnet", seed, name), accuracy=62) for name in sets[1:] for seed in SEEDS]
+    alone, three = (verdict(better, table(rows), datasets=list(of)) for of in (sets[:1], sets))
+    assert (alone.verdict, three.verdict, three.places) == ("fails", "undecided", 3)
+    assert three.evidence[0].level_family == pytest.approx(1 - 0.05 / 3)
+    assert three.needed and three.needed.seeds and 3 < three.needed.seeds < 10
+    assert three.weakest == 0 and "needs n ≥" in three.reason
+
+
+def test_what_is_no_direction_is_judged_on_the_published_protocol_alone() -> None:
+    for claim in BOOK.claims:
+        if claim.requires and claim.about != "direction":
+            assert BOOK.where(claim, claim.requires.models[0])["width"], claim.id
+    fast = claim_of({"kind": "ratio", "a": "bitnet", "b": "fp32", "column": "wall_seconds", "below": 1})
+    near = claim_of({"kind": "equivalence", "a": "bitnet", "b": "fp32", "margin": 5})
+    share = claim_of({"kind": "size", "arm": "bitnet", "column": "compression", "above": 2})
+    assert [each.about for each in (fast, near, share)] == ["hardware", "magnitude", "size"]
+    changed: tuple[Row, ...] = ({"scale": "mini"}, {"variant": "cifar10-q5"}, {"width": 8})
+    for changes in changed:
+        rows = [row(run(arm, seed)) | changes for arm in ("fp32", "bitnet") for seed in SEEDS]
+        found = judge(Book(arms={}, claims=(near, fast.model_copy(update={"id": "y"}))), table(rows))
+        assert {each.verdict for each in found} == {"missing"}, changes
+
+
+def test_checks_of_the_grid_are_no_claims() -> None:
+    counted = {claim.id for claim in BOOK.claims}
+    assert not counted & {"bitnet.runs", "bitnet.phases", "bitnet.distilled_runs", "ours.extension", "ours.coverage"}
+    assert not any(isinstance(claim.predicate, Count) and claim.predicate.of != "hours" for claim in BOOK.claims)
+    assert len(BOOK.checks) >= 9
+
+
+def test_the_margin_at_which_a_verdict_turns_is_told() -> None:
+    """Ninety percent: 1 ± 0.169. The claim holds from a margin of 1.169 on; it fails below 1 - 0.248."""
+    runs = runs_of(bitnet=(61.0, 61.1, 60.9), fp32=(60, 60, 60))
+    for margin, expected in ((0.5, "fails"), (1.0, "undecided"), (1.5, "holds")):
+        found = verdict({"kind": "equivalence", "a": "bitnet", "b": "fp32", "margin": margin}, runs)
+        assert found.verdict == expected and found.sensitivity
+        turns = (found.sensitivity.kind, found.sensitivity.holds, found.sensitivity.fails)
+        assert turns == ("margin", pytest.approx(1.1686, abs=1e-3), pytest.approx(1 - 0.2484, abs=1e-3))
+    above = verdict({"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}, runs).sensitivity
+    assert above and (above.kind, above.holds) == ("above", pytest.approx(0.7516, abs=1e-3))
+
+
+def test_a_published_mean_of_one_run_is_one_more_draw() -> None:
+    """Three runs of SD 0.1 and one published: 0.1 · √(1/3 + 1) · 2.92 = ± 0.337."""
+    reached = {"kind": "reached", "a": "bitnet", "figures": {"cifar10": "acc.cifar10.resnet18.bitnet"}, "within": 0.5}
+    runs = runs_of(bitnet=(94.64, 94.74, 94.54))
+    by_welch = verdict(reached, runs).evidence[0]  # SD 0.2, n = 3: 0.1291 · t(0.95, 2.94 degrees) = 0.1291 · 2.377
+    assert by_welch.interval == pytest.approx((94.64 - 0.307, 94.64 + 0.307), abs=2e-3)
+    single = {**reached, "figures": {"cifar10": "readme.cifar10.resnet18.fp32_acc"}, "n": 1}
+    found = verdict(single, runs_of(bitnet=(93.01, 93.11, 92.91))).evidence[0]
+    assert found.interval == pytest.approx((93.01 - 0.3372, 93.01 + 0.3372), abs=1e-3)
+    assert (found.verdict, found.note) == ("holds", "1 published run, spread taken to be ours")
+
+
+def test_predictions_widen_the_interval_to_new_images() -> None:
+    rng = np.random.default_rng(1)
+    rows = [row(run(arm, seed), accuracy=a) for arm, a in (("bitnet", 60.0), ("fp32", 50.0)) for seed in SEEDS]
+    for number, each in enumerate(rows):
+        each["accuracy"] += 0.1 * (number % 3) * (number > 2)
+    frame, hard = table(rows), rng.random(500)
+    correct = {name: hard + 0.1 * rng.random(500) < share / 100 for name, share in zip(frame["hash"], frame["accuracy"], strict=True)}  # fmt: skip # noqa: E501
+    images = Images(correct, dict.fromkeys(correct, 0))
+    book = Book(arms={}, claims=(claim_of({"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}),))
+    old, new = judge(book, frame)[0].evidence[0], judge(book, frame, images=images)[0].evidence[0]
+    assert old.interval == new.interval_seeds and old.interval and new.interval
+    assert (old.new_images, new.new_images) == (False, True)
+    assert new.interval[1] - new.interval[0] > old.interval[1] - old.interval[0]
+
+
+# The verb
+
+
+def claims_of(*options: str) -> Any:
+    found = CliRunner().invoke(app, ["claims", *options])
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def test_the_verb_lists_what_partial_results_decide_and_what_is_not_run_yet(tmp_path: Path) -> None:
+    text = claims_of("--results", str(tmp_path), "--scale", "full", "--study", "bitnet")
+    assert "not yet run  bitnet.kd.hurts" in text and "arm bitnet-kd, bitnet missing" in text
+    arms = ("bitnet", "bitnet-kd")
+    pretend_all([run for run in expand("bitnet", "smoke") if run.arm in arms and run.model == "resnet18"], tmp_path)
+    found = json.loads(claims_of("--results", str(tmp_path), "--scale", "smoke", "--study", "bitnet", "--json"))
+    verdicts = {each["id"]: each for each in found["verdicts"]}
+    assert verdicts["bitnet.kd.hurts"]["verdict"] != "missing"
+    assert verdicts["bitnet.kd.hurts"]["evidence"][0]["runs"] == [
+        "smoke/bitnet/cifar10/resnet18/bitnet-kd/{s42,s123,s456}",
+        "smoke/bitnet/cifar10/resnet18/bitnet/{s42,s123,s456}",
+    ]
+    text = claims_of("--results", str(tmp_path), "--scale", "smoke", "--study", "bitnet")
+    assert "not judged   bitnet.kd.loss" in text and "not yet run  bitnet.ternary.costs" in text
+    assert "Checks of the grid" in text and text.rstrip().splitlines()[-1].startswith(f"{len(BOOK.claims)} claims: ")
+
+
+def test_a_table_of_runs_is_not_asked_for_a_selection(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["claims", "--runs", str(tmp_path / "runs.parquet"), "--scale", "full"])
+    assert isinstance(found.exception, UsageError) and "give it alone" in str(found.exception)
