@@ -122,7 +122,7 @@ def _ours(verdict: Record, predicate: Any) -> Tex:
 def unit(predicate: Any, column: str) -> Unit:
     """Return the unit of a predicate's quantity."""
     if predicate.kind == "audited":
-        return Unit(1, f" {predicate.what}", 0 if float(predicate.found).is_integer() else 3)
+        return Unit(1, f" {escape(predicate.what)}", 0 if float(predicate.found).is_integer() else 3)
     if predicate.kind == "count":
         return Unit(1, rf"~{predicate.of}", 0)
     if predicate.kind == "recovery":
