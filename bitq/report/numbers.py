@@ -256,7 +256,7 @@ def _of_claims(sources: Sources) -> Iterator[Number]:
     yield count("claims total", sum(sources.verdicts.values()))
     for verdict, total in sources.verdicts.items():
         yield count(f"claims {verdict}", total)
-    for record in sources.claims["verdicts"]:
+    for record in [*sources.claims["verdicts"], *sources.claims.get("checks", [])]:
         yield words(f"verdict.{record['id']}", names.verdict(record["verdict"]))
 
 
