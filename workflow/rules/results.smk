@@ -71,6 +71,8 @@ rule aggregate:
 rule statistics:
     input:
         runs="{build}/runs.parquet",
+        layers="{build}/layers.parquet",
+        predictions="{build}/predictions.parquet",
     output:
         stats="{build}/stats.json",
         claims="{build}/claims.json",
