@@ -19,3 +19,8 @@ def results_dir() -> Path:
 def state_dir() -> Path:
     """Return the folder of checkpoints and locks of unfinished runs ($BITQ_STATE)."""
     return Path(os.environ.get("BITQ_STATE") or "state")
+
+
+def measured_dir() -> Path:
+    """Return the folder of measurements and counts that need torch and belong to no run."""
+    return CHECKOUT / "results" / "measured"

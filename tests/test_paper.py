@@ -16,12 +16,15 @@ from bitq.io import read_json
 from bitq.report import paper, typeset
 from bitq.report.figures import write_figures
 from bitq.report.fragments import artefacts, checked_section, in_order
-from bitq.report.numbers import write_numbers
+from bitq.report.numberlint import asked
+from bitq.report.numbers import Numbers, write_numbers
+from bitq.report.sources import load
 from bitq.report.tables import write_tables
 from bitq.results.aggregate import aggregate
 from bitq.run import Run
 from bitq.stats.judge import write_claims
 from bitq.stats.summary import write_stats
+from bitq.studies.catalogue import printed, questions
 from tests.synthetic import pretend_all
 
 ROOT = Path(__file__).parents[1]
@@ -37,13 +40,17 @@ def pipeline(folder: Path, runs: Sequence[Run]) -> Path:
     """A build folder as the pipeline leaves it before TeX, from invented results."""
     pretend_all(runs, folder / "results")
     aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json")
+    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
     write_claims(folder / "runs.parquet", folder / "claims.json")
-    sources = (folder, folder / "stats.json", folder / "claims.json")
-    write_tables(*sources, folder / "paper" / "tables")
-    write_figures(*sources, folder / "paper" / "figures")
-    write_numbers(*sources, folder / "paper")
+    sources = load(folder, printed())
+    write_tables(sources, folder / "paper" / "tables")
+    write_figures(sources, folder / "paper" / "figures")
+    write_numbers(Numbers(sources), asked(ROOT, sources.printed), folder / "paper")
     return folder
+
+
+def typeset_paper(folder: Path, root: Path = ROOT) -> Path:
+    return paper.build(load(folder, printed()), root, folder)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parts(built: Path) -> dict[str, str]:
-    folder = paper.stage(ROOT, built, paper.config())
+    folder = paper.stage(load(built, printed()), ROOT, built, paper.config())
     return {path.name: path.read_text() for path in folder.glob("*.tex")}
 
 
@@ -103,14 +110,14 @@ def test_a_study_may_be_shown_at_a_scale_of_its_own(tmp_path: Path, monkeypatch:
     some = Selection(datasets=["cifar10", "fashion_mnist"], seeds=[42])
     runs = [run for run in some.of(paper_runs()) if run.study in ("bitnet", "atq")]
     folder = pipeline(tmp_path / "build", runs)
-    paper.stage(ROOT, folder, config())
+    paper.stage(load(folder, printed()), ROOT, folder, config())
     parts = {name: (folder / "paper" / "tex" / f"{name}.tex").read_text() for name in ("notice", "title", "scales")}
     assert "Scale of this build: mini and full for atq." in parts["notice"]
     assert "Scale full: official images" in parts["notice"] and "Scale mini: " in parts["notice"]
     assert "reduced sets of real images and the official images for atq" in parts["title"]
     assert "mini and full for atq is shown" in parts["scales"]
-    written = (folder / "paper" / "numbers.tex").read_text()
-    assert r"\bqset{scale}{mini and full for atq}" in written and r"\bqset{scale of atq}{full}" in written
+    assert r"\bqset{scale}{mini and full for atq}" in (folder / "paper" / "numbers.tex").read_text()
+    assert Numbers(load(folder, printed()))["scale of atq"].text == "full"
     verdicts = {each["id"]: each for each in read_json(folder / "claims.json")["verdicts"]}
     assert (verdicts["atq.compression"]["scale"], verdicts["atq.compression"]["verdict"]) == ("full", "fails")
     assert verdicts["bitnet.ternary.costs"]["scale"] == "mini"
@@ -253,7 +260,7 @@ def test_equal_results_give_equal_bytes_anywhere(whole: Path, tmp_path: Path, mo
     for name, zone in (("one", "Pacific/Kiritimati"), ("Ein Ordner, später", "America/Anchorage")):
         monkeypatch.setenv("TZ", zone)
         monkeypatch.chdir(whole if name == "one" else "/")
-        pdfs.append(paper.build(ROOT, copied(whole, tmp_path / name)).read_bytes())
+        pdfs.append(typeset_paper(copied(whole, tmp_path / name)).read_bytes())
         archives.append(paper.submission(tmp_path / name).read_bytes())
     assert pdfs[0] == pdfs[1]
     assert archives[0] == archives[1]
@@ -266,7 +273,7 @@ def test_equal_results_give_equal_bytes_anywhere(whole: Path, tmp_path: Path, mo
 @needs_tex
 def test_the_submission_compiles_by_itself(whole: Path, tmp_path: Path) -> None:
     build = copied(whole, tmp_path / "build")
-    paper.build(ROOT, build)
+    typeset_paper(build)
     (tmp_path / "alone").mkdir()
     subprocess.run(["tar", "-xzf", paper.submission(build), "-C", tmp_path / "alone"], check=True)
     for _ in range(3):
@@ -283,7 +290,7 @@ def test_the_submission_compiles_by_itself(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_tex
 def test_another_study_appears_with_its_results(tmp_path: Path) -> None:
-    pdf = paper.build(ROOT, pipeline(tmp_path, grid("smoke", ["bitnet", "bitnet-extended"])))
+    pdf = typeset_paper(pipeline(tmp_path, grid("smoke", ["bitnet", "bitnet-extended"])))
     assert "study-bitnet-extended" in (tmp_path / "paper" / "tex" / "studies.tex").read_text()
     assert pdf == tmp_path / "paper" / "bitq.pdf"
 
@@ -299,7 +306,7 @@ def test_a_scale_of_ones_own_needs_no_change_of_code(tmp_path: Path, monkeypatch
     chosen = tmp_path / "config" / "paper.yaml"
     text = chosen.read_text(encoding="utf-8").replace(": smoke", ": medium").replace("  smoke: ", "  medium: ")
     chosen.write_text(text.replace("check the machinery", "are halfway"), encoding="utf-8")
-    paper.build(ROOT, pipeline(tmp_path, grid("medium", ["bitnet"])))
+    typeset_paper(pipeline(tmp_path, grid("medium", ["bitnet"])))
     assert "are halfway" in (tmp_path / "paper" / "tex" / "notice.tex").read_text()
 
 
@@ -322,4 +329,4 @@ def test_what_a_reader_would_trip_over_stops_the_build(built: Path, tmp_path: Pa
     with (root / "paper" / "sections" / "conclusion.tex").open("a") as section:
         section.write(f"\n{typed}\n\n")
     with pytest.raises(BitqError, match=sentence):
-        paper.build(root, copied(built, tmp_path / "build"))
+        typeset_paper(copied(built, tmp_path / "build"), root)

@@ -18,16 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from bitq.errors import DataError
+from bitq.errors import DataError, UsageError
 from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
 from bitq.io import write_json
-from bitq.report import contrasts, cost, precision, tex
-from bitq.report.figures import FIGURES, figure_files, write_figures
-from bitq.report.numbers import index, numbers, tex_of, write_numbers
+from bitq.report import contrasts, cost, tex
+from bitq.report.figures import figures, write_figures
+from bitq.report.numberlint import asked
+from bitq.report.numbers import Numbers, tex_of, write_numbers
 from bitq.report.query import Query
 from bitq.report.sources import Sources, load
-from bitq.report.tables import TABLES, table_text, write_tables
+from bitq.report.tables import tables, write_tables
 from bitq.report.values import Number
 from bitq.results.aggregate import aggregate
 from bitq.results.columns import CURVES, Census
@@ -35,7 +36,8 @@ from bitq.run import Run
 from bitq.stats.claims import claims
 from bitq.stats.judge import judge, write_claims
 from bitq.stats.summary import stats, write_stats
-from bitq.studies.catalogue import questions
+from bitq.studies.catalogue import printed, questions
+from bitq.studies.precision import backends
 from bitq.verbs.remeasure import counted
 from tests import frames
 from tests.synthetic import pretend_all
@@ -82,7 +84,8 @@ def sources(frame: pd.DataFrame, planned: int | None = None, of: Iterable[str] =
     expected = planned or len(frame)
     scales: dict[str, tuple[str, ...]] = {study: (at,) for study in of}
     census = Census(expected=expected, present=len(frame), missing=expected - len(frame), scales=scales, root="0" * 64)
-    return Sources(frame, census, json.loads(json.dumps(stats(frame, questions()))), {"verdicts": verdicts()})
+    computed = json.loads(json.dumps(stats(frame, questions())))
+    return Sources(frame, census, computed, {"verdicts": verdicts()}, printed=printed())
 
 
 @cache
@@ -128,13 +131,8 @@ def holed() -> Sources:
     return sources(frame, planned=153)
 
 
-def with_results(artefacts: Iterable[Any], of: Sources) -> list[Any]:
-    """The tables, or figures, whose study has results."""
-    return [each for each in artefacts if of.shows(each.study)]
-
-
 def text(name: str, of: Sources) -> str:
-    return table_text(next(table for table in TABLES if table.name == name), of)
+    return tables(of)[name]()
 
 
 def cells(name: str, of: Sources) -> list[list[str]]:
@@ -294,17 +292,17 @@ SUBSETS = {
 @pytest.mark.parametrize("name", SUBSETS)
 def test_every_table_stands_for_any_subset(name: str) -> None:
     of = sources(table_of(grid("smoke", BITNET, SUBSETS[name])), planned=153)
-    for table in TABLES:  # those of studies without any run, too
-        body = table_text(table, of)
+    for render in tables(of).values():  # those of studies without any run, too
+        body = render()
         assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body)
 
 
 def test_every_table_and_figure_stands_where_a_scale_chooses_seeds(chosen: Sources) -> None:
-    for table in TABLES:
-        body = table_text(table, chosen)
-        assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body), table.name
-    for figure in FIGURES:
-        assert figure_files(figure, chosen)["pdf"].startswith(b"%PDF")
+    for name, render in tables(chosen).items():
+        body = render()
+        assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body), name
+    for draw in figures(chosen).values():
+        assert draw()["pdf"].startswith(b"%PDF")
     assert re.search("n = 2(–|--)5 seeds", text("accuracy", chosen))
     assert "What do ten seeds say?" not in text("controls", chosen)
     assert "Not judged, since no run shown has the official images" in text("claims", chosen)
@@ -349,10 +347,10 @@ def test_the_methods_of_the_ring_stand_by_their_bits(everything: Sources) -> Non
 
 def test_every_figure_stands_for_any_subset() -> None:
     of = sources(table_of(grid("smoke", BITNET, SUBSETS["no float network"])), planned=153)
-    for figure in with_results(FIGURES, of):
-        files = figure_files(figure, of)
+    for name, draw in figures(of).items():
+        files = draw()
         assert files["pdf"].startswith(b"%PDF")
-        assert behind(files["tex"].decode()) and rf"\label{{fig:{figure.name}}}".encode() in files["tex"]
+        assert behind(files["tex"].decode()) and rf"\label{{fig:{name}}}".encode() in files["tex"]
 
 
 def test_what_was_not_run_is_said_in_one_row(study: Sources) -> None:
@@ -369,12 +367,10 @@ def test_missing_and_diverged_runs_are_counted_and_footnoted(holed: Sources) -> 
 
 
 def test_captions_say_scale_data_and_seeds(study: Sources) -> None:
-    for table in with_results(TABLES, study):
-        if table.name != "deviations":
-            assert (
-                "Scale smoke: procedural@640 textures in place of each data set's images, width 8 of 64, 2 epochs."
-                in text(table.name, study)
-            ), table.name
+    said = "Scale smoke: procedural@640 textures in place of each data set's images, width 8 of 64, 2 epochs."
+    of_study = {table.name for printed in study.printed if printed.study == "bitnet" for table in printed.tables}
+    for name in of_study | {"configuration", "run_counts", "contrasts", "claims", "published_vs_ours"}:
+        assert said in text(name, study), name
     assert "n = 3 seeds" in text("accuracy", study)
 
 
@@ -385,10 +381,12 @@ def test_a_measurement_of_another_file_is_left_out(
     shown = runs[(runs["arm"] == "int8-ptq_minmax") & (runs["seed"] == 123)].iloc[0]
     row = {"hash": shown["hash"], "arm": shown["arm"], "backend": "torchao", "seed": 123, "weights": 0.1, "ours": 9.0}
     row |= {"multiplications": 0.1, "accuracy": 9.0, "same_predictions": 1.0, "largest_difference": 0.0}
-    monkeypatch.setattr(precision, "BACKENDS", tmp_path / "backends.json")
+    monkeypatch.setattr(backends, "measured_dir", lambda: tmp_path)
     for digest, there in ((shown["file_sha256"], 1), ("another", 0)):
-        write_json(precision.BACKENDS, [row | {"file_sha256": digest}, {"arm": "int4-ptq_minmax", "scale": "smoke"}])
-        assert len(precision.backends(Query(everything.of("precision")))) == there
+        write_json(
+            tmp_path / backends.FILE, [row | {"file_sha256": digest}, {"arm": "int4-ptq_minmax", "scale": "smoke"}]
+        )
+        assert len(backends.measured(Query(everything.of("precision")))) == there
         body = text("precision_backends", everything)
         assert ("seed 123, n = 1. " in body) == bool(there)
         assert ("no engine was measured on the files shown" in body) != bool(there)
@@ -398,7 +396,7 @@ def test_a_measurement_of_another_file_is_left_out(
 
 
 def behind(body: str) -> str:
-    found = re.search(r"\\provenance\{bitq/report/\w+\.py:[\w\\]+\}\{([0-9a-f]{12})\}", body)
+    found = re.search(r"\\provenance\{bitq/(?:report|studies/\w+)/\w+\.py:[\w\\]+\}\{([0-9a-f]{12})\}", body)
     assert found
     return found[1]
 
@@ -407,7 +405,7 @@ def test_the_digest_of_a_table_follows_its_runs_and_no_others(study: Sources) ->
     def changed(arm: str) -> Sources:
         frame = study.all_runs.copy()
         frame.loc[(frame["arm"] == arm) & (frame["seed"] == 42), "file_bytes"] += 1
-        return Sources(frame, study.census, study.stats, study.claims)
+        return replace(study, all_runs=frame, _others={})
 
     before = behind(text("accuracy", study))
     assert behind(text("accuracy", changed("ttq"))) != before
@@ -415,7 +413,7 @@ def test_the_digest_of_a_table_follows_its_runs_and_no_others(study: Sources) ->
 
 
 def test_every_table_says_where_it_comes_from(study: Sources) -> None:
-    assert len({behind(text(table.name, study)) for table in TABLES}) > 5
+    assert len({behind(render()) for render in tables(study).values()}) > 5
 
 
 @pytest.fixture(scope="module")
@@ -425,7 +423,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = grid("smoke", BITNET, Selection(datasets=["cifar10"], models=[R50]))
     pretend_all(runs, folder / "results")
     aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json")
+    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
     write_claims(folder / "runs.parquet", folder / "claims.json")
     return folder
 
@@ -433,17 +431,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_equal_results_give_equal_bytes_at_another_time(
     build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = (build, build / "stats.json", build / "claims.json")
+    of = load(build, printed())
     written: list[dict[Path, bytes]] = []
     for zone in ("UTC", "Asia/Tokyo"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
-        files = [*write_tables(*given, tmp_path / "tables"), *write_figures(*given, tmp_path / "figures")]
-        files += write_numbers(*given, tmp_path)
+        files = [*write_tables(of, tmp_path / "tables"), *write_figures(of, tmp_path / "figures")]
+        files += write_numbers(Numbers(of), asked(ROOT, of.printed), tmp_path)
         written.append({file: file.read_bytes() for file in files})
-    assert written[0] == written[1] and len(written[0]) == 3 + sum(
-        number * len(with_results(of_build, load(*given))) for number, of_build in ((1, TABLES), (2, FIGURES))
-    )
+    assert written[0] == written[1] and len(written[0]) == 3 + len(tables(of)) + 2 * len(figures(of))
     assert not any(b"/CreationDate" in data or b"/Type3" in data for data in written[0].values())
 
 
@@ -451,33 +447,52 @@ def test_equal_results_give_equal_bytes_at_another_time(
 
 
 def by_key(of: Sources) -> dict[str, Number]:
-    return {number.key: number for number in numbers(of)}
+    return {number.key: number for number in Numbers(of)}
 
 
 def test_numbers_equal_queries(study: Sources) -> None:
-    found = by_key(study)
+    found = Numbers(study)
     values = pick(study.runs, "cifar100", R50, "bitnet")
     loss = values - pick(study.runs, "cifar100", R50, "fp32")
-    assert found["acc.cifar100.resnet50.bitnet"].text == rf"\ensuremath{{{values.mean():.2f}}}"
-    assert found["sd.cifar100.resnet50.bitnet"].text == rf"\ensuremath{{{values.std(ddof=1):.2f}}}"
+    assert found["acc.bitnet.cifar100.resnet50.bitnet"].text == rf"\ensuremath{{{values.mean():.2f}}}"
+    assert found["sd.bitnet.cifar100.resnet50.bitnet"].text == rf"\ensuremath{{{values.std(ddof=1):.2f}}}"
     assert found["diff.bitnet_vs_fp32.cifar100.resnet50"].values == pytest.approx((loss.mean(),))
     assert found["present runs of bitnet"].text == found["expected runs of bitnet"].text == "153"
     assert found["hours of bitnet"].values == pytest.approx((153 * 60 / 3600,))
     assert found["pub.acc.cifar10.resnet18.fp32"].text == r"\ensuremath{96.07}"
     assert found["claims holds"].text == str(study.verdicts["holds"])
-    assert found["stemshare.full.cifar10.resnet18"].text == r"\ensuremath{0.0155}"
+    assert found["stemshare.bitnet.cifar10.resnet18"].text == r"\ensuremath{0.0155}"
 
 
 def test_keys_do_not_depend_on_which_runs_are_there(study: Sources, extended: Sources, holed: Sources) -> None:
     assert by_key(study).keys() == by_key(extended).keys() == by_key(holed).keys()
-    assert by_key(study)["acc.cifar10.resnet18.ttq_legacy"].text == "--"
-    assert by_key(extended)["acc.cifar10.resnet18.ttq_legacy"].text != "--"
+    assert by_key(study)["acc.bitnet.cifar10.resnet18.ttq_legacy"].text == "--"
+    assert by_key(extended)["acc.bitnet.cifar10.resnet18.ttq_legacy"].text != "--"
 
 
-def test_the_index_lists_every_key(study: Sources) -> None:
-    found = numbers(study)
-    listed = index(found)
-    assert all(f"| `{number.key}` |" in listed for number in found)
+def test_what_texts_ask_for_is_written_and_nothing_else(study: Sources, tmp_path: Path) -> None:
+    keys = asked(ROOT, study.printed)
+    files = write_numbers(Numbers(study), keys, tmp_path)
+    assert set(re.findall(r"\\bqset\{([^}]+)\}", files[0].read_text())) == keys
+    assert set(re.findall(r"^\| `([^`]+)` \|", files[1].read_text(), re.M)) == keys
+    assert {"pub.atq.memory", "level"} < keys  # of a caption, and of a template
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "acc.bitnet.cifar10.resnet18.nobody",
+        "acc.cifar10.resnet18.fp32",
+        "diff.no_family.cifar10.resnet18",
+        "level.of",
+        "pub.nothing",
+        "verdict.nothing",
+        "",
+    ],
+)
+def test_a_key_that_nothing_makes_is_an_error(study: Sources, key: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no number '{key}'"):
+        Numbers(study)[key]
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -492,13 +507,13 @@ def test_escaped_text_means_nothing_to_latex(text: str) -> None:
 
 def test_templates_escape_what_they_are_given(study: Sources) -> None:
     strange = study.claims["verdicts"][0] | {"claim": "100 % of R&D_costs"}
-    of = Sources(study.all_runs, study.census, study.stats, {"verdicts": [strange]})
+    of = replace(study, claims={"verdicts": [strange]}, _others={})
     assert r"100 \% of R\&D\_costs" in text("claims", of)
 
 
 def test_a_template_that_names_what_does_not_exist_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="undefined"):
-        tex.render("accuracy.tex.j2")
+        tex.render("deviations.tex.j2")
 
 
 def test_counted_costs_are_those_of_the_grid() -> None:
@@ -513,16 +528,16 @@ def test_counted_costs_are_those_of_the_grid() -> None:
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="TeX is not installed")
 def test_every_table_and_figure_fits_the_page(everything: Sources, tmp_path: Path) -> None:
     names = []
-    for table in with_results(TABLES, everything):
-        (tmp_path / f"{table.name}.tex").write_text(table_text(table, everything))
-        names.append(table.name)
+    for name, render in tables(everything).items():
+        (tmp_path / f"{name}.tex").write_text(render())
+        names.append(name)
     (tmp_path / "figures").mkdir()
-    for figure in with_results(FIGURES, everything):
-        files = figure_files(figure, everything)
-        (tmp_path / "figures" / f"{figure.name}.pdf").write_bytes(files["pdf"])
-        (tmp_path / f"figure-{figure.name}.tex").write_bytes(files["tex"])
-        names.append(f"figure-{figure.name}")
-    (tmp_path / "numbers.tex").write_text(tex_of(numbers(everything)))
+    for name, draw in figures(everything).items():
+        files = draw()
+        (tmp_path / "figures" / f"{name}.pdf").write_bytes(files["pdf"])
+        (tmp_path / f"figure-{name}.tex").write_bytes(files["tex"])
+        names.append(f"figure-{name}")
+    (tmp_path / "numbers.tex").write_text(tex_of(Numbers(everything)))
     body = "".join(rf"\input{{{name}}}\clearpage" for name in names)
     preamble = r"\documentclass[11pt]{article}\usepackage{bitq}\input{numbers}"
     (tmp_path / "all.tex").write_text(preamble + rf"\begin{{document}}{body}\end{{document}}")

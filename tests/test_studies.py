@@ -9,17 +9,19 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
 
+from bitq.errors import UsageError
 from bitq.grid.select import Selection, grid
-from bitq.report import figures, tables
 from bitq.report.figures import Figure, write_figures
-from bitq.report.numbers import OF_STUDY, numbers
+from bitq.report.numbers import Numbers
+from bitq.report.printed import Printed
 from bitq.report.query import Query
 from bitq.report.sources import Sources, load
-from bitq.report.tables import TABLES, Table, table_text, write_tables
+from bitq.report.tables import tables, write_tables
 from bitq.report.values import Number, count
 from bitq.results.aggregate import aggregate
 from bitq.stats.judge import write_claims
 from bitq.stats.summary import write_stats
+from bitq.studies.catalogue import printed, questions
 from tests.synthetic import pretend_all
 
 ROOT = Path(__file__).parents[1]
@@ -58,14 +60,14 @@ def build(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [*chosen.of(grid("smoke", ["bitnet"])), *grid("smoke", ["other"])]
     pretend_all(runs, folder / "results")
     aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json")
+    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
     write_claims(folder / "runs.parquet", folder / "claims.json")
     return folder
 
 
 @pytest.fixture(scope="module")
 def both(build: Path) -> Sources:
-    return load(build, build / "stats.json", build / "claims.json")
+    return load(build, printed())
 
 
 @pytest.fixture(scope="module")
@@ -106,49 +108,56 @@ def test_curves_and_layers_are_those_of_the_arm(both: Sources) -> None:
     assert set(curves["id"]) == set(layers["id"]) == {f"other/cifar10/resnet18/twn/s{seed}" for seed in (1, 2, 3)}
     assert list(curves["epoch"]) == [0, 1] * 3 and set(curves["seed"]) == set(layers["seed"]) == {1, 2, 3}
     assert curves["zeros"].between(0, 1).all() and list(layers["histogram"].iloc[0]) == [1, 2, 3]
-    assert query.layers(*PLACE).empty and query.curves("cifar10", "resnet18", "ttq").empty
+    assert query.layers(*PLACE).empty
+
+
+def test_what_a_study_does_not_know_is_an_error(both: Sources) -> None:
+    query = Query(both.of("other"))
+    for place, unknown in (
+        (("cifar11", "resnet18", "fp32"), "data set of study 'other': 'cifar11'; allowed: cifar10"),
+        (("cifar10", "resnet", "fp32"), "network of study 'other': 'resnet'; allowed: resnet18"),
+        (("cifar10", "resnet18", "ttq"), "arm of study 'other': 'ttq'; allowed: fp32, twn"),
+    ):
+        with pytest.raises(UsageError, match=f"unknown {unknown}"):
+            query.score(*place)
+    with pytest.raises(UsageError, match="unknown family of contrasts of study 'bitnet': 'bitnet_vs_ring'"):
+        list(Query(both).family("bitnet_vs_ring"))
+    with pytest.raises(UsageError, match="unknown contrast of family 'kd': 'fp32 - bitnet'"):
+        Query(both).contrast("kd", "cifar10", "resnet18", "fp32", "bitnet")
 
 
 def test_tables_of_the_protocol_cover_all_studies(both: Sources) -> None:
     for name in ("configuration", "run_counts", "deviations"):
-        body = table_text(next(table for table in TABLES if table.name == name), both)
+        body = tables(both)[name]()
         assert r"\emph{bitnet" in body and r"\emph{other" in body, name
     assert "it is tested" in body
-
-
-def listed(query: Query) -> list[str]:
-    return []
 
 
 def drawn(query: Query, canvas: Canvas) -> None:
     canvas.subplots()
 
 
-def test_what_a_study_has_no_results_for_is_not_written(
-    build: Path, both: Sources, without: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "TABLES", (Table("deviations", listed, "other"),))
-    monkeypatch.setattr(figures, "FIGURES", (Figure("other", drawn, 1.0, "Nothing.", "other"),))
-    for sources, names in ((both, {"deviations.tex", "other.pdf", "other.tex"}), (without, set())):
-        for module in (tables, figures):
-            monkeypatch.setattr(module, "load", lambda *_, sources=sources: sources)
-        given = (build, build / "stats.json", build / "claims.json")
-        written = [*write_tables(*given, tmp_path), *write_figures(*given, tmp_path)]
-        assert {path.name for path in written} == names | {"contrasts.csv"}
-
-
 def own(query: Query) -> Iterator[Number]:
     yield count("other.runs", len(query.everything()))
 
 
-def test_numbers_of_every_arm_and_a_study_s_own(
-    both: Sources, without: Sources, monkeypatch: pytest.MonkeyPatch
+OTHERS = Printed(study="other", figures=(Figure("other", drawn, 1.0, "Nothing."),), numbers=own)
+
+
+def test_what_every_study_prints_is_written_with_and_without_its_results(
+    both: Sources, without: Sources, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(OF_STUDY, "other", own)
-    found = {number.key: number for number in numbers(both)}
+    for place, sources in (("both", both), ("without", without)):
+        of = replace(sources, printed=(*printed(), OTHERS), _others={})
+        written = [*write_tables(of, tmp_path / place), *write_figures(of, tmp_path / place)]
+        assert {"other.pdf", "other.tex", "deviations.tex", "contrasts.csv"} < {path.name for path in written}
+
+
+def test_numbers_of_every_arm_and_a_study_s_own(both: Sources, without: Sources) -> None:
+    found = Numbers(replace(both, printed=(*printed(), OTHERS), _others={}))
     accuracy: pd.Series[float] = both.of("other").runs.query("arm == 'twn'")["accuracy"]
     assert found["acc.other.cifar10.resnet18.twn"].values == pytest.approx((accuracy.mean(),))
     assert found["bytes.other.cifar10.resnet18.twn"].text == r"1\,000"
     assert found["other.runs"].text == "6"
-    keys = {number.key for number in numbers(without)}
-    assert found.keys() - keys == {"other.runs"}
+    absent = Numbers(replace(without, printed=(*printed(), OTHERS), _others={}))
+    assert absent["bytes.other.cifar10.resnet18.twn"].text == "--" and absent["other.runs"].text == "0"

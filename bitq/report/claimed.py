@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from bitq.report import names
-from bitq.report.contrasts import LABELS
 from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.tex import Tex, as_written, escape, interval, listed, number
@@ -15,10 +14,6 @@ from bitq.stats.claims import claims as read_claims
 from bitq.stats.published import TRUSTED, Figure, published
 
 Row = dict[str, Any]
-
-
-# Published arm → ours: first the same computation, then what the name promises.
-ASKED = {ring: (f"{ring}_legacy", f"{ring}_legacy_hard", ring) for ring in ("ring4", "ring8")}
 
 
 class Unit(NamedTuple):
@@ -162,7 +157,7 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
     order = {name: place for place, name in enumerate([*names.MODELS, *names.DATASETS])}
     for dataset, model, arm in sorted(figures, key=lambda key: (order[key[1]], order[key[0]])):
         best, *others = figures[dataset, model, arm]
-        of_grid = [_of_grid(query, dataset, model, each) for each in ASKED.get(arm, (arm,))]
+        of_grid = [_of_grid(query, dataset, model, each) for each in query.sources.prints.asked.get(arm, (arm,))]
         published_there = {"published": query.read(best.model_dump()), "others": _others(best, others)}
         for place, ours in enumerate(of_grid):
             told = {"published": None, "others": ""} if place else published_there
@@ -174,8 +169,11 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
 def _measured_here(query: Query, dataset: str, model: str, arm: str) -> Row:
     """Return the accuracy of one of our arms, measured as the original does and as we do."""
     cell = query.sources.cells.get((dataset, model, arm))
-    label = LABELS.get(query.sources.study, names.arm)(arm)
-    return {"label": label, "best_epoch": cell and cell["best_mean"], "ours": query.score(dataset, model, arm)}
+    return {
+        "label": query.sources.prints.label(arm),
+        "best_epoch": cell and cell["best_mean"],
+        "ours": query.score(dataset, model, arm) if query.sources.knows(dataset, model, arm) else None,
+    }
 
 
 def _of_grid(query: Query, dataset: str, model: str, arm: str) -> str:

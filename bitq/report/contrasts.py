@@ -1,21 +1,21 @@
 """Tabulate all contrasts, a row for each pair of arms and a column for each place, and write them as CSV."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
-from bitq.report import atq, names, ring
+from bitq.report import names
+from bitq.report.notes import Notes
 from bitq.report.query import Query, span
 from bitq.report.sources import Record, Sources
-from bitq.report.tex import at
+from bitq.report.table import place
+from bitq.report.tex import Tex, at, render, render_text
 
 Row = dict[str, Any]
-# Controls of the first study and its further seeds, in the order of their section.
-CONTROLS = ("n10", "norm", "legacy", "mixup", "kd_as_published", "kd_alpha", "ttq_as_published", "ttq_unit")
-# Studies whose arms share a part of their name that goes without saying.
-LABELS: dict[str, Callable[[str], str]] = {"ring": ring.label, "atq": atq.label}
+FILE = "contrasts.csv"  # among the tables: all statistics, too many for the appendix
 # Column of the file → its keys in the record of a contrast.
 COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("study", "scale", "dataset", "model", "arm_a", "arm_b", "n", "unpaired")},
@@ -27,20 +27,39 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("d_z", "hedges_g", "detectable")},
 }
 INTERVALS = ("interval", "interval_images")
-BY_NETWORK = ("ring",)  # whose networks stand side by side, instead of data sets
+# What stands in a cell, for captions.
+EXPLAINED = (
+    "Each cell is the mean difference in points over n pairs of one seed, first arm minus second, $\\pm$ half of its "
+    "95\\,\\% $t$ interval; bold where the paired $t$ test has $p_\\mathrm{H} < << query.sources.stats.settings.alpha "
+    ">>$ after Holm's correction within the family. MDE is the smallest difference that this test finds with a power "
+    "of << query.sources.stats.settings.power >>, the median over the row. A layer's name stands for BitNet with that "
+    "layer in FP32."
+)
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A table of contrasts `<name>.tex`: a row for each pair of arms and a column for each place."""
+
+    name: str
+    rows: Callable[[Query], Row]
+    caption: str  # LaTeX, as a template with the names query and rows
+    gap: str = "4pt"  # between columns
+
+    def text(self, query: Query) -> str:
+        """Render the table as LaTeX."""
+        rows = self.rows(query)
+        values = {"rows": rows, "query": query, "notes": Notes()}
+        table = {"caption": Tex(render_text(self.caption, **values)), "gap": Tex(self.gap)}
+        return render("pivot.tex.j2", name=self.name, source=place(self.rows), table=table, **values)
 
 
 def everything(query: Query) -> Row:
     """Tabulate every family of every study."""
-    return _table([_block(of, tuple(of.sources.families)) for of in query.each()])
+    return joined([block(of, tuple(of.sources.families)) for of in query.each()])
 
 
-def controls(query: Query) -> Row:
-    """Tabulate the further seeds, and each change alone that the original made together with others."""
-    return _table([_block(query, CONTROLS)])
-
-
-def _table(blocks: list[Row | None]) -> Row:
+def joined(blocks: Sequence[Row | None]) -> Row:
     """Join the studies that have contrasts, at the width of the widest, and count the significant contrasts."""
     there = [block for block in blocks if block]
     rows = [row for block in there for family in block["families"] for row in family["rows"]]
@@ -49,12 +68,12 @@ def _table(blocks: list[Row | None]) -> Row:
     return {"blocks": there, "width": width, "tests": len(found), "significant": sum(found)}
 
 
-def _block(query: Query, families: tuple[str, ...]) -> Row | None:
+def block(query: Query, families: Sequence[str]) -> Row | None:
     """Build the block of a study: its families, and its places of one kind side by side."""
     contrasts = {name: found for name in families if (found := list(query.family(name)))}
     if not contrasts:
         return None
-    columns, rest = ("model", "dataset") if query.sources.study in BY_NETWORK else ("dataset", "model")
+    columns, rest = ("model", "dataset") if query.sources.prints.across == "model" else ("dataset", "model")
     there = {record[columns] for found in contrasts.values() for record in found}
     across = names.in_order(columns, there)
     known = query.sources.families
@@ -75,7 +94,7 @@ def _block(query: Query, families: tuple[str, ...]) -> Row | None:
 def _rows(query: Query, found: list[Record], columns: str, across: list[str], rest: str) -> Iterator[Row]:
     """Yield the rows of a family: every pair of arms, with the places that are not side by side one below the other."""
     several = query.sources.runs[rest].nunique() > 1
-    label = LABELS.get(query.sources.study, names.arm)
+    label = query.sources.prints.label
     alpha = query.sources.stats["settings"]["alpha"]
     cells = {
         (record["arm_a"], record["arm_b"], record[rest], record[columns]): record

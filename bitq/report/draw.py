@@ -1,6 +1,7 @@
 """Draw plain numbers, for figures over many runs and plots of a single run alike."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,6 +51,12 @@ def dots(axes: Axes, scores: Mapping[str, Sequence[float]], marks: Sequence[Mark
     axes.set_xlim(-0.5, len(scores) - 0.3)
     axes.tick_params(axis="x", length=0)
     axes.set_ylim(0, 104)
+
+
+def log_scale(axes: Axes, which: Literal["x", "y"] = "x", base: int = 2) -> None:
+    """Make an axis logarithmic, unless nothing was drawn that has a logarithm."""
+    if np.isfinite(axes.dataLim.minposx if which == "x" else axes.dataLim.minposy):
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
 
 
 Histogram = Sequence[tuple[int, float]]  # sign of each code's value, weights that have it

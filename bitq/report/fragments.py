@@ -17,14 +17,13 @@ from bitq.grid.study import scale as read_scale
 from bitq.grid.study import scales as all_scales
 from bitq.io import sha256_file, write_atomic
 from bitq.paths import config_dir
-from bitq.report import names
+from bitq.report import contrasts, names
 from bitq.report.query import Query
-from bitq.report.sources import Sources, load
+from bitq.report.sources import Sources
 from bitq.report.tex import Tex, render
 from bitq.stats.families import group_of
 
 Row = dict[str, Any]
-CONTRASTS = "contrasts.csv"  # among the tables: all statistics, too many for the appendix
 INPUT = re.compile(r"\\input\{([^}]+)\}")
 # A label, and the provenance that follows before the next label.
 PROVENANCE = re.compile(
@@ -33,7 +32,14 @@ PROVENANCE = re.compile(
     re.S,
 )
 MAKERS = {"tab": "bitq tables", "fig": "bitq figures"}
-DERIVED = ("runs.parquet", "curves.parquet", "layers.parquet", "stats.json", "claims.json", f"paper/tables/{CONTRASTS}")
+DERIVED = (
+    "runs.parquet",
+    "curves.parquet",
+    "layers.parquet",
+    "stats.json",
+    "claims.json",
+    f"paper/tables/{contrasts.FILE}",
+)
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "statsmodels", "matplotlib", "jinja2")
 
 
@@ -47,9 +53,8 @@ class Artefact(NamedTuple):
     first: bool  # with this digest: the margin links to it
 
 
-def write_fragments(build_dir: Path, folder: Path, chosen: Config) -> list[Path]:
+def write_fragments(sources: Sources, build_dir: Path, folder: Path, chosen: Config) -> list[Path]:
     """Write the fragments to `folder`, which holds the paper's sources, the tables and the figures."""
-    sources = load(build_dir, build_dir / "stats.json", build_dir / "claims.json")
     shown = [study for study in chosen.studies if study in set(sources.all_runs["study"])]
     values = {"config": chosen, "sources": sources, "query": Query(sources), "names": names, "scale": sources.scale}
     values |= {"scales": sources.by_scale({}), "trained_on": sources.by_scale(chosen.images)}

@@ -7,8 +7,6 @@ from typing import Any
 
 from bitq.errors import DataError
 
-# Studies in the order of the paper.
-STUDIES = ("bitnet", "ring", "atq", "multimodal", "precision")
 DATASETS = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
@@ -39,9 +37,6 @@ SHORT = {
     "Fashion-MNIST + SST-2": "pairs",
     "Fashion-": "F-",
 }
-# The places of the first study, in the order of its tables.
-BITNET_DATASETS = ("cifar10", "cifar100", "tiny_imagenet")
-BITNET_MODELS = ("resnet18", "resnet50")
 METHODS = {
     "fp32": "FP32",
     "bitnet": "BitNet",
@@ -61,90 +56,32 @@ METHODS = {
     "irnet": "IR-Net",
     "bwn": "BWN",
 }
-# Parts of an arm's name after the method; any other part is printed as it is.
+# Parts of an arm's name after the method that any study may use; a study adds its own, any other is printed as it is.
 PARTS = {
     "keep_first+last": "FP32 first/last",
+    "keep_conv": "linear layers only",
     "norm": "inner normalisation",
     "imagenet_stem": "ImageNet stem",
     "kd": "KD",
-    "no_mixup": "no mixup",
-    "alpha01": "α = 0.1",
-    "alpha03": "α = 0.3",
-    "alpha05": "α = 0.5",
-    "from_fp32": "from FP32",
-    "unit_one": "values from one",
     "online_kd": "online KD",
-    "zeroed": "ternary part zeroed",
-    "constant": "constant sparsity",
-    "cubic": "cubic schedule",
-    "threshold_twn": "threshold of TWN",
-    "threshold_max": "threshold of TTQ",
-    "threshold_ls": "least-squares threshold",
-    "threshold_learned": "learned threshold",
-    "scale_learned": "learned scale",
-    "scale_asym": "two learned scales",
+    "no_mixup": "no mixup",
+    "from_fp32": "from FP32",
     "channel": "scale a channel",
-    "gradient_ttq": "gradient of TTQ",
-    "ttq_rules": "all rules of TTQ",
-    "boosted": "boosted",
-    "boosted_gradient": "boosted by gradient",
-    "routed": "routed weights",
-    "routed_boundary": "routed at the boundary",
-    "routed_inputs": "routed inputs",
-    "budget50": "budget of 50 % zeros",
-    "l1": "L1 penalty",
-    "zeros10": "10 % zeros",
-    "zeros50": "50 % zeros",
-    "zeros70": "70 % zeros",
-    "zeros90": "90 % zeros",
     "n2": "2 levels",
     "n3": "3 levels",
     "n4": "4 levels",
     "n8": "8 levels",
     "n16": "16 levels",
-    "n4_line": "4 levels on a line",
-    "n8_line": "8 levels on a line",
-    "n4_sine": "4 levels of a sine",
-    "n8_sine": "8 levels of a sine",
-    "n4_learned": "4 learned levels",
-    "n8_learned": "8 learned levels",
-    "n4_phase0": "4 points without phase",
-    "n4_anneal": "4 levels, annealed",
-    "n4_narrowing": "4 levels, gradient narrowed",
-    "r4": "4 points, soft",
-    "r8": "8 points, soft",
-    "r4_snapped": "4 points, snapped",
-    "r8_snapped": "8 points, snapped",
-    "r4_recalibrated": "4 points, recalibrated",
-    "r8_recalibrated": "8 points, recalibrated",
     "w2": "2 bits",
-    "w2_tensor_count": "2 bits, gradient by layer",
     "w3": "3 bits",
     "w4": "4 bits",
     "w8": "8 bits",
     "w4a8": "W4A8",
     "w8a8": "W8A8",
-    "trained_bf16": "trained in bf16",
-    "trained_fp16": "trained in fp16",
-    "trained_on": "trained on",
-    "keep_conv": "linear layers only",
-    "keep_embedding": "FP32 word vectors",
-    "keep_text+fusion+last": "image encoder only",
-    "keep_image+fusion+last": "text encoder only",
-    "linear_ptq": "after training",
     "ptq": "after training",
-    "ptq_minmax": "minmax",
-    "ptq_percentile": "percentile",
-    "ptq_tensor": "per tensor",
-    "ptq_bias": "corrected biases",
-    "ptq_adaptive": "rounded for the outputs",
-    "ptq_a8_static": "static int8 activations",
-    "ptq_a8_dynamic": "dynamic int8 activations",
-    "ptq_a8_adaptive": "static int8 activations, rounded for the outputs",
 }
 # Verdicts are printed as they are, but for claims without runs.
 VERDICTS = {"missing": "not judged"}
-LAYERS = ("conv1", "layer1", "layer4", "fc")
 
 
 def dataset(name: str) -> str:
@@ -196,20 +133,21 @@ def short(text: str) -> str:
     return reduce(lambda text, name: text.replace(name, SHORT[name]), SHORT, text)
 
 
-def arm(name: str) -> str:
-    """Name an arm in print.
+def arm(name: str, parts: Mapping[str, str] = PARTS) -> str:
+    """Name an arm in print; `parts` are the words of its study.
 
-    >>> arm("bitnet-keep_conv1-kd")
-    'BitNet, FP32 conv1, KD'
+    >>> arm("bitnet-keep_conv1-kd"), arm("ring-n4_line", {"n4_line": "4 levels on a line"})
+    ('BitNet, FP32 conv1, KD', 'Ring, 4 levels on a line')
     """
-    method, *parts = name.split("-")
-    return ", ".join([METHODS.get(method, method), *map(part, parts)])
+    method, *rest = name.split("-")
+    return ", ".join([METHODS.get(method, method), *(part(each, parts) for each in rest)])
 
 
-def part(name: str) -> str:
+def part(name: str, parts: Mapping[str, str] = PARTS) -> str:
     """Name one part of an arm in print."""
     kept = name.removeprefix("keep_")
-    return PARTS.get(name, f"FP32 {kept.replace('+', ', ')}" if kept != name else name)
+    default = f"FP32 {kept.replace('+', ', ')}" if kept != name else name
+    return parts.get(name, PARTS.get(name, default))
 
 
 def versus(a: str, b: str, label: Callable[[str], str] = arm) -> str:

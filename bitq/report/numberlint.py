@@ -12,11 +12,12 @@ from bitq.errors import UsageError
 from bitq.grid.study import studies
 from bitq.paths import config_dir
 from bitq.records import Frozen, read_yaml
-from bitq.report.numbers import numbers
-from bitq.report.sources import load
+from bitq.report.numbers import Numbers
+from bitq.report.printed import Printed
 from bitq.report.values import Number
 
 EXCEPTIONS = "typed-numbers.yaml"
+TEMPLATES = Path(__file__).with_name("templates")
 TEXTS = ("README.md", "paper/*.tex", "paper/sections/*.tex")
 SHOWN = 3  # keys that a message suggests
 
@@ -87,13 +88,21 @@ class Computed:
         return printed
 
 
-def check_numbers(root: Path, tables: Path, stats: Path, claims: Path) -> None:
+def check_numbers(root: Path, numbers: Numbers) -> None:
     """Raise, with the list, if a text below `root` types what the pipeline computes or names what it does not."""
-    sources = load(tables, stats, claims)
     allowed = read_yaml(Exceptions, config_dir() / EXCEPTIONS).allowed
-    unread = {f"study-{study}.tex" for study in studies()} - {f"study-{name}.tex" for name in sources.all_runs["study"]}
-    if found := list(problems(root, Computed(numbers(sources)), allowed, unread)):
+    there = set(numbers.sources.all_runs["study"])
+    unread = {f"study-{study}.tex" for study in studies() if study not in there}
+    if found := list(problems(root, Computed(numbers), allowed, unread)):
         raise UsageError("\n".join(found))
+
+
+def asked(root: Path, printed: Iterable[Printed]) -> set[str]:
+    """Collect the keys that the texts below `root`, the templates of tables and the captions ask for."""
+    files = [path for pattern in TEXTS for path in root.glob(pattern)] + sorted(TEMPLATES.rglob("*.j2"))
+    captions = [each.caption for of in printed for each in (*of.tables, *of.figures)]
+    texts = [*(path.read_text(encoding="utf-8") for path in files), *captions]
+    return {key for text in texts for _, key in keys(text)}
 
 
 def problems(root: Path, computed: Computed, allowed: Iterable[Allowed], unread: Collection[str] = ()) -> Iterator[str]:

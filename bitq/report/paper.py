@@ -10,7 +10,9 @@ from pathlib import Path
 from bitq.errors import DataError
 from bitq.grid.paper import Config, config
 from bitq.io import write_atomic
-from bitq.report.fragments import CONTRASTS, INPUT, write_fragments
+from bitq.report import contrasts
+from bitq.report.fragments import INPUT, write_fragments
+from bitq.report.sources import Sources
 from bitq.report.typeset import typeset
 
 SOURCES = ("*.tex", "*.sty", "*.bib", "latexmkrc", "sections/*.tex")
@@ -19,23 +21,23 @@ GRAPHICS = re.compile(r"\\includegraphics(?:\[[^]]*\])?\{([^}#]+)\}")
 BIBLIOGRAPHY = re.compile(r"\\bibliographystyle\{[^}]+\}\s*\\bibliography\{[^}]+\}")
 
 
-def build(root: Path, build_dir: Path) -> Path:
+def build(sources: Sources, root: Path, build_dir: Path) -> Path:
     """Typeset `root`/paper with what the pipeline wrote to `build_dir`; equal inputs give an equal PDF."""
     chosen = config()
-    folder = stage(root, build_dir, chosen)
+    folder = stage(sources, root, build_dir, chosen)
     pdf = build_dir / "paper" / "bitq.pdf"
     write_atomic(pdf, typeset(folder, chosen.source_date_epoch).read_bytes())
     return pdf
 
 
-def stage(root: Path, build_dir: Path, chosen: Config) -> Path:
+def stage(sources: Sources, root: Path, build_dir: Path, chosen: Config) -> Path:
     """Fill a fresh folder with all that LaTeX reads, so that no outside path and no leftover can influence it."""
     folder, generated = build_dir / "paper" / "tex", build_dir / "paper"
     shutil.rmtree(folder, ignore_errors=True)
     copied = [*_copy(root / "paper", SOURCES, folder), *_copy(generated, GENERATED, folder)]
     if folder / "main.tex" not in copied:
         raise DataError(f"{root / 'paper' / 'main.tex'} does not exist; give the folder that holds paper/ as root.")
-    write_fragments(build_dir, folder, chosen)
+    write_fragments(sources, build_dir, folder, chosen)
     return folder
 
 
@@ -57,7 +59,7 @@ def submission(build_dir: Path) -> Path:
     figures = [f"{name.removesuffix('.pdf')}.pdf" for name in dict.fromkeys(GRAPHICS.findall(text))]
     contents = {name: (folder / name).read_bytes() for name in ("bitq.sty", *figures)}
     path = build_dir / "paper" / "bitq-submission.tar.gz"
-    contents |= {"main.tex": text.encode(), CONTRASTS: (folder / "tables" / CONTRASTS).read_bytes()}
+    contents |= {"main.tex": text.encode(), contrasts.FILE: (folder / "tables" / contrasts.FILE).read_bytes()}
     write_atomic(path, archive(contents, config().source_date_epoch))
     return path
 

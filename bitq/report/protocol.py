@@ -85,12 +85,15 @@ def _blocks(query: Query) -> Iterator[Row]:
     runs = [run for run in query.sources.planned if run.study == query.sources.study and run.id in ids]
     datasets = list(dict.fromkeys(run.data.dataset for run in runs))
     for some in (datasets[start : start + COLUMNS] for start in range(0, len(datasets), COLUMNS)):
-        rows = {name: [_values(value, runs, dataset) for dataset in some] for name, value in PARAMETERS.items()}
+        rows = {
+            name: [_values(value, runs, dataset, query.sources.prints.arm) for dataset in some]
+            for name, value in PARAMETERS.items()
+        }
         told = {name: values for name, values in rows.items() if any(value is not None for value in values)}
         yield {"study": query.sources.study, "datasets": some, "rows": told}
 
 
-def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> str | None:
+def _values(value: Callable[[Run], object], runs: list[Run], dataset: str, label: Callable[[str], str]) -> str | None:
     """Format the values among the runs of a data set, the usual one first, others with their arms."""
     arms: dict[object, set[str]] = {}
     for run in runs:
@@ -99,13 +102,13 @@ def _values(value: Callable[[Run], object], runs: list[Run], dataset: str) -> st
     if sum(map(len, arms.values())) > len(set().union(*arms.values())):  # an arm has several values, such as seeds
         return ", ".join(map(str, arms))
     usual, *others = sorted(arms, key=lambda each: -len(arms[each])) or [None]
-    texts = [f"{other} ({_named(arms[other])})" for other in others]
+    texts = [f"{other} ({_named(arms[other], label)})" for other in others]
     return None if usual is None else "; ".join([str(usual), *texts])
 
 
-def _named(arms: set[str]) -> str:
+def _named(arms: set[str], label: Callable[[str], str]) -> str:
     """List up to two arms by name, more by their number."""
-    return listed(sorted(map(names.arm, arms))) if len(arms) < 3 else f"{len(arms)} arms"
+    return listed(sorted(map(label, arms))) if len(arms) < 3 else f"{len(arms)} arms"
 
 
 def run_counts(query: Query) -> list[Row]:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from bitq.catalogue import PUBLISHED_WIDTH
+from bitq.errors import one_of
 from bitq.io import canonical_json, sha256
 from bitq.report import names
 from bitq.report.sources import Record, Sources
 from bitq.report.tex import counted, listed
 from bitq.stats.cells import Cell
 from bitq.stats.contrast import contrast
+from bitq.stats.families import Family
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Query:
         return (self.of(study) for study in self.sources.groups if self.sources.shows(study))
 
     def cell(self, dataset: str, model: str, arm: str) -> Cell | None:
-        """Return the runs of an arm; None if it was not run."""
+        """Return the runs of an arm; None if it was not run, an error if the study does not know it."""
+        self.sources.check(dataset, model, arm)
         found = self.sources.arms.get((dataset, model, arm))
         if found is not None:
             self.hashes.update(found.rows["hash"])
@@ -53,12 +56,12 @@ class Query:
         return found
 
     def score(self, dataset: str, model: str, arm: str) -> Score | None:
-        """Return the accuracy of an arm; None if it was not run."""
+        """Return the accuracy of an arm; None if it is not part of this scale."""
         found = self.cell(dataset, model, arm)
-        if found is None:
-            return None
-        record = self.sources.cells[dataset, model, arm]
         planned = self.sources.planned_seeds.get((dataset, model, arm), set())
+        if found is None:
+            return Score(None, None, None, 0, {}, missing=tuple(sorted(planned))) if planned else None
+        record = self.sources.cells[dataset, model, arm]
         return Score(
             mean=record["mean"],
             sd=record["sd"],
@@ -71,11 +74,13 @@ class Query:
 
     def contrast(self, family: str, dataset: str, model: str, a: str, b: str) -> Record | None:
         """Return the first arm minus the second from a family of contrasts; None if one of them was not run."""
+        self._check_pair(family, a, b)
         record = self.sources.contrasts.get((family, dataset, model, a, b))
         return None if record is None else self._noted(record)
 
     def family(self, name: str) -> Iterator[Record]:
         """Yield all contrasts of a family."""
+        self._check_family(name)
         if name in self.sources.families:
             yield from map(self._noted, self.sources.families[name]["contrasts"])
 
@@ -154,6 +159,17 @@ class Query:
     def verdicts(self) -> str:
         """List the numbers of claims by verdict."""
         return listed([f"{count} {names.verdict(verdict)}" for verdict, count in self.sources.verdicts.items()])
+
+    def _check_family(self, name: str) -> Family:
+        known = {each.name: each for each in self.sources.prints.families}
+        if name not in known:
+            raise one_of(f"family of contrasts of study {self.sources.study!r}:", name, known)
+        return known[name]
+
+    def _check_pair(self, family: str, a: str, b: str) -> None:
+        pairs = {f"{first} - {second}" for first, second in self._check_family(family).pairs}
+        if f"{a} - {b}" not in pairs:
+            raise one_of(f"contrast of family {family!r}:", f"{a} - {b}", pairs)
 
     def _noted(self, record: Record) -> Record:
         runs = self.sources.runs

@@ -21,16 +21,20 @@ NEEDED = ("history.json", "results.json", "config.json", "env.json")
 
 
 Plot = Callable[[Figure], None]
+Label = Callable[[str], str]
 Histograms = Mapping[str, draw.Histogram]
 
 
-def write_plots(file: Path, out: Path, histograms: Histograms) -> tuple[list[Path], list[str]]:
+def write_plots(
+    file: Path, out: Path, histograms: Histograms, label: Label = names.arm
+) -> tuple[list[Path], list[str]]:
     """Write the plots that a file allows into `out`; return their paths, and a sentence for each one left out.
 
     `histograms` are the signs of the codes' values and how many weights have each, by layer; a float network has none.
+    `label` names an arm in print.
     """
     written, left_out = [], []
-    for name, plot in plots_of(file, histograms).items():
+    for name, plot in plots_of(file, histograms, label).items():
         if isinstance(plot, str):
             left_out.append(f"no {name}: {plot}")
             continue
@@ -42,22 +46,22 @@ def write_plots(file: Path, out: Path, histograms: Histograms) -> tuple[list[Pat
     return written, left_out
 
 
-def plots_of(file: Path, histograms: Histograms) -> dict[str, Plot | str]:
+def plots_of(file: Path, histograms: Histograms, label: Label = names.arm) -> dict[str, Plot | str]:
     """Return the drawing function of each plot, or the reason why it cannot be drawn."""
     missing = [name for name in NEEDED if file.name != MODEL or not (file.parent / name).exists()]
     run = None if missing else read(file.parent)
     floats = "" if histograms else "a float network ships no codes"
     drawn: dict[str, Plot | str] = {
-        "ternary_distribution": floats or partial(codes, histograms, _title(run) if run else file.name)
+        "ternary_distribution": floats or partial(codes, histograms, _title(run, label) if run else file.name)
     }
     if run is None:
         rest = ("accuracy_comparison", "training_curve", "sparsity_schedule")
         return drawn | dict.fromkeys(rest, f"it needs the records of a run, and no {missing[0]} lies beside {file}")
     untrained = "" if run.history.test_accuracy else "it was trained for no epoch"
     return drawn | {
-        "accuracy_comparison": partial(accuracy, run),
-        "training_curve": untrained or partial(training, run),
-        "sparsity_schedule": floats or untrained or partial(zeros, run),
+        "accuracy_comparison": partial(accuracy, run, label),
+        "training_curve": untrained or partial(training, run, label),
+        "sparsity_schedule": floats or untrained or partial(zeros, run, label),
     }
 
 
@@ -67,21 +71,21 @@ def comparable(one: Run, other: Run) -> bool:
     return one.data == other.data and one.width == other.width and (one.study != STUDY or len(lengths) < 2)
 
 
-def accuracy(run: Finished, figure: Figure) -> None:
+def accuracy(run: Finished, label: Label, figure: Figure) -> None:
     """Draw the packed file, and the other arms of its data set, network and seed that were trained beside it."""
     axes = figure.subplots()
     folders = run.folder.parent.parent.glob(f"*/{run.folder.name}")
     others = [read(folder) for folder in sorted(folders) if (folder / "results.json").exists()]
     others = [other for other in others if comparable(run.config, other.config)]
     first = [run, *(other for other in others if other.config.arm == "fp32"), *others]
-    scores = {names.arm(each.config.arm).replace(", ", "\n"): each.results.accuracy for each in first}
+    scores = {label(each.config.arm).replace(", ", "\n"): each.results.accuracy for each in first}
     shown = list(scores.items())[:MOST_ARMS]
     draw.dots(axes, {label: [score] for label, score in shown if score is not None})
     axes.set_ylabel(draw.PERCENT)
-    axes.set_title(_title(run))
+    axes.set_title(_title(run, label))
 
 
-def training(run: Finished, figure: Figure) -> None:
+def training(run: Finished, label: Label, figure: Figure) -> None:
     """Draw accuracy over the epochs."""
     axes = figure.subplots()
     series = {"training": run.history.train_accuracy, "test": run.history.test_accuracy}
@@ -90,17 +94,17 @@ def training(run: Finished, figure: Figure) -> None:
     draw.curves(axes, series)
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy, %")
-    axes.set_title(_title(run))
+    axes.set_title(_title(run, label))
     axes.legend(loc="lower right")
 
 
-def zeros(run: Finished, figure: Figure) -> None:
+def zeros(run: Finished, label: Label, figure: Figure) -> None:
     """Draw the share of zeros among the weights that ship as codes."""
     axes = figure.subplots()
     draw.curves(axes, {"zeros": [100 * share for share in run.history.zeros]}, draw.MARKS[1:])
     axes.set_ylim(0, None)
     axes.set_ylabel("zero weights, %")
-    axes.set_title(_title(run))
+    axes.set_title(_title(run, label))
 
 
 def codes(histograms: Histograms, title: str, figure: Figure) -> None:
@@ -112,5 +116,5 @@ def codes(histograms: Histograms, title: str, figure: Figure) -> None:
     axes.set_title(title)
 
 
-def _title(run: Finished) -> str:
-    return f"{names.arm(run.config.arm)} on {names.dataset(run.config.data.dataset)}, seed {run.config.seed}"
+def _title(run: Finished, label: Label) -> str:
+    return f"{label(run.config.arm)} on {names.dataset(run.config.data.dataset)}, seed {run.config.seed}"

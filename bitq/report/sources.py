@@ -5,26 +5,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bitq.errors import one_of
+from bitq.grid.expand import expand
+from bitq.grid.paper import config
 from bitq.grid.select import grid
-from bitq.grid.study import by_size
+from bitq.grid.study import by_size, studies
 from bitq.io import read_json
-from bitq.report import names
 from bitq.report.tex import listed
 from bitq.results.columns import CURVES, LAYERS, Census, Column, read_census, schema
 from bitq.run import Run
 from bitq.stats.cells import Cell, cell, read_table
-from bitq.stats.families import EXTENSION, group_of
-from bitq.studies.catalogue import families
+from bitq.stats.families import EXTENSION, Family, group_of
+
+if TYPE_CHECKING:
+    from bitq.report.printed import Printed
 
 Record = dict[str, Any]
 Arm = tuple[str, str, str]  # data set, model, arm
 Contrasted = tuple[str, str, str, str, str]  # family, data set, model, first arm, second arm
 
-STUDY = "bitnet"  # the first one, whose scale is that of the paper's title and first page
 VERDICTS = ("holds", "fails", "undecided", "missing")
 
 
@@ -38,8 +41,13 @@ class Sources:
     claims: Record
     all_curves: pd.DataFrame = field(default_factory=lambda: _empty(CURVES))
     all_layers: pd.DataFrame = field(default_factory=lambda: _empty(LAYERS))
-    study: str = STUDY
+    printed: tuple["Printed", ...] = ()  # what each study prints
+    study: str = ""  # if none is named the first that the paper selects, whose scale is that of the title
     _others: dict[str, "Sources"] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.study:
+            object.__setattr__(self, "study", next(iter(self.groups), ""))
 
     def of(self, study: str) -> "Sources":
         """Return the sources of another study."""
@@ -49,13 +57,26 @@ class Sources:
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """Selected studies, each with its extension: in the order of print, unknown ones last."""
+        """Selected studies, each with its extension, in the order of config/paper.yaml; others last."""
+        order = list(dict.fromkeys(map(group_of, config().studies)))
         selected = dict.fromkeys(map(group_of, self.census.scales))
-        return tuple(sorted(selected, key=lambda name: names.STUDIES.index(name) if name in names.STUDIES else 99))
+        return tuple(sorted(selected, key=lambda name: order.index(name) if name in order else len(order)))
+
+    @property
+    def prints(self) -> "Printed":
+        """What the study prints; its arms have their plain names if it has no module of its own."""
+        from bitq.report.printed import Printed
+
+        return next((each for each in self.printed if each.study == self.study), Printed(study=self.study))
+
+    @property
+    def known_families(self) -> dict[str, Family]:
+        """Families of contrasts of all studies."""
+        return {family.name: family for each in self.printed for family in each.families}
 
     def shows(self, study: str) -> bool:
-        """Return whether a study has results; the tables and figures of the first study are in every paper."""
-        return study == STUDY or not self.of(study).runs.empty
+        """Return whether a study has results."""
+        return not self.of(study).runs.empty
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
@@ -68,7 +89,7 @@ class Sources:
         return by_size(self.census.scales.get(self.study, ("smoke",)))[0]
 
     def by_scale(self, words: Mapping[str, str]) -> str:
-        """Say of the scale of the first study what `words` say of it, and of every study shown at another one."""
+        """Say of the scale of this study what `words` say of it, and of every study shown at another one."""
         others: dict[str, list[str]] = {}
         for study in self.groups:
             if (scale := self.of(study).scale) != self.scale and self.shows(study):
@@ -105,6 +126,30 @@ class Sources:
         return seeds
 
     @cached_property
+    def grid(self) -> tuple[Run, ...]:
+        """Every run that the study and its extension have at full scale, whether or not the paper selects them."""
+        return tuple(run for part in studies() if group_of(part) == self.study for run in expand(part, "full"))
+
+    @cached_property
+    def grid_arms(self) -> dict[Arm, Run]:
+        """One run of every arm of the grid."""
+        return {(run.data.dataset, run.model, run.arm): run for run in self.grid}
+
+    def check(self, dataset: str, model: str, arm: str) -> None:
+        """Refuse a data set, a network or an arm that the study does not know."""
+        for kind, name, known in zip(("data set", "network", "arm"), (dataset, model, arm), self._known, strict=True):
+            if name not in known:
+                raise one_of(f"{kind} of study {self.study!r}:", name, known)
+
+    def knows(self, dataset: str, model: str, arm: str) -> bool:
+        """Return whether the study has this data set, this network and this arm, though perhaps not together."""
+        return all(name in known for name, known in zip((dataset, model, arm), self._known, strict=True))
+
+    @cached_property
+    def _known(self) -> tuple[set[str], ...]:
+        return tuple({key[place] for key in (*self.grid_arms, *self.arms)} for place in range(3))
+
+    @cached_property
     def cells(self) -> dict[Arm, Record]:
         """Mean, spread and interval of every arm."""
         return {
@@ -116,13 +161,17 @@ class Sources:
     @cached_property
     def families(self) -> dict[str, Record]:
         """Families of contrasts at that scale, those with further seeds only if such runs exist."""
-        known = {family.name: family for family in families()}
         extended = (self.runs["phase"] == EXTENSION).any()
         return {
             record["family"]: record
             for record in self._shown(self.stats["families"])
-            if extended or not known[record["family"]].all_seeds
+            if extended or not self._known_family(record["family"]).all_seeds
         }
+
+    def _known_family(self, name: str) -> Family:
+        if name not in self.known_families:
+            raise one_of("family of contrasts", name, self.known_families)
+        return self.known_families[name]
 
     @cached_property
     def contrasts(self) -> dict[Contrasted, Record]:
@@ -153,14 +202,15 @@ def _empty(columns: Sequence[Column]) -> pd.DataFrame:
     return schema(columns).empty_table().to_pandas()
 
 
-def load(tables: Path, stats: Path, claims: Path) -> Sources:
-    """Read what `bitq aggregate`, `bitq stats` and `bitq claims` wrote."""
-    runs, curves, layers = (tables / f"{name}.parquet" for name in ("runs", "curves", "layers"))
+def load(build: Path, printed: Sequence["Printed"]) -> Sources:
+    """Read what `bitq aggregate`, `bitq stats` and `bitq claims` wrote into a build folder."""
+    runs, curves, layers = (build / f"{name}.parquet" for name in ("runs", "curves", "layers"))
     return Sources(
         read_table(runs),
         read_census(runs),
-        read_json(stats),
-        read_json(claims),
+        read_json(build / "stats.json"),
+        read_json(build / "claims.json"),
         read_table(curves),
         read_table(layers),
+        tuple(printed),
     )

@@ -50,15 +50,3 @@ class Mark:
 
 BLACK, BLUE, VERMILLION, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
 SKY, ORANGE, PURPLE = "#56B4E9", "#E69F00", "#CC79A7"
-
-ARMS = {
-    "fp32": Mark(BLACK, "o"),
-    "bitnet": Mark(BLUE, "s", "--"),
-    "ttq": Mark(VERMILLION, "^", ":"),
-    "bitnet-keep_conv1": Mark(SKY, "D"),
-    "bitnet-keep_layer1": Mark(GREEN, "v"),
-    "bitnet-keep_layer4": Mark(ORANGE, "P"),
-    "bitnet-keep_fc": Mark(PURPLE, "X"),
-}
-DATASETS = {"cifar10": Mark(BLUE, "o"), "cifar100": Mark(VERMILLION, "s", "--"), "tiny_imagenet": Mark(GREEN, "^", ":")}
-PLAIN, DISTILLED = Mark(BLUE, "o"), Mark(VERMILLION, "s", "--")

@@ -251,3 +251,8 @@ def environment() -> Environment:
 def render(template: str, **values: Any) -> str:
     """Render a template of this package."""
     return environment().get_template(template).render(values)
+
+
+def render_text(text: str, **values: Any) -> str:
+    """Render a text that is a template itself, such as a caption."""
+    return environment().from_string(text).render(values)

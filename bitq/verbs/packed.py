@@ -1,6 +1,7 @@
 """Measure packed files, read published ones, run them."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,11 +42,13 @@ def evaluate(
 
     found = evaluate_file(file, dataset, variant, device, backend, batch_size, predictions)
     if plots:
+        from bitq.report import names
         from bitq.report.run_plots import write_plots
+        from bitq.studies.catalogue import words
 
         layers = found["audit"]["layers"]
         histograms = {one["name"]: list(zip(one["signs"], one["histogram"], strict=True)) for one in layers}
-        written, left_out = write_plots(file, plots, histograms)
+        written, left_out = write_plots(file, plots, histograms, partial(names.arm, parts=words()))
         print(*written, *left_out, sep="\n", file=sys.stderr)
 
     text = (

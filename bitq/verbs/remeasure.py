@@ -1,4 +1,4 @@
-"""Count and measure anew what the report keeps of results that need torch; both files are committed.
+"""Count and measure anew what the report needs and only torch can tell: the records in results/measured/.
 
 python -m bitq.verbs.remeasure costs             operations and parameters of every network of the grid
 python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines, at smoke
@@ -14,10 +14,11 @@ from bitq.grid.select import find_run, grid
 from bitq.grid.study import scales
 from bitq.io import sha256_file, write_json
 from bitq.measure.packed_file import evaluate_file
-from bitq.report.cost import COSTS, key_of
-from bitq.report.precision import BACKENDS, ENGINES
+from bitq.paths import measured_dir
+from bitq.report import cost
 from bitq.results.folder import MODEL, folder_of
 from bitq.run import Run
+from bitq.studies.precision import backends
 
 SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
 
@@ -28,14 +29,14 @@ def counted(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
 
 
 def _counted(run: Run) -> tuple[str, dict[str, int]]:
-    cost = models.flops(run.model, models.Geometry.of(run.data, run.width, run.stem))
-    return key_of(run), {"macs": cost.forward_macs, "parameters": cost.params}
+    found = models.flops(run.model, models.Geometry.of(run.data, run.width, run.stem))
+    return cost.key_of(run), {"macs": found.forward_macs, "parameters": found.params}
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
     """Measure every arm under every engine, where its file is there."""
     rows = []
-    for arm, backend in ENGINES:
+    for arm, backend in backends.ENGINES:
         run = find_run(f"precision/cifar100/vgg11/{arm}/s{SEED}", SCALE)
         path = folder_of(run, results) / MODEL
         if path.exists():
@@ -51,9 +52,9 @@ def measured(results: Path) -> list[dict[str, Any]]:
 def main(what: str, *results: str) -> None:
     """Write one of the two files."""
     if what == "costs":
-        write_json(COSTS, counted(run for scale in scales() for run in grid(scale)))
+        write_json(measured_dir() / cost.FILE, counted(run for scale in scales() for run in grid(scale)))
     else:
-        write_json(BACKENDS, measured(Path(*results)))
+        write_json(measured_dir() / backends.FILE, measured(Path(*results)))
 
 
 if __name__ == "__main__":

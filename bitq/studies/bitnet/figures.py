@@ -1,4 +1,4 @@
-"""Draw the figures of the first study: each function queries its data and draws on an empty figure."""
+"""Draw the figures of the study on BitNet: each function queries its data and draws on an empty figure."""
 
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -6,36 +6,49 @@ from itertools import product
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN, CARETUP
 
 from bitq.report import names
-from bitq.report.names import BITNET_DATASETS, BITNET_MODELS, LAYERS
+from bitq.report.draw import PERCENT, log_scale
 from bitq.report.query import Query, Score
 from bitq.report.sources import Record
-from bitq.report.style import ARMS, BLACK, DISTILLED, PLAIN, Mark
-from bitq.report.style import DATASETS as DATASET_MARKS
+from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, Mark
 from bitq.report.tex import number
 from bitq.stats.inference import mean
+from bitq.studies.bitnet.places import DATASETS, LAYERS, MODELS, R18, R50
 
-R18, R50 = BITNET_MODELS
-ACCURACY = "test accuracy, %"
+ARMS = {
+    "fp32": Mark(BLACK, "o"),
+    "bitnet": Mark(BLUE, "s", "--"),
+    "ttq": Mark(VERMILLION, "^", ":"),
+    "bitnet-keep_conv1": Mark(SKY, "D"),
+    "bitnet-keep_layer1": Mark(GREEN, "v"),
+    "bitnet-keep_layer4": Mark(ORANGE, "P"),
+    "bitnet-keep_fc": Mark(PURPLE, "X"),
+}
+DATASET_MARKS = {
+    "cifar10": Mark(BLUE, "o"),
+    "cifar100": Mark(VERMILLION, "s", "--"),
+    "tiny_imagenet": Mark(GREEN, "^", ":"),
+}
+PLAIN, DISTILLED = Mark(BLUE, "o"), Mark(VERMILLION, "s", "--")
 SHOWN = (-3, 105)  # percent, with space for marks at either end
 
 
-def accuracy(query: Query, figure: Figure) -> None:
+def accuracy(query: Query, figure: Canvas) -> None:
     """Draw FP32, BitNet and TTQ with every seed."""
     arms = ("fp32", "bitnet", "ttq")
     for axes, dataset in _by_dataset(figure):
-        for (group, model), (step, arm) in product(enumerate(BITNET_MODELS), enumerate(arms)):
+        for (group, model), (step, arm) in product(enumerate(MODELS), enumerate(arms)):
             _seeds(axes, group + 0.22 * (step - 1), query.score(dataset, model, arm), ARMS[arm])
-        _groups(axes, [names.model(model) for model in BITNET_MODELS])
+        _groups(axes, [names.model(model) for model in MODELS])
         axes.set_ylim(*SHOWN)
-    _finish(figure, ACCURACY, [(names.arm(arm), ARMS[arm], True) for arm in arms])
+    _finish(figure, PERCENT, [(names.arm(arm), ARMS[arm], True) for arm in arms])
 
 
-def recipe_progression(query: Query, figure: Figure) -> None:
+def recipe_progression(query: Query, figure: Canvas) -> None:
     """Draw the steps from FP32 to BitNet and back."""
     arms = ("fp32", "bitnet", "bitnet-keep_conv1", "bitnet-keep_conv1-kd")
     lines = {R18: Mark(ARMS["bitnet"].color, "o"), R50: Mark(ARMS["ttq"].color, "s", "--")}
@@ -48,16 +61,14 @@ def recipe_progression(query: Query, figure: Figure) -> None:
                 _seeds(axes, step + shift, score, mark, filled=model == R18, aside=shift)
         _groups(axes, ["FP32", "BitNet", "+ conv1", "+ KD"])
         axes.set_ylim(*SHOWN)
-    _finish(figure, ACCURACY, [(names.model(model), mark, model == R18) for model, mark in lines.items()])
+    _finish(figure, PERCENT, [(names.model(model), mark, model == R18) for model, mark in lines.items()])
 
 
-def gap_scaling(query: Query, figure: Figure) -> None:
+def gap_scaling(query: Query, figure: Canvas) -> None:
     """Draw the cost of ternary weights over the number of classes."""
     axes = figure.subplots()
     places = _places(query)
-    for shift, (model, arm) in zip(
-        (-0.045, -0.015, 0.015, 0.045), product(BITNET_MODELS, ("bitnet", "ttq")), strict=True
-    ):
+    for shift, (model, arm) in zip((-0.045, -0.015, 0.015, 0.045), product(MODELS, ("bitnet", "ttq")), strict=True):
         gaps = {x: query.difference(dataset, model, "fp32", arm) for dataset, x in places.items()}
         moved = [(x * (1 + shift), gap) for x, gap in gaps.items()]
         _series(axes, moved, ARMS[arm], filled=model == R18)
@@ -65,12 +76,12 @@ def gap_scaling(query: Query, figure: Figure) -> None:
             fewer = [other for other in list(places)[:place] if _classes(query, other) < _classes(query, dataset)]
             if fewer:
                 _line(axes, [moved[list(places).index(fewer[-1])], moved[place]], ARMS[arm])
-    axes.set_xscale("log")
+    log_scale(axes, base=10)
     axes.set_xticks(list(places.values()), [f"{names.dataset(name)}\n{_classes(query, name)}" for name in places])
     axes.set_xticks([], minor=True)
     _zero(axes)
     axes.set_xlabel("number of classes")
-    series = product(BITNET_MODELS, ("bitnet", "ttq"))
+    series = product(MODELS, ("bitnet", "ttq"))
     labels = [(f"{names.arm(arm)}, {names.model(model)}", ARMS[arm], model == R18) for model, arm in series]
     _finish(figure, "FP32 minus arm, points", labels)
 
@@ -79,7 +90,7 @@ def _places(query: Query) -> dict[str, float]:
     """Place the data sets on the axis of classes, moving sets with equal numbers apart."""
     runs = query.sources.runs
     places: dict[str, float] = {}
-    for dataset in BITNET_DATASETS:
+    for dataset in DATASETS:
         if dataset in set(runs["dataset"]):
             x = float(_classes(query, dataset))
             while x in places.values():
@@ -93,7 +104,7 @@ def _classes(query: Query, dataset: str) -> int:
     return int(runs.loc[runs["dataset"] == dataset, "classes"].iloc[0])
 
 
-def layer_recovery(query: Query, figure: Figure) -> None:
+def layer_recovery(query: Query, figure: Canvas) -> None:
     """Draw the gain of each layer that is kept in full precision."""
     sides = {"": PLAIN, "-kd": DISTILLED}
     for axes, dataset in _by_dataset(figure):
@@ -123,24 +134,24 @@ def _shares(query: Query, dataset: str, layer: str) -> list[str]:
     return [number(None if share is None else 100 * share, 0) for share in shares]
 
 
-def kd_by_layer(query: Query, figure: Figure) -> None:
+def kd_by_layer(query: Query, figure: Canvas) -> None:
     """Draw the effect of distillation on each student."""
     axes = figure.subplots()
     students = ("fp32", "bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS))
-    for shift, dataset in zip((-0.2, 0.0, 0.2), BITNET_DATASETS, strict=True):
+    for shift, dataset in zip((-0.2, 0.0, 0.2), DATASETS, strict=True):
         effects = [query.difference(dataset, R18, f"{student}-kd", student) for student in students]
         mark = DATASET_MARKS[dataset]
         _series(axes, [(x + shift, effect) for x, effect in enumerate(effects)], mark)
     _zero(axes)
     _groups(axes, [names.arm(student).replace("BitNet, ", "BitNet,\n") for student in students])
-    legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in BITNET_DATASETS]
+    legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in DATASETS]
     _finish(figure, "effect of distillation, points", legend)
 
 
-def gap_heatmap(query: Query, figure: Figure) -> None:
+def gap_heatmap(query: Query, figure: Canvas) -> None:
     """Draw every arm minus FP32."""
     axes = figure.subplots()
-    columns = list(product(BITNET_MODELS, BITNET_DATASETS))
+    columns = list(product(MODELS, DATASETS))
     arms = [arm for arm in _arms(query) if arm != "fp32"]
     gaps = [[query.difference(dataset, model, arm, "fp32") for model, dataset in columns] for arm in arms]
     values = np.array([[_value(gap) for gap in row] for row in gaps]).reshape(len(arms), len(columns))
@@ -179,31 +190,31 @@ def _write(axes: Axes, values: "np.typing.NDArray[np.float64]", most: float) -> 
             axes.text(column, row, f"${value:+.1f}$", ha="center", va="center", color=color, fontsize=7)
 
 
-def accuracy_vs_bytes(query: Query, figure: Figure) -> None:
+def accuracy_vs_bytes(query: Query, figure: Canvas) -> None:
     """Draw accuracy against size of the same file."""
     for axes, dataset in _by_dataset(figure):
-        for model, (arm, mark) in product(BITNET_MODELS, ARMS.items()):
+        for model, (arm, mark) in product(MODELS, ARMS.items()):
             of = query.cell(dataset, model, arm)
             size, height = (mean(of.values("file_bytes")), mean(of.values())) if of else (None, None)
             if size is not None and height is not None:
                 fill = "none" if model == R18 else mark.color
                 axes.plot([size / 1024], [height], mark.marker, color=mark.color, mfc=fill, ms=4)
-        axes.set_xscale("log", base=2)
+        log_scale(axes)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.tick_params(axis="x", labelsize=6.5)
         axes.set_ylim(*SHOWN)
         axes.set_xlabel("KiB on disk")
-    networks = [(names.model(model), Mark("0.4", "o"), model == R50) for model in BITNET_MODELS]
-    _finish(figure, ACCURACY, [*((names.arm(arm), mark, True) for arm, mark in ARMS.items()), *networks])
+    networks = [(names.model(model), Mark("0.4", "o"), model == R50) for model in MODELS]
+    _finish(figure, PERCENT, [*((names.arm(arm), mark, True) for arm, mark in ARMS.items()), *networks])
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _by_dataset(figure: Figure) -> Iterable[tuple[Axes, str]]:
+def _by_dataset(figure: Canvas) -> Iterable[tuple[Axes, str]]:
     """Yield one panel for each data set, with equal axes."""
-    panels = figure.subplots(1, len(BITNET_DATASETS), sharey=True)
-    for axes, dataset in zip(panels, BITNET_DATASETS, strict=True):
+    panels = figure.subplots(1, len(DATASETS), sharey=True)
+    for axes, dataset in zip(panels, DATASETS, strict=True):
         axes.set_title(names.dataset(dataset))
         yield axes, dataset
 
@@ -259,7 +270,7 @@ def _zero(axes: Axes) -> None:
     axes.axhline(0, color=BLACK, lw=0.6)
 
 
-def _finish(figure: Figure, label: str, legend: Sequence[tuple[str, Mark, bool]]) -> None:
+def _finish(figure: Canvas, label: str, legend: Sequence[tuple[str, Mark, bool]]) -> None:
     """Add the label of the vertical axis, once, and one legend above all panels."""
     figure.axes[0].set_ylabel(label)
     handles = [

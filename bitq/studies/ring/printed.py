@@ -1,21 +1,24 @@
-"""Rows, drawings and numbers of the study on Ring quantization."""
+"""Print the study on Ring quantization: its tables, figures, numbers and the names of its arms."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 
 from bitq.quant.waves import both_ends, quarter_step
 from bitq.report import draw, names
+from bitq.report.columns import BITS, BYTES, COMPRESSION, Column, Line, accuracy, delta, label, there
+from bitq.report.figures import Figure
+from bitq.report.printed import Printed
 from bitq.report.query import Query
 from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, VERMILLION, Mark
+from bitq.report.table import Table
+from bitq.report.tex import whole
 from bitq.report.values import Number, count, measure
-from bitq.stats.inference import mean
 from bitq.studies.ring.contrasts import RING, RING_LEGACY
 
-Row = dict[str, Any]
-DATASET, MODELS, FIRST = "cifar10", ("resnet20", "resnet32", "resnet44"), "resnet20"
+DATASET, MODELS = "cifar10", ("resnet20", "resnet32", "resnet44")
+PLACE = DATASET, MODELS[0]
 # Group in print → arms.
 HEADLINE = {
     "": ("fp32",),
@@ -75,78 +78,107 @@ SERIES = {
     ("resnet32", 4): Mark(GREEN, "^", ":"),
     ("resnet32", 8): Mark(ORANGE, "D", "-."),
 }
+PARTS = {
+    "n4_line": "4 levels on a line",
+    "n8_line": "8 levels on a line",
+    "n4_sine": "4 levels of a sine",
+    "n8_sine": "8 levels of a sine",
+    "n4_learned": "4 learned levels",
+    "n8_learned": "8 learned levels",
+    "n4_phase0": "4 points without phase",
+    "n4_anneal": "4 levels, annealed",
+    "n4_narrowing": "4 levels, gradient narrowed",
+    "r4": "4 points, soft",
+    "r8": "8 points, soft",
+    "r4_snapped": "4 points, snapped",
+    "r8_snapped": "8 points, snapped",
+    "r4_recalibrated": "4 points, recalibrated",
+    "r8_recalibrated": "8 points, recalibrated",
+    "w2_tensor_count": "2 bits, gradient by layer",
+}
 
 
-def label(arm: str) -> str:
-    """Name an arm in print, leaving out that the last layer stays in full precision.
+def shortened(arm: str) -> str:
+    """Leave out that the last layer stays in full precision.
 
-    >>> label("ring-keep_last-n4_line"), label("ttq-keep_last")
-    ('Ring, 4 levels on a line', 'TTQ')
+    >>> shortened("ring-keep_last-n4_line")
+    'ring-n4_line'
     """
-    return names.arm(arm.replace("-keep_last", ""))
+    return arm.replace("-keep_last", "")
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def headline(query: Query) -> list[Row]:
-    """Tabulate accuracy at every depth, and the file of the smallest network."""
-    rows = [{"group": group} | _described(query, arm) for group, arms in HEADLINE.items() for arm in arms]
-    return [row for row in rows if any(row["scores"])]
+def headline(query: Query) -> list[Line]:
+    """List the arms at every depth."""
+    lines = [Line(query, *PLACE, arm, group=group) for group, arms in HEADLINE.items() for arm in arms]
+    return [line for line in lines if any(line.of(model=model).score for model in MODELS)]
 
 
-def codebooks(query: Query) -> list[Row]:
-    """Tabulate numbers of levels, waves, and ways to harden, on the smallest network."""
-    rows = [
-        _file_of(query, arm)
-        | {
-            "other": other and label(other),
-            "score": query.score(DATASET, FIRST, arm),
-            "difference": query.difference(DATASET, FIRST, arm, other) if other else None,
-        }
-        for arm, other in CODEBOOKS.items()
-    ]
-    return [row for row in rows if row["score"]]
+def codebooks(query: Query) -> list[Line]:
+    """List numbers of levels, waves, and ways to harden, on the smallest network."""
+    return there(Line(query, *PLACE, arm, other) for arm, other in CODEBOOKS.items())
 
 
-def methods(query: Query) -> list[Row]:
-    """List all methods by their bits on the smallest network, each with its difference to full precision."""
-    rows = [
-        {"group": group}
-        | _file_of(query, arm)
-        | {
-            "score": query.score(DATASET, FIRST, arm),
-            "difference": query.difference(DATASET, FIRST, arm, "fp32"),
-        }
-        for group, arms in METHODS.items()
-        for arm in arms
-    ]
-    return [row for row in rows if row["score"]]
-
-
-def _described(query: Query, arm: str) -> Row:
-    return {"scores": [query.score(DATASET, model, arm) for model in MODELS]} | _file_of(query, arm)
-
-
-def _file_of(query: Query, arm: str) -> Row:
-    """Return size and levels of the smallest network's file."""
-    of = query.cell(DATASET, FIRST, arm)
-    return {"arm": arm, "label": label(arm), "levels": _levels(query, arm)} | {
-        column: mean(of.values(column)) if of and len(of.values(column)) else None
-        for column in ("file_bytes", "compression", "bits_per_packed_weight")
-    }
+def methods(query: Query) -> list[Line]:
+    """List all methods by their bits on the smallest network, each against full precision."""
+    return there(Line(query, *PLACE, arm, "fp32", group) for group, arms in METHODS.items() for arm in arms)
 
 
 def _levels(query: Query, arm: str) -> int | None:
-    """Return the largest number of levels of a layer; None where weights ship as floats."""
-    layers = query.layers(DATASET, FIRST, arm)
+    """Return the largest number of levels of a layer of the smallest network; None where weights ship as floats."""
+    layers = query.layers(*PLACE, arm)
     return None if layers.empty else int(layers["levels"].max())
+
+
+def _other(line: Line) -> str:
+    return line.query.sources.prints.label(line.other) if line.other else ""
+
+
+LEVELS = Column("Levels", lambda line, _: whole(_levels(line.query, line.arm)))
+TABLES = (
+    Table(
+        "ring_accuracy",
+        headline,
+        (
+            Column("Network", lambda line, _: line.label, r">{\raggedright\arraybackslash}p{0.24\textwidth}"),
+            *(accuracy(names.model(model), model=model) for model in MODELS),
+            *(LEVELS, BITS, BYTES, COMPRESSION),
+        ),
+        "Ring quantization as published, snapped to its own ring, and hard, beside other methods with as many levels "
+        "(recalibrated: snapped, with new batch statistics); the last linear layer in full precision in all. Test "
+        "accuracy in percent of the packed file, last epoch, mean and sample standard deviation over n = "
+        "<< query.seeds() >> seeds. Levels are those in the file of ResNet-20, bits those of a weight that ships as a "
+        "code, scales included; bytes on disk, compression against an FP32 file.",
+        group=lambda line: line.group,
+    ),
+    Table(
+        "ring_codebooks",
+        codebooks,
+        (label("Ring"), accuracy(), LEVELS, BITS, *delta(), Column("to", lambda line, _: _other(line))),
+        "Hard rings in ResNet-20: numbers of levels, other waves, learned levels, and a kernel that narrows during the "
+        "training instead of a hard forward pass. $\\Delta$ is the difference to the arm named beside it, paired by "
+        "seed, with its 95\\,\\% $t$ interval. Four points without phase are those of the wave's trough, zero twice, "
+        "and its peak.",
+    ),
+    Table(
+        "ring_methods",
+        methods,
+        (label("Method"), accuracy(), LEVELS, BITS, BYTES, *delta()),
+        "All methods by bits in ResNet-20, its last linear layer in full precision: test accuracy in percent of the "
+        "packed file, last epoch, mean and sample standard deviation over n = << query.seeds() >> seeds. Levels are "
+        "those in the file, bits those of a weight that ships as a code, scales included. $\\Delta$ is the difference "
+        "to FP32, paired by seed, with its 95\\,\\% $t$ interval.",
+        group=lambda line: line.group,
+    ),
+)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def geometry(query: Query, figure: Figure) -> None:
+def geometry(query: Query, figure: Canvas) -> None:
     """Draw the published template and ours, on the wave that both sample."""
     panels = figure.subplots(1, 4, sharey=True)
     for axes, size in zip(panels[:2], (4, 8), strict=True):
@@ -170,7 +202,7 @@ def _template(axes: Axes, along: Sequence[float], values: Sequence[float], color
     axes.grid(visible=False)
 
 
-def hardening(query: Query, figure: Figure) -> None:
+def hardening(query: Query, figure: Canvas) -> None:
     """Draw the published network soft, snapped and hard, and accuracy over levels."""
     stages, levels = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     for (model, size), mark in SERIES.items():
@@ -191,11 +223,11 @@ def hardening(query: Query, figure: Figure) -> None:
     )
     for (name, group), mark in zip(BY_LEVELS.items(), marks, strict=True):
         counted = [(levels_of, arm) for arm in group if (levels_of := _levels(query, arm))]
-        _means(levels, query, FIRST, [found for found, _ in counted], [arm for _, arm in counted], mark, name)
-    full = query.score(DATASET, FIRST, "fp32")
+        _means(levels, query, MODELS[0], [found for found, _ in counted], [arm for _, arm in counted], mark, name)
+    full = query.score(*PLACE, "fp32")
     if full and full.mean is not None:
         levels.axhline(full.mean, color=BLACK, lw=0.7, label="FP32")
-    levels.set_xscale("log", base=2)
+    draw.log_scale(levels)
     levels.set_xticks([2, 3, 4, 8, 16], ["2", "3", "4", "8", "16"])
     levels.minorticks_off()
     levels.set_xlabel("levels in the file")
@@ -220,6 +252,27 @@ def _means(
         axes.plot(x, y, color=mark.color, marker=mark.marker, ls=mark.line, ms=3.5, label=name)
 
 
+FIGURES = (
+    Figure(
+        "ring_geometry",
+        geometry,
+        2.1,
+        "A triangle wave and the values that a ring takes from it. Left, as published: both ends are sampled, so that "
+        "four points have two values and eight have four. Right, as here: a quarter of a step off the trough, end left "
+        "out, so that every point has its own. Numbers count the places along the ring.",
+    ),
+    Figure(
+        "ring_hardening",
+        hardening,
+        3.0,
+        "Left: the published network soft, snapped to its ring without and with new batch statistics, beside networks "
+        "trained with hard levels. Right: ResNet-20 over the number of levels that are really in the file. Accuracy of "
+        "that file; small points are seeds, marks their means, which a line joins where they are of one network or one "
+        "method. The horizontal line is FP32.",
+    ),
+)
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
@@ -232,3 +285,15 @@ def numbers(query: Query) -> Iterator[Number]:
             soft, hard = (query.score(DATASET, model, f"{RING_LEGACY}-r{size}{how}") for how in ("", "_snapped"))
             share = 100 * hard.mean / soft.mean if soft and hard and soft.mean and hard.mean is not None else None
             yield measure(f"ring.left.{model}.{size}", share, "--" if share is None else f"{share:.1f}", percent=True)
+
+
+PRINTED = Printed(
+    tables=TABLES,
+    figures=FIGURES,
+    numbers=numbers,
+    parts=PARTS,
+    shortened=shortened,
+    across="model",
+    # First the same computation, then what the name promises.
+    asked={ring: (f"{ring}_legacy", f"{ring}_legacy_hard", ring) for ring in ("ring4", "ring8")},
+)

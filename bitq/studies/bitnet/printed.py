@@ -1,0 +1,93 @@
+"""Print the study on BitNet and its extension: figures, numbers and the names of its arms; tables.py has the tables."""
+
+from collections.abc import Iterator
+
+from bitq.report.cost import cost_of, counted
+from bitq.report.figures import Figure
+from bitq.report.printed import Printed
+from bitq.report.query import Query
+from bitq.report.tex import number
+from bitq.report.values import Number, measure
+from bitq.studies.bitnet import figures
+from bitq.studies.bitnet.places import MODELS
+from bitq.studies.bitnet.tables import TABLES
+
+PARTS = {
+    "alpha01": "α = 0.1",
+    "alpha03": "α = 0.3",
+    "alpha05": "α = 0.5",
+    "unit_one": "values from one",
+}
+
+POINTS = "Whiskers are 95\\,\\% $t$ intervals over seeds"
+BEYOND = "; an arrow says that one reaches beyond 0 or 100\\,\\%."
+
+FIGURES = (
+    Figure(
+        "accuracy",
+        figures.accuracy,
+        2.3,
+        f"Accuracy of the packed file, last epoch. Small points are seeds, large ones their means. {POINTS}{BEYOND}",
+    ),
+    Figure(
+        "gap_scaling",
+        figures.gap_scaling,
+        2.4,
+        "Gap between full precision and the ternary networks, over the number of classes (logarithmic; sets of equal "
+        f"number stand side by side). {POINTS}. Differences are paired by seed.",
+    ),
+    Figure(
+        "gap_heatmap",
+        figures.gap_heatmap,
+        3.5,  # the drawing sets it by its rows
+        "Every arm of the published grid minus the FP32 network of its data set and network, in points, paired by "
+        "seed; red is worse, blue is better. Empty cells are not part of the grid or were not run.",
+    ),
+    Figure(
+        "layer_recovery",
+        figures.layer_recovery,
+        2.5,
+        "Points won by leaving one group of layers of ResNet-18 in full precision, without and with distillation. The "
+        "horizontal lines are the gaps to FP32, that is a recovery of 100\\,\\%; the share that each group recovers "
+        "stands below its name in percent, without and, under it, with distillation (two dashes where the gap may be "
+        "zero). "
+        f"{POINTS}.",
+    ),
+    Figure(
+        "kd_by_layer",
+        figures.kd_by_layer,
+        2.3,
+        "Effect of distillation on ResNet-18 students by what they leave in full precision: distilled minus "
+        f"undistilled, paired by seed. {POINTS}.",
+    ),
+    Figure(
+        "recipe_progression",
+        figures.recipe_progression,
+        2.4,
+        "From full precision to the fully ternary network and back: BitNet, then its first convolution in FP32, then "
+        f"distillation. Small points are seeds. {POINTS}{BEYOND}",
+    ),
+    Figure(
+        "accuracy_vs_bytes",
+        figures.accuracy_vs_bytes,
+        2.7,
+        "Accuracy against KiB on disk of the same file (logarithmic). Open marks are ResNet-18, full marks "
+        "ResNet-50; means over seeds.",
+    ),
+)
+
+
+def numbers(query: Query) -> Iterator[Number]:
+    """Yield the share of the first convolution, of 3×3 weights a channel, in the published networks."""
+    for run in query.sources.grid_arms.values():
+        if run.model in MODELS and run.arm == "fp32" and counted(run):
+            share = 100 * 9 * run.data.channels * run.width / cost_of(run)["parameters"]
+            yield measure(f"stemshare.bitnet.{run.data.dataset}.{run.model}", share, number(share, 4), percent=True)
+
+
+PRINTED = Printed(
+    tables=TABLES,
+    figures=FIGURES,
+    numbers=numbers,
+    parts=PARTS,
+)
