@@ -19,9 +19,9 @@ from bitq.report.numbers import Numbers, write_numbers
 from bitq.report.sources import Sources, load
 from bitq.report.tables import tables, write_tables
 from bitq.results.aggregate import aggregate
-from bitq.stats import summary
 from bitq.stats.judge import write_claims
-from bitq.studies.discover import printed, words
+from bitq.stats.summary import write_stats
+from bitq.studies.catalogue import printed, questions, words
 from tests.synthetic import pretend_all
 
 ROOT = Path(__file__).parents[1]
@@ -52,8 +52,6 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BITQ_CONFIG", str(root / "config"))
         patch.setattr(bitq.studies, "__path__", [*bitq.studies.__path__, str(root / "bitq" / "studies")])
-        families = [replace(family, study=each.study) for each in printed() for family in each.families]
-        patch.setattr(summary, "FAMILIES", families)
         yield root
     for name in [name for name in sys.modules if name.startswith("bitq.studies.granularity")]:
         del sys.modules[name]
@@ -67,7 +65,7 @@ def build(added: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [*some.of(grid("smoke", ["bitnet"])), *grid("smoke", ["granularity"])]
     pretend_all(runs, folder / "results")
     aggregate(folder / "results", runs, folder)
-    summary.write_stats(folder / "runs.parquet", folder / "stats.json")
+    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
     write_claims(folder / "runs.parquet", folder / "claims.json")
     return folder
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from bitq.studies.granularity.contrasts import FAMILIES
 from matplotlib.figure import Figure as Canvas
 
 from bitq.report import draw
@@ -37,8 +36,6 @@ def numbers(query: Query) -> Iterator[Number]:
 
 
 PRINTED = Printed(
-    study="granularity",
-    families=FAMILIES,
     tables=(
         Table(
             "granularity_scales",
