@@ -1,18 +1,37 @@
 """The figures that other works published: config/published.yaml as records."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import model_validator
 
 from bitq.errors import DataError
-from bitq.paths import config_dir
+from bitq.io import read_json
+from bitq.paths import config_dir, measured_dir
 from bitq.records import Frozen, read_yaml
 
 # Statuses of figures that may test a work's own claims, the most reliable first.
 TRUSTED = ("clean", "derived", "formula", "printed")
+MEASURED, ORIGINALS = "measured", "originals.json"
+Unit = Literal[
+    "",
+    "%",
+    "points",
+    "% of the gap",
+    "% of parameters",
+    "% of weights",
+    "x",
+    "millions",
+    "KB",
+    "MB",
+    "MiB",
+    "GB",
+    "hours",
+    "GPU hours",
+    "weeks",
+]
 
 
 class Figure(Frozen):
@@ -20,12 +39,12 @@ class Figure(Frozen):
 
     id: str
     work: str
-    source: str
+    source: str  # file, section, line or table of the work
     status: str
     quantity: str
     value: int | float | str | None = None
     range: tuple[float, float] | None = None
-    unit: str = ""
+    unit: Unit = ""
     sd: float | None = None
     n: int | None = None
     dataset: str = ""
@@ -38,28 +57,6 @@ class Figure(Frozen):
     def shown(self) -> int | float | str | list[float] | None:
         """Number, or the two ends of its range."""
         return self.value if self.range is None else list(self.range)
-
-
-class Block(Frozen):
-    """Figures of one source, with the fields that they share."""
-
-    work: str
-    source: str
-    status: str
-    era: str = "current"
-    dataset: str = ""
-    model: str = ""
-    arm: str = ""
-    quantity: str = ""
-    unit: str = ""
-    n: int | None = None
-    note: str = ""
-    figures: tuple[dict[str, Any], ...]
-
-    def each(self) -> Iterable[Figure]:
-        """Yield the figures, completed by the shared fields."""
-        shared = self.model_dump(exclude={"figures"}, exclude_defaults=True)
-        return (Figure(**{**shared, **figure}) for figure in self.figures)
 
 
 class Work(Frozen):
@@ -77,15 +74,14 @@ class File(Frozen):
     statuses: dict[str, str]
     eras: dict[str, str]
     works: dict[str, Work]
-    blocks: tuple[Block, ...]
+    figures: tuple[Figure, ...]
 
     @model_validator(mode="after")
     def _known(self) -> "File":
-        explained = {*self.statuses, *self.eras, *self.works}
-        for block in self.blocks:
-            for name in (block.status, block.era, block.work):
+        for figure in self.figures:
+            for name, explained in ((figure.status, self.statuses), (figure.era, self.eras), (figure.work, self.works)):
                 if name not in explained:
-                    raise ValueError(f"the block of {block.source!r} says {name!r}, which is explained nowhere")
+                    raise ValueError(f"the figure {figure.id!r} says {name!r}, which is explained nowhere")
         return self
 
 
@@ -111,15 +107,24 @@ class Published(Frozen):
 
 
 def published() -> Published:
-    """Read config/published.yaml."""
-    return _read(config_dir() / "published.yaml")
+    """Read config/published.yaml, and what was measured on the originals' files."""
+    return _read(config_dir() / "published.yaml", measured_dir() / ORIGINALS)
 
 
 @cache
-def _read(path: Path) -> Published:
+def _read(path: Path, originals: Path) -> Published:
     file: File = read_yaml(File, path)
-    figures = [figure for block in file.blocks for figure in block.each()]
+    figures = [*file.figures, *measured(originals)]
     by_id = {figure.id: figure for figure in figures}
     if len(by_id) < len(figures):
         raise DataError(f"{path} gives one id to two figures; make every id unique.")
     return Published(statuses=file.statuses, works=file.works, figures=by_id)
+
+
+def measured(path: Path) -> list[Figure]:
+    """Read the figures that were counted or measured on the originals' files, each with the command that does it."""
+    records: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    return [
+        Figure(**{name: value for name, value in record.items() if name != "command"}, status=MEASURED)
+        for record in records
+    ]
