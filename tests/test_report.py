@@ -22,7 +22,7 @@ from bitq.errors import DataError, UsageError
 from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
 from bitq.io import write_json
-from bitq.report import contrasts, cost, tex
+from bitq.report import contrasts, tex
 from bitq.report.figures import figures, write_figures
 from bitq.report.numberlint import asked
 from bitq.report.numbers import Numbers, tex_of, write_numbers
@@ -30,6 +30,7 @@ from bitq.report.query import Query
 from bitq.report.sources import Sources, load
 from bitq.report.tables import tables, write_tables
 from bitq.report.values import Number
+from bitq.results import costs
 from bitq.results.aggregate import aggregate
 from bitq.results.columns import CURVES, Census
 from bitq.run import Run
@@ -315,8 +316,9 @@ def test_the_report_stands_without_a_study(everything: Sources, missing: str) ->
         assert body.count("{") == body.count("}") and not re.search(r"\bNone\b|\bnan\b", body), name
     for figure in own.figures:
         assert figures(of)[figure.name]()["pdf"].startswith(b"%PDF")
-    asked_of_it = [key for key in asked(ROOT, of.printed) if f".{missing}." in key]
-    assert asked_of_it and {Numbers(of)[key].text for key in asked_of_it if key.startswith("acc.")} <= {"--"}
+    numbers = Numbers(of)
+    texts = {key: numbers[key].text for key in asked(ROOT, of.printed) if f".{missing}." in key}
+    assert texts and {text for key, text in texts.items() if key.startswith("acc.")} <= {"--"}
 
 
 def test_every_table_and_figure_stands_where_a_scale_chooses_seeds(chosen: Sources) -> None:
@@ -538,12 +540,12 @@ def test_a_template_that_names_what_does_not_exist_is_an_error() -> None:
 
 
 def test_counted_costs_are_those_of_the_grid() -> None:
-    runs = {cost.key_of(run): run for scale in ("smoke", "mini", "full") for run in grid(scale)}
-    assert runs.keys() == cost.costs().keys(), "write them anew with: python -m bitq.verbs.remeasure costs"
+    runs = {costs.key_of(run): run for scale in ("smoke", "mini", "full") for run in grid(scale)}
+    assert runs.keys() == costs.costs().keys(), "write them anew with: python -m bitq.verbs.remeasure costs"
     small = [run for run in runs.values() if run.scale == "smoke"]
-    assert counted(small) == {cost.key_of(run): cost.cost_of(run) for run in small}
+    assert counted(small) == {costs.key_of(run): costs.cost_of(run) for run in small}
     (published,) = grid("full", BITNET, Selection(["1"], ["cifar10"], [R18], seeds=[42]))
-    assert cost.cost_of(published) == {"macs": 555_422_720, "parameters": 11_173_962}
+    assert costs.cost_of(published) == {"macs": 555_422_720, "parameters": 11_173_962}
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="TeX is not installed")

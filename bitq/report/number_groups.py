@@ -7,11 +7,12 @@ from typing import Any
 from bitq.grid.expand import expand
 from bitq.grid.study import by_size, studies
 from bitq.report import names
-from bitq.report.cost import cost_of, counted, parameters
+from bitq.report.cost import parameters
 from bitq.report.query import Query
 from bitq.report.sources import Arm, Record, Sources
 from bitq.report.tex import as_written, at, escape, number, p_value, percent, signed
 from bitq.report.values import Number, count, inline, measure, span, words
+from bitq.results.costs import cost_of, counted
 from bitq.run import Run
 from bitq.stats.cells import Cell
 from bitq.stats.families import Family, group_of

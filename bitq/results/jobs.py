@@ -6,26 +6,15 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from bitq.catalogue import published_width
 from bitq.data.registry import variant
 from bitq.grid.select import grid
 from bitq.grid.study import scale
 from bitq.io import sha256
+from bitq.results.costs import estimated_macs
 from bitq.results.folder import MODEL, folder_of
 from bitq.run import Run
 
 # What follows only has to put long jobs first and ask a cluster for enough time; `bitq plan` measures.
-# Of one image of 32×32 pixels, forwards, at the published width.
-GIGAMACS = {
-    "resnet18": 0.56,
-    "resnet50": 1.3,
-    "resnet20": 0.041,
-    "resnet32": 0.069,
-    "resnet44": 0.097,
-    "vgg11": 0.153,
-    "atq_cnn": 0.0055,
-}
-OTHER_GIGAMACS = 0.15
 FLOPS_A_MINUTE = 20e12 * 60  # what a data-centre GPU sustains
 START_MINUTES = 60
 
@@ -81,9 +70,8 @@ def with_parents(chosen: tuple[Run, ...]) -> tuple[Run, ...]:
 def flops(run: Run) -> float:
     """Estimate the operations of the whole training."""
     images = variant(run.data.dataset, run.data.variant).train * run.recipe.epochs
-    size = (run.data.image_size / 32 * run.width / published_width(run.model)) ** 2
     passes = 4 if run.distillation else 3  # forwards, twice as much backwards, the teacher
-    return 2e9 * GIGAMACS.get(run.model, OTHER_GIGAMACS) * size * passes * images
+    return 2 * estimated_macs(run) * passes * images
 
 
 def trained(run: Run, results: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from bitq.grid.study import scales
 from bitq.io import sha256_file, write_json
 from bitq.measure.packed_file import evaluate_file
 from bitq.paths import measured_dir
-from bitq.report import cost
+from bitq.results import costs
 from bitq.results.folder import MODEL, folder_of
 from bitq.run import Run
 from bitq.studies.precision import backends
@@ -30,7 +30,7 @@ def counted(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
 
 def _counted(run: Run) -> tuple[str, dict[str, int]]:
     found = models.flops(run.model, models.Geometry.of(run.data, run.width, run.stem))
-    return cost.key_of(run), {"macs": found.forward_macs, "parameters": found.params}
+    return costs.key_of(run), {"macs": found.forward_macs, "parameters": found.params}
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def measured(results: Path) -> list[dict[str, Any]]:
 def main(what: str, *results: str) -> None:
     """Write one of the two files."""
     if what == "costs":
-        write_json(measured_dir() / cost.FILE, counted(run for scale in scales() for run in grid(scale)))
+        write_json(measured_dir() / costs.FILE, counted(run for scale in scales() for run in grid(scale)))
     else:
         write_json(measured_dir() / backends.FILE, measured(Path(*results)))
 

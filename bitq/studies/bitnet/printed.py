@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from bitq.report.cost import cost_of, counted
 from bitq.report.figures import Figure
 from bitq.report.printed import Printed
 from bitq.report.query import Query
 from bitq.report.tex import number
 from bitq.report.values import Number, measure
+from bitq.results.costs import cost_of, counted
 from bitq.studies.bitnet import figures
 from bitq.studies.bitnet.places import MODELS
 from bitq.studies.bitnet.tables import TABLES
