@@ -282,6 +282,7 @@ def test_every_claim_has_its_verdict(study: Sources) -> None:
 def test_what_decided_a_claim_is_printed_with_its_unit(study: Sources) -> None:
     body = text("claims", study)
     assert re.search(r"less accurate than its FP32 twin.* & \$-?[\d.]+\$ points \$\[", body)
+    assert r"& $7$ tables that generate\_tables.py writes &" in body
 
 
 # --- any subset -------------------------------------------------------------------------------------------------------
@@ -329,6 +330,7 @@ def test_every_table_and_figure_stands_where_a_scale_chooses_seeds(chosen: Sourc
         assert draw()["pdf"].startswith(b"%PDF")
     assert re.search("n = 2(–|--)5 seeds", text("accuracy", chosen))
     assert "What do ten seeds say?" not in text("controls", chosen)
+    assert "Not judged, since no run shown has the official images" in text("claims", chosen)
     totals = re.findall(r"total} & \\emph{(\d+)}", text("run_counts", chosen))
     assert sum(map(int, totals)) == len(grid("mini"))
 

@@ -32,7 +32,7 @@ def groups(sources: Sources) -> Iterator[Group]:
         of = sources.of(study)
         for part in (_arms, _contrasts, _recoveries, _networks):
             yield from part(of)
-    for record in (*sources.claims["verdicts"], *sources.claims["checks"]):
+    for record in (*sources.claims["verdicts"], *sources.claims.get("checks", ())):
         yield f"verdict.{record['id']}", partial(_verdict, record)
     for figure in published().figures.values():
         yield f"pub.{figure.id}", partial(_published, figure)
