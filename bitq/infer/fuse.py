@@ -1,0 +1,270 @@
+"""Rewrite a network for fast inference: integer layers take codes, and what follows them joins their kernels.
+
+Normalisation, ReLU and the sum of a residual connection go into the layer before them. Where nothing but integer layers
+of one static range comes next, be it behind poolings, the layer returns their codes.
+"""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+
+from bitq.errors import UsageError
+from bitq.infer.encode import CodePool, DynamicEncode, StaticEncode
+from bitq.infer.kernels import MakeKernel
+from bitq.infer.layers import DynamicProduct, FastLayer, Norm, affine_of, product_of, static_product
+from bitq.models.layers import WeightLayer
+from bitq.quant.activation import Int8Activation
+from bitq.quant.static import StaticUint8
+
+Code = tuple[float, int] | tuple[tuple[int, ...], bool]  # scale and zero, or dims and whether codes are signed
+Makers = Mapping[str, MakeKernel]  # by layer
+SUMS = (operator.add, operator.iadd, torch.add)
+RELUS = (torch.relu, nn.functional.relu, torch.relu_)
+FLATTENS = (torch.flatten,)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An integer layer and what joins it."""
+
+    layer: fx.Node
+    norm: Norm | None = None
+    other: fx.Node | None = None
+    relu: bool = False
+
+
+def fused(model: nn.Module, makers: Makers) -> fx.GraphModule:
+    """Rewrite the network so that the layers of `makers` run on their kernels."""
+    traced = fx.GraphModule(model, graph_of(model))
+    return _Rewriting(traced, makers).result()
+
+
+class Tracer(fx.Tracer):
+    """A tracer that does not enter layers with weights."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, WeightLayer) or super().is_leaf_module(m, module_qualified_name)
+
+
+def graph_of(model: nn.Module) -> fx.Graph:
+    """Trace the network, or say that it cannot be."""
+    try:
+        return Tracer().trace(model)
+    except Exception as error:  # torch.fx raises whatever the model's own code does with a proxy
+        raise UsageError(
+            f"{type(model).__name__} cannot be traced, so nothing can be joined to its layers ({error}); "
+            "evaluate it without --backend fast."
+        ) from error
+
+
+def signed_inputs(model: nn.Module) -> set[str]:
+    """Name the layers whose input may have negative numbers."""
+    graph, modules = graph_of(model), dict(model.named_modules(remove_duplicate=False))
+    layers = [node for node in graph.nodes if isinstance(_module(node, modules), WeightLayer)]
+    return {str(node.target) for node in layers if not _is_positive(node.args[0], modules)}
+
+
+class _Rewriting:
+    """The graph to write, and where it holds a value of the old one: as real numbers, as codes, or as both."""
+
+    def __init__(self, traced: fx.GraphModule, makers: Makers) -> None:
+        self.traced, self.makers = traced, makers
+        self.modules = dict(traced.named_modules(remove_duplicate=False))
+        self.chains: dict[fx.Node, Chain] = {}  # by tail
+        self.layers: dict[fx.Node, Chain] = {}
+        self.within: set[fx.Node] = set()  # nodes of chains but their tails
+        for node in traced.graph.nodes:
+            self._find_chain(node)
+        self.graph = fx.Graph()
+        self.root = nn.Module()
+        self.real: dict[fx.Node, fx.Node] = {}
+        self.coded: dict[tuple[fx.Node, Code], fx.Node] = {}
+
+    def result(self) -> fx.GraphModule:
+        for node in self.traced.graph.nodes:
+            if node in self.layers:
+                self._codes(node.args[0], self._code_of(node))  # where the layer stood: its input may change after it
+            if node in self.chains:
+                self._write_chain(node, self.chains[node])
+            elif node not in self.within and not self._write_codes(node):
+                self.real[node] = self._copied(node)
+        return fx.GraphModule(self.root, self.graph)
+
+    # --- what joins a layer ---
+
+    def _find_chain(self, node: fx.Node) -> None:
+        if node.op != "call_module" or str(node.target) not in self.makers:
+            return
+        norm: Norm | None = None
+        other: fx.Node | None = None
+        relu, tail = False, node
+        while len(tail.users) == 1 and not relu:
+            after = next(iter(tail.users))
+            module = self._module(after)
+            if after in self.within or after in self.chains:  # the sum belongs to its other summand
+                break
+            if isinstance(module, Norm) and module.running_var is not None and norm is None and other is None:
+                norm = module
+            elif other is None and (added := _added_to(tail, after)):
+                other = added
+            elif _is_relu(after, self.modules):
+                relu = True
+            elif not _is_idle(self._module(after)):
+                break
+            self.within.add(tail)
+            tail = after
+        self.layers[node] = self.chains[tail] = Chain(node, norm, other, relu)
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        return _module(node, self.modules)
+
+    # --- codes ---
+
+    def _code_of(self, layer: fx.Node) -> Code:
+        """Return the code in which a layer takes its input."""
+        activation = self._layer(layer).activation
+        if isinstance(activation, StaticUint8):
+            return float(activation.scale), int(activation.zero)
+        assert isinstance(activation, Int8Activation)
+        return activation.dims, not _is_positive(layer.args[0], self.modules)
+
+    def _wanted(self, node: fx.Node) -> set[Code | None]:
+        """Return the codes in which a value is wanted; None: as real numbers."""
+        wanted: set[Code | None] = set()
+        for user in node.users:
+            chain_input = user.op == "call_module" and str(user.target) in self.makers
+            if chain_input and isinstance(self._layer(user).activation, StaticUint8):
+                wanted.add(self._code_of(user))
+            elif self._commutes(user):
+                wanted |= self._wanted(user)
+            else:
+                wanted.add(None)
+        return wanted
+
+    def _commutes(self, node: fx.Node) -> bool:
+        """Tell whether rounding may come before a step as well as after it."""
+        module = self._module(node)
+        pools = isinstance(module, nn.MaxPool2d) and module.dilation == 1 and not module.return_indices
+        return pools or _is_idle(module) or _is_flatten(node)
+
+    def _layer(self, node: fx.Node) -> FastLayer:
+        layer = self.modules[str(node.target)]
+        assert isinstance(layer, FastLayer)
+        return layer
+
+    # --- the new graph ---
+
+    def _write_chain(self, tail: fx.Node, chain: Chain) -> None:
+        layer, code = self._layer(chain.layer), self._code_of(chain.layer)
+        make = self.makers[str(chain.layer.target)]
+        affine, product = affine_of(layer, chain.norm), product_of(layer, signed=bool(code[1]))
+        source = self._codes(chain.layer.args[0], code)
+        if isinstance(layer.activation, Int8Activation):
+            module: nn.Module = DynamicProduct(make(product), product, affine, chain.relu)
+            self.real[tail] = self._call(module, chain, source)
+            return
+        assert isinstance(layer.activation, StaticUint8)
+        wanted = self._wanted(tail) if chain.other is None else {None}
+        into = next(iter(wanted)) if len(wanted) == 1 else None
+        scale_and_zero = into and (torch.tensor(into[0]), int(into[1]))
+        module = static_product(make, product, affine, layer.activation.scale, chain.relu, scale_and_zero)
+        found = self._call(module, chain, source)
+        if into is None:
+            self.real[tail] = found
+        else:
+            self.coded[tail, into] = found
+
+    def _call(self, module: nn.Module, chain: Chain, source: fx.Node) -> fx.Node:
+        others = () if chain.other is None else (self.real[chain.other],)
+        return self._write(str(chain.layer.target).replace(".", "_"), module, (source, *others))
+
+    def _codes(self, node: object, code: Code) -> fx.Node:
+        assert isinstance(node, fx.Node)
+        if (node, code) not in self.coded:
+            encode: nn.Module
+            if isinstance(code[0], tuple):
+                encode = DynamicEncode(code[0], bool(code[1]))
+            else:
+                encode = StaticEncode(torch.tensor(code[0]), int(code[1]))
+            self.coded[node, code] = self._write(f"encode_{node.name}", encode, (self.real[node],))
+        return self.coded[node, code]
+
+    def _write_codes(self, node: fx.Node) -> bool:
+        """Repeat a step on codes where its input exists as codes alone."""
+        source = node.args[0] if node.args else None
+        if source in self.real or not self._commutes(node):
+            return False
+        for (at, code), codes in list(self.coded.items()):
+            if at is source:
+                self.coded[node, code] = self._on_codes(node, codes)
+        return True
+
+    def _on_codes(self, node: fx.Node, codes: fx.Node) -> fx.Node:
+        module = self._module(node)
+        if isinstance(module, nn.MaxPool2d):
+            return self._write(f"pool_{node.name}", CodePool(module), (codes,))
+        return self.graph.node_copy(node, lambda _: codes) if _is_flatten(node) else codes
+
+    def _copied(self, node: fx.Node) -> fx.Node:
+        copy = self.graph.node_copy(node, lambda old: self.real[old])
+        if node.op == "call_module":
+            copy.target = self._add(str(node.target).replace(".", "_"), self.modules[str(node.target)])
+        elif node.op == "get_attr":
+            copy.target = self._add_tensor(str(node.target))
+        return copy
+
+    def _write(self, name: str, module: nn.Module, arguments: tuple[fx.Node, ...]) -> fx.Node:
+        return self.graph.call_module(self._add(name, module), arguments)
+
+    def _add(self, name: str, module: nn.Module) -> str:
+        while hasattr(self.root, name):
+            name += "_"
+        self.root.add_module(name, module)
+        return name
+
+    def _add_tensor(self, path: str) -> str:
+        holder, _, leaf = path.rpartition(".")
+        name = path.replace(".", "_")
+        self.root.register_buffer(name, getattr(self.traced.get_submodule(holder), leaf), persistent=False)
+        return name
+
+
+Modules = Mapping[str, nn.Module]
+
+
+def _module(node: fx.Node, modules: Modules) -> nn.Module | None:
+    return modules[str(node.target)] if node.op == "call_module" else None
+
+
+def _is_relu(node: fx.Node, modules: Modules) -> bool:
+    return isinstance(_module(node, modules), nn.ReLU) or (node.op == "call_function" and node.target in RELUS)
+
+
+def _is_idle(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Identity | nn.Dropout)
+
+
+def _is_positive(node: object, modules: Modules) -> bool:
+    """Tell whether a value is known to have no negative numbers."""
+    if not isinstance(node, fx.Node):
+        return False
+    module = _module(node, modules)
+    if _is_relu(node, modules) or isinstance(module, nn.ReLU6 | nn.Sigmoid):
+        return True
+    keeps = isinstance(module, nn.MaxPool2d | nn.AdaptiveAvgPool2d | nn.AvgPool2d) or _is_idle(module)
+    return (keeps or _is_flatten(node)) and _is_positive(node.args[0], modules)
+
+
+def _added_to(node: fx.Node, after: fx.Node) -> fx.Node | None:
+    """Return the other summand if `after` adds one to `node`."""
+    if after.op != "call_function" or after.target not in SUMS or after.kwargs or len(after.args) != 2:
+        return None
+    others = [one for one in after.args if one is not node]
+    return others[0] if len(others) == 1 and isinstance(others[0], fx.Node) else None
+
+
+def _is_flatten(node: fx.Node) -> bool:
+    return node.op == "call_function" and node.target in FLATTENS
