@@ -1,5 +1,4 @@
-"""Run a packed network under other engines: torchao's kernels for linear layers, its PT2E flow for whole networks,
-and ONNX Runtime.
+"""Run a packed network under other engines: torchao, its PT2E flow, ONNX Runtime, and bitq's own integer kernels.
 
 An independent engine confirms what the codes mean. What it leaves in floating point is counted on the tensors that
 result, not taken from what was asked for.
@@ -42,9 +41,9 @@ def ported(model: nn.Module, backend: str, example: Inputs) -> Ported:
     """Convert the network for the engine of that name; `example` is a batch as the network takes it."""
     if backend not in BACKENDS:
         raise one_of("backend", backend, BACKENDS)
+    if backend != "onnxruntime" and not isinstance(example, Tensor):
+        raise UsageError(f"backend {backend} takes networks with images alone, not with sentences beside them.")
     if backend in OF_TORCHAO:
-        if not isinstance(example, Tensor):
-            raise UsageError(f"backend {backend} takes networks with images alone, not with sentences beside them.")
         require_torchao(backend)
     with torch.no_grad():
         network, layers = BACKENDS[backend](model.eval(), cut(example, 0, EXAMPLES))
@@ -68,24 +67,31 @@ def require_torchao(backend: str) -> None:
         raise UsageError(f"backend {backend} needs torchao; install it with: pip install 'bitq[train]'.") from error
 
 
-# --- torchao: linear layers ---------------------------------------------------------------------------------------
+# --- torchao: integer weights -------------------------------------------------------------------------------------
 
 
-def torchao_linear(model: nn.Module, _: Tensor) -> tuple[nn.Module, list[str]]:
-    """Convert linear layers with codes of 2 to 8 bits to torchao's tensors; everything else computes in fp32."""
-    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerRow, quantize_
+def torchao_weights(model: nn.Module, _: Tensor) -> tuple[nn.Module, list[str]]:
+    """Convert convolutions and linear layers with codes of 2 to 8 bits to torchao's tensors; activations stay fp32."""
+    from torchao.quantization import quantize_
 
     plain = without_quantizers(model)
     for name, layer in packed_layers(model).items():
         bits = integer_bits(layer)
-        if not isinstance(layer, nn.Linear) or layer.activation is not None or bits is None:
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or layer.activation is not None or bits is None:
             continue
-        weights = Int8WeightOnlyConfig(granularity=PerRow())
-        if bits < 8:
-            weights = IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=PerAxis(0))
+        weights = weight_only(bits, isinstance(layer, nn.Conv2d))
         quantize_(plain, weights, filter_fn=lambda _, found, name=name: found == name)
         _use_codes(plain.get_submodule(name), layer)
     return plain, [name for name, layer in weight_layers(plain).items() if _holds_integers(layer.weight)]
+
+
+def weight_only(bits: int, convolution: bool) -> Any:
+    """Choose torchao's configuration of integer weights; the one for int8 alone knows no convolutions."""
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerRow
+
+    if bits == 8 and not convolution:
+        return Int8WeightOnlyConfig(granularity=PerRow())
+    return IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=PerAxis(0))
 
 
 def _use_codes(target: nn.Module, layer: QuantLayer) -> None:
@@ -94,7 +100,8 @@ def _use_codes(target: nn.Module, layer: QuantLayer) -> None:
     if _holds_integers(weight):  # torchao skips some layers without a warning
         integers, steps = integers_of(layer)
         weight.qdata.copy_(integers)
-        weight.scale.copy_(steps.reshape(weight.scale.shape))
+        # Convolutions have a step for each tap of a channel's kernel.
+        weight.scale.copy_(steps.reshape(-1, *[1] * (weight.scale.dim() - 1)).expand(weight.scale.shape))
 
 
 def _holds_integers(weight: Any) -> bool:
@@ -207,6 +214,17 @@ def onnx_runtime(model: nn.Module, example: Inputs) -> tuple[Callable[[Inputs], 
     return session(onnx_bytes(model, example)), list(packed_layers(model))
 
 
+# --- bitq's own kernels -------------------------------------------------------------------------------------------
+
+
+def own_kernels(model: nn.Module, example: Tensor) -> tuple[Callable[[Tensor], Tensor], list[str]]:
+    """Convert the network for bitq's integer kernels on the CPU."""
+    from bitq.infer.fast import accelerated
+
+    quick = accelerated(model, example)
+    return quick, [name for name, kernel in quick.kernels.items() if kernel != "float"]
+
+
 # --- shared by all ------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +258,8 @@ def integers_of(layer: QuantLayer) -> tuple[Tensor, Tensor]:
 
 OF_TORCHAO = ("torchao", "pt2e")
 BACKENDS: dict[str, Callable[[nn.Module, Any], tuple[Callable[[Any], Tensor], list[str]]]] = {
-    "torchao": torchao_linear,
+    "torchao": torchao_weights,
     "pt2e": pt2e,
     "onnxruntime": onnx_runtime,
+    "fast": own_kernels,
 }

@@ -24,7 +24,10 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time [250].")] = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="Compare with another engine: torchao (linear layers), pt2e (static int8) or onnxruntime."),
+        typer.Option(
+            help="Compare with another engine: torchao (integer weights), pt2e (static int8), onnxruntime, or fast "
+            "(bitq's own integer kernels)."
+        ),
     ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="File to write: the class it gives each test image, one byte each, in order.")

@@ -18,6 +18,9 @@ ENGINES = (
     ("int8-keep_conv-linear_ptq", "torchao"),
     ("int8-ptq_a8_static", "pt2e"),
     ("int4-ptq_a8_adaptive", "pt2e"),
+    ("int8-ptq_a8_static", "fast"),
+    ("int4-ptq_a8_adaptive", "fast"),
+    ("int8-ptq_a8_dynamic", "fast"),
 )
 
 
@@ -46,10 +49,10 @@ TABLE = Table(
         Column(r"answer, \%", lambda row, _: percent(row["same_predictions"]), over="same"),
         Column("difference", lambda row, _: scientific(row["largest_difference"]), over="largest"),
     ),
-    "Packed files under torchao (integer tensors for linear layers) and its PT2E flow for x86 (whole networks), told "
-    "the codes, scales and zero points that ship. Weights and multiplications that the engine computes from integers, "
-    "found on its tensors, in percent; accuracy here and there; test images with the same answer, and the largest "
-    "difference of a logit.<% if rows %> One file each, seed << rows | map(attribute='seed') | unique | list | listed "
+    "Packed files under torchao (integer weights), its PT2E flow for x86 (integer weights and activations), both told "
+    "the codes, scales and zero points that ship, and bitq's own integer kernels (fast). Weights and multiplications that "
+    "the engine computes from integers, found on its tensors, in percent; accuracy here and there; test images with the "
+    "same answer, and the largest difference of a logit.<% if rows %> One file each, seed << rows | map(attribute='seed') | unique | list | listed "
     ">>, n = 1.<% endif %>",
     empty="no engine was measured on the files shown",
 )
