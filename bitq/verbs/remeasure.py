@@ -2,6 +2,7 @@
 
 python -m bitq.verbs.remeasure costs             operations and parameters of every network of the grid
 python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines, at smoke
+python -m bitq.verbs.remeasure efficiency        latency, throughput, memory and bytes of all methods on this machine
 """
 
 import sys
@@ -13,6 +14,7 @@ from bitq import models
 from bitq.grid.select import find_run, grid
 from bitq.grid.study import scales
 from bitq.io import sha256_file, write_json
+from bitq.measure.efficiency import efficiency
 from bitq.measure.packed_file import evaluate_file
 from bitq.paths import measured_dir
 from bitq.results import costs
@@ -20,6 +22,7 @@ from bitq.results.folder import MODEL, folder_of
 from bitq.run import Run
 from bitq.studies.precision import backends
 
+EFFICIENCY = "efficiency.json"
 SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
 
 
@@ -50,9 +53,11 @@ def measured(results: Path) -> list[dict[str, Any]]:
 
 
 def main(what: str, *results: str) -> None:
-    """Write one of the two files."""
+    """Write one of the files."""
     if what == "costs":
         write_json(measured_dir() / costs.FILE, counted(run for scale in scales() for run in grid(scale)))
+    elif what == "efficiency":
+        write_json(measured_dir() / EFFICIENCY, efficiency())
     else:
         write_json(measured_dir() / backends.FILE, measured(Path(*results)))
 
