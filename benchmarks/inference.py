@@ -77,11 +77,11 @@ def seconds(passes: dict[str, Pass], repeats: int) -> dict[str, float]:
     return best
 
 
-def measure(cap: str, repeats: int, folder: Path) -> None:
+def measure(cap: str, networks: list[str], repeats: int, folder: Path) -> None:
     """Print the ratios under the cap that this process was started with."""
     torch.set_num_threads(1)
     print(f"cap {cap}: {fingerprint(machine('cpu'))}", flush=True)
-    for name in NETWORKS:
+    for name in networks:
         plain = models.build(name, 10, 64).eval().to(memory_format=torch.channels_last)
         for batch in (32, 1):
             x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
@@ -125,8 +125,8 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def startups(folder: Path) -> None:
-    for name in NETWORKS:
+def startups(networks: list[str], folder: Path) -> None:
+    for name in networks:
         for kind in FILES:
             path = folder / file_of(name, kind)
             size = path.stat().st_size / 2**20
@@ -143,24 +143,27 @@ def startups(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cap", choices=CAPS, help="this cap alone")
+    parser.add_argument("--network", choices=NETWORKS, help="this network alone")
     parser.add_argument("--repeats", type=int, default=8, help="passes of each at batch 32; five times as many at 1")
     parser.add_argument("--here", metavar="FOLDER", help="in this process, whose environment is set")
     parser.add_argument("--start", nargs=2, metavar=("FILE", "HOW"), help="start-up alone")
     asked = parser.parse_args()
     if asked.start:
         return start(Path(asked.start[0]), asked.start[1])
+    networks = [asked.network] if asked.network else list(NETWORKS)
     if asked.here:
-        return measure(asked.cap, asked.repeats, Path(asked.here))
+        return measure(asked.cap, networks, asked.repeats, Path(asked.here))
     with tempfile.TemporaryDirectory() as folder:
-        for name in NETWORKS:
+        for name in networks:
             for kind in FILES:
                 write(name, kind, Path(folder) / file_of(name, kind))
         for cap in [asked.cap] if asked.cap else CAPS:
             command = [sys.executable, __file__, "--here", folder, "--cap", cap, "--repeats", str(asked.repeats)]
+            command += ["--network", asked.network] if asked.network else []
             free = {key: value for key, value in os.environ.items() if key not in CAPS["avx2"]}
             subprocess.run(command, check=True, env=free | CAPS[cap])
         print("start-up and memory, no cap:", flush=True)
-        startups(Path(folder))
+        startups(networks, Path(folder))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from bitq.infer.layers import FastLayer, has_integers, product_of
 from bitq.infer.reference import Epilogue, Reference
 from bitq.quant.convert import quantized_layers
 
-REPEATS = 5  # of a layer, the fastest of which counts
+REPEATS = 3  # of a layer, the fastest of which counts
 
 
 class Fast(nn.Module):
