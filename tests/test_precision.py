@@ -411,7 +411,7 @@ def test_pt2e_refuses_what_it_would_compute_in_float() -> None:
 
 
 def test_an_unknown_backend_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="unknown backend 'onnx'; allowed: fast, pt2e, torchao"):
+    with pytest.raises(UsageError, match="unknown backend 'onnx'; allowed: fast, onnxruntime, pt2e, torchao"):
         ported(vgg(), "onnx", images(2))
 
 
