@@ -8,7 +8,9 @@ import pandas as pd
 
 from bitq.report import names
 from bitq.stats.cells import PLACE, RECIPE, TREATMENT
-from bitq.stats.families import RING, RING_LEGACY, group_of
+from bitq.stats.families import group_of
+from bitq.studies.bitnet.places import LAYERS
+from bitq.studies.ring.contrasts import RING, RING_LEGACY
 
 Point = tuple[float, float, int]  # across, up, and the number of its series
 
@@ -48,7 +50,7 @@ GROUPS: Mapping[str, Series] = {
     "": Series("LSQ, DoReFa, APoT and others", 6, "inverted_triangle"),
 }
 DATASETS = ("cifar10", "cifar100", "tiny_imagenet")
-ABLATED = ("bitnet", *(f"bitnet-keep_{layer}" for layer in names.LAYERS), "fp32")
+ABLATED = ("bitnet", *(f"bitnet-keep_{layer}" for layer in LAYERS), "fp32")
 STAGES = {
     "soft, as published": f"{RING_LEGACY}-r{{}}",
     "snapped": f"{RING_LEGACY}-r{{}}_snapped",
@@ -112,7 +114,7 @@ def ablation(runs: pd.DataFrame) -> View:
             for name, kd in series
         ),
         points=_in_rows(runs["accuracy"], chosen, len(series)),
-        rows=("all ternary", *(f"FP32 {layer}" for layer in names.LAYERS), "all FP32"),
+        rows=("all ternary", *(f"FP32 {layer}" for layer in LAYERS), "all FP32"),
     )
 
 

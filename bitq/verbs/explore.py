@@ -17,8 +17,7 @@ def explore(
 ) -> None:
     """Write runs, plots, claims and published values as one HTML page that works without a network."""
     from bitq.explore.page import write_page
-    from bitq.report.sources import load
 
     page = out or build / "explore.html"
-    size = write_page(load(*sources(build)), page)
+    size = write_page(sources(build), page)
     emit(None, False, f"{page}, {size / 1e6:.1f} MB")

@@ -50,9 +50,9 @@ TABLE = Table(
         Column("difference", lambda row, _: scientific(row["largest_difference"]), over="largest"),
     ),
     "Packed files under torchao (integer weights), its PT2E flow for x86 (integer weights and activations), both told "
-    "the codes, scales and zero points that ship, and bitq's own integer kernels (fast). Weights and multiplications that "
-    "the engine computes from integers, found on its tensors, in percent; accuracy here and there; test images with the "
-    "same answer, and the largest difference of a logit.<% if rows %> One file each, seed << rows | map(attribute='seed') | unique | list | listed "
-    ">>, n = 1.<% endif %>",
+    "the codes, scales and zero points that ship, and bitq's own integer kernels (fast). Weights and multiplications "
+    "that the engine computes from integers, found on its tensors, in percent; accuracy here and there; test images "
+    "with the same answer, and the largest difference of a logit.<% if rows %> One file each, seed << rows | "
+    "map(attribute='seed') | unique | list | listed >>, n = 1.<% endif %>",
     empty="no engine was measured on the files shown",
 )
