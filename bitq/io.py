@@ -8,6 +8,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,10 @@ def read_bytes(path: Path) -> bytes:
 
 def write_atomic(path: Path, *chunks: Buffer) -> None:
     """Write `chunks` to `path` completely or not at all, and have them on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{this_host()}{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished_writes(path.parent)
         # 0o666 less the umask: a results file gets the permissions of any new file of its owner.
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -81,13 +83,45 @@ def write_atomic(path: Path, *chunks: Buffer) -> None:
             temporary.unlink()
 
 
+# .NAME.PID-HOST then random digits; before hosts were named, random digits alone.
+UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)-(?P<host>[0-9a-f]{8})?[0-9a-f]{8}")
+
+
 def is_unfinished_write(name: str) -> bool:
     """Recognise the temporary file that write_atomic leaves if its process is killed.
 
-    >>> is_unfinished_write(".results.json.4711-0a1b2c3d"), is_unfinished_write("results.json")
+    >>> is_unfinished_write(".results.json.4711-0a1b2c3d4e5f6071"), is_unfinished_write("results.json")
     (True, False)
     """
-    return re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}", name) is not None
+    return UNFINISHED.fullmatch(name) is not None
+
+
+def remove_unfinished_writes(folder: Path) -> None:
+    """Delete the temporary files of processes of this machine that are no more."""
+    with contextlib.suppress(OSError), os.scandir(folder) as files:
+        for file in files:
+            found = UNFINISHED.fullmatch(file.name)
+            # A process of another machine that shares the folder may be alive, whatever runs here.
+            if found and found["host"] == this_host() and not is_alive(int(found["pid"])):
+                with contextlib.suppress(OSError):
+                    os.unlink(file.path)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine exists, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+@cache
+def this_host() -> str:
+    """Digest the name of this machine to eight digits."""
+    return sha256(os.uname().nodename)[:8]
 
 
 def must_be_writable(folder: Path) -> None:

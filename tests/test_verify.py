@@ -203,6 +203,25 @@ def test_a_run_that_the_manifest_does_not_list_is_told(root: Path) -> None:
     assert verify(root, RUNS[1:]).problems[0].kind == "extra"
 
 
+def test_a_growing_grid_may_have_runs_that_the_manifest_does_not_list(root: Path) -> None:
+    (root / NAME).unlink()
+    write_manifest(root, RUNS[1:])
+    shutil.rmtree(folder_of(B, root))
+    verdict = verify(root, RUNS, allow_missing=True)
+    assert verdict.ok and verdict.unlisted == (A.path,) and verdict.present == len(RUNS) - 1
+    assert f"1 complete runs are not in {NAME}, {A.path} for one" in describe(verdict)
+
+
+def test_a_manifest_vouches_for_its_own_scales_and_keeps_them(root: Path) -> None:
+    pretend(ELSEWHERE, root)
+    before = read_manifest(root)
+    verdict = verify(root, [ELSEWHERE])
+    assert verdict.ok and verdict.unlisted == (ELSEWHERE.path,)
+    after = write_manifest(root, [ELSEWHERE])
+    assert before and before.files.items() < after.files.items()
+    assert not verify(root, [ELSEWHERE]).unlisted and verify(root, RUNS).ok
+
+
 def test_a_run_trained_again_differs_from_the_manifest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "IMAGES", 400)
     pretend(A, root)
@@ -350,7 +369,7 @@ def test_the_verdict_file_changes_only_with_its_content(root: Path, tmp_path: Pa
     assert path.stat().st_mtime > 1
 
 
-@pytest.mark.parametrize("runs", [RUNS[1:], grid("full", ["ring"])])
+@pytest.mark.parametrize("runs", [RUNS[1:], grid("full", ["ring"]), (*RUNS[2:], ELSEWHERE)])
 def test_a_manifest_never_forgets_runs(runs: tuple[Run, ...], root: Path) -> None:
     before = (root / NAME).read_bytes()
     with pytest.raises(UsageError, match="not selected|nothing to list"):

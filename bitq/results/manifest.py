@@ -1,6 +1,6 @@
 """The digests of all result files, and one digest over them: a clone can tell whether it has what was shipped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,10 +85,23 @@ def by_run(files: Files) -> dict[str, Files]:
     return runs
 
 
+def elsewhere(listed: Files, scales: Collection[str]) -> Files:
+    """Keep the files of runs at other scales, and with them the labels, which scales share."""
+    runs = {path: file for path, file in listed.items() if path.partition("/")[0] not in (LABELS, *scales)}
+    labels = {path: file for path, file in listed.items() if path.partition("/")[0] == LABELS}
+    return runs | labels if runs else {}
+
+
+def scales_of(manifest: Manifest) -> set[str]:
+    """List the scales of which it lists runs."""
+    return {path.partition("/")[0] for path in by_run(manifest.files)}
+
+
 def write_manifest(root: Path, runs: Sequence[Run]) -> Manifest:
     """List what is there of `runs` in `root`/manifest.json; the same files give the same bytes.
 
-    What a manifest lists already of other runs would be forgotten, so that is refused.
+    What a manifest lists already of other scales stays in it. Other runs of the same scales would be forgotten, so
+    that is refused.
     """
     files: Files = {}
     for run in runs:
@@ -102,12 +115,14 @@ def write_manifest(root: Path, runs: Sequence[Run]) -> Manifest:
         if path == labels_name(file.sha256):
             read_labels(root, file.sha256)
     listed = read_manifest(root)
-    lost = by_run(listed.files).keys() - {run.path for run in runs} if listed else ()
+    kept = elsewhere(listed.files, {run.scale for run in runs}) if listed else {}
+    lost = by_run(listed.files).keys() - {run.path for run in runs} - by_run(kept).keys() if listed else ()
     if lost:
         raise UsageError(
             f"{root / NAME} also lists {len(lost)} runs that were not selected, {min(lost)} for one; select them too, "
             "with --paper or more studies, or delete it first."
         )
+    files |= kept
     manifest = Manifest(root=root_digest(files), files=files)
     write_atomic(root / NAME, text(manifest))
     return manifest

@@ -21,6 +21,7 @@ from bitq.results.manifest import (
     read_manifest,
     root_digest,
     run_files,
+    scales_of,
     under,
 )
 from bitq.results.predictions import PREDICTIONS, count_equal, labels_name, outside, read_labels
@@ -53,13 +54,14 @@ class Verdict(Frozen):
     problems: tuple[Problem, ...]
     outside: tuple[str, ...] = ()  # finished runs of other scales and studies: listed, no error, not in the file
     unfinished: tuple[str, ...] = ()  # folders without results.json and writes cut short: likewise
+    unlisted: tuple[str, ...] = ()  # complete runs for which no manifest vouches, where that is no error: likewise
 
 
 def verify(root: Path, runs: Sequence[Run], allow_missing: bool = False) -> Verdict:
     """Check that all of `runs` are complete below `root`, and nothing else of their scales and studies is there."""
     if not runs:
         raise UsageError("no run was selected, so there is nothing to verify; name a study and a scale that it has.")
-    survey = _Survey(root, runs)
+    survey = _Survey(root, runs, allow_missing)
     problems = tuple(sorted(survey.problems(), key=lambda problem: (problem.kind, problem.path)))
     missing = sum(problem.kind == "missing" for problem in problems)
     return Verdict(
@@ -74,6 +76,7 @@ def verify(root: Path, runs: Sequence[Run], allow_missing: bool = False) -> Verd
         problems=problems,
         outside=tuple(survey.outside),
         unfinished=tuple(survey.unfinished),
+        unlisted=tuple(survey.unlisted),
     )
 
 
@@ -89,7 +92,7 @@ def require(verdict: Verdict) -> None:
 
 def save(verdict: Verdict, path: Path) -> None:
     """Write the verdict's file if its content changes, since all that is downstream depends on it."""
-    content = text(verdict.model_copy(update={"outside": (), "unfinished": ()}))
+    content = text(verdict.model_copy(update={"outside": (), "unfinished": (), "unlisted": ()}))
     if not path.exists() or read_bytes(path) != content:
         write_atomic(path, content)
 
@@ -106,6 +109,11 @@ def describe(verdict: Verdict) -> str:
     lines += [_distinct(name, values) for name, values in verdict.environments.items()]
     elsewhere = Counter("/".join(path.split("/")[:2]) for path in verdict.outside)
     lines += [f"outside the selection, not used: {count} in {place}" for place, count in elsewhere.items()]
+    if verdict.unlisted:
+        lines.append(
+            f"{len(verdict.unlisted)} complete runs are not in {NAME}, {verdict.unlisted[0]} for one: only their own "
+            "digests vouch for them; bitq verify --manifest adds them once the grid is complete."
+        )
     return "\n".join(lines + ([_listing(verdict)] if verdict.ok and (verdict.problems or verdict.unfinished) else []))
 
 
@@ -134,8 +142,8 @@ def _environments(environments: Sequence[Env]) -> dict[str, dict[str, int]]:
 class _Survey:
     """Problems and complete runs of a results folder."""
 
-    def __init__(self, root: Path, runs: Sequence[Run]) -> None:
-        self.root = root
+    def __init__(self, root: Path, runs: Sequence[Run], growing: bool) -> None:
+        self.root, self.growing = root, growing
         self.expected = {run.path: run for run in runs}
         self.place_of = {run.hash: run.path for run in runs}
         self.selected = {(run.scale, run.study) for run in runs}
@@ -143,11 +151,13 @@ class _Survey:
         self.claims = {path: _claim(root / path) for path, names in sorted(self.names.items()) if RESULTS in names}
         self.manifest: Manifest | None = None
         self.listed: dict[str, Files] = {}  # by the manifest, for each run
+        self.covered: set[str] = set()  # scales of which the manifest lists runs
         self.files: Files = {}
         self.labels: dict[str, bytes | None] = {}  # by digest; None where the file is missing or damaged
         self.complete: list[Env] = []
         self.outside: list[str] = []
         self.unfinished: list[str] = []
+        self.unlisted: list[str] = []
 
     def problems(self) -> Iterator[Problem]:
         """Yield everything that is wrong and collect what is complete."""
@@ -156,6 +166,7 @@ class _Survey:
         except DataError as error:
             yield Problem(kind="damaged", path=NAME, text=_without(self.root, error))
         self.listed = by_run(self.manifest.files) if self.manifest else {}
+        self.covered = scales_of(self.manifest) if self.manifest else set()
         yield from filter(None, (self._of_expected(path, run) for path, run in self.expected.items()))
         strangers = ((path, claim) for path, claim in self.claims.items() if path not in self.expected)
         yield from filter(None, (self._of_stranger(path, claim) for path, claim in strangers))
@@ -182,10 +193,16 @@ class _Survey:
             return Problem(kind="damaged", path=path, text=f"{wrong}; delete the folder and train the run again.")
         files = run_files(found)
         if self.manifest and files != self.listed.get(path):
-            return _unlike_manifest(path, files, self.listed.get(path))
+            if not self._may_be_unlisted(path):
+                return _unlike_manifest(path, files, self.listed.get(path))
+            self.unlisted.append(path)
         self.files |= under(path, files) | label_files(found.results)
         self.complete.append(found.env)
         return None
+
+    def _may_be_unlisted(self, path: str) -> bool:
+        """Tell whether a manifest may lack a run: of a grid that still grows, or of a scale that it does not cover."""
+        return path not in self.listed and (self.growing or path.partition("/")[0] not in self.covered)
 
     def _labels_of(self, results: Results) -> bytes | None:
         digest = results.packed.labels_sha256 if results.packed else None
