@@ -7,6 +7,12 @@ class BitqError(Exception):
     exit_code = 70
 
 
+class Differs(BitqError):
+    """What was compared is not the same; as with diff, that is an answer and no failure of the command."""
+
+    exit_code = 1
+
+
 class UsageError(BitqError):
     """A request that names something that does not exist or makes no sense; never worth a retry."""
 

@@ -25,6 +25,7 @@ from bitq.results.manifest import (
     under,
 )
 from bitq.results.predictions import PREDICTIONS, count_equal, labels_name, outside, read_labels
+from bitq.results.remeasured import read_remeasured
 from bitq.results.schema import PARTS, RECORDS, Env, History, Packed, Results, parse
 from bitq.run import Run
 
@@ -54,6 +55,8 @@ class Verdict(Frozen):
     problems: tuple[Problem, ...]
     outside: tuple[str, ...] = ()  # finished runs of other scales and studies: listed, no error, not in the file
     unfinished: tuple[str, ...] = ()  # folders without results.json and writes cut short: likewise
+    packed: int = 0  # complete runs that ship a file
+    remeasured: int = 0  # of these, whose file was evaluated again and confirmed their results as they are now
     unlisted: tuple[str, ...] = ()  # complete runs for which no manifest vouches, where that is no error: likewise
 
 
@@ -77,6 +80,8 @@ def verify(root: Path, runs: Sequence[Run], allow_missing: bool = False) -> Verd
         outside=tuple(survey.outside),
         unfinished=tuple(survey.unfinished),
         unlisted=tuple(survey.unlisted),
+        packed=len(survey.packed),
+        remeasured=survey.count_remeasured(),
     )
 
 
@@ -106,6 +111,9 @@ def describe(verdict: Verdict) -> str:
     """Describe a verdict for people; `require` lists what makes it fail."""
     sealed = "there is no manifest" if verdict.manifest is None else f"manifest {verdict.manifest[:12]}"
     lines = [f"{verdict.present} of {verdict.expected} runs are complete, root digest {verdict.root[:12]}, {sealed}"]
+    lines.append(
+        f"{verdict.remeasured} of {verdict.packed} packed files were evaluated again and confirm their results"
+    )
     lines += [_distinct(name, values) for name, values in verdict.environments.items()]
     elsewhere = Counter("/".join(path.split("/")[:2]) for path in verdict.outside)
     lines += [f"outside the selection, not used: {count} in {place}" for place, count in elsewhere.items()]
@@ -158,6 +166,7 @@ class _Survey:
         self.outside: list[str] = []
         self.unfinished: list[str] = []
         self.unlisted: list[str] = []
+        self.packed: list[str] = []
 
     def problems(self) -> Iterator[Problem]:
         """Yield everything that is wrong and collect what is complete."""
@@ -198,7 +207,13 @@ class _Survey:
             self.unlisted.append(path)
         self.files |= under(path, files) | label_files(found.results)
         self.complete.append(found.env)
+        self.packed += [path] if found.results.packed else []
         return None
+
+    def count_remeasured(self) -> int:
+        """Count the runs whose packed file was evaluated again since their results last changed."""
+        record = read_remeasured(self.root)
+        return sum(record.confirms(path, self.files) for path in self.packed)
 
     def _may_be_unlisted(self, path: str) -> bool:
         """Tell whether a manifest may lack a run: of a grid that still grows, or of a scale that it does not cover."""

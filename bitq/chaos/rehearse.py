@@ -1,0 +1,49 @@
+"""Prepare a rehearsal, run it in its own process, and read its record."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bitq.chaos.disk import private_mounts
+from bitq.chaos.grid import some_runs
+from bitq.chaos.record import Plan, Rehearsal
+from bitq.errors import Bug, UsageError
+from bitq.io import read_bytes
+from bitq.results.schema import parse
+
+
+def rehearse(
+    scale: str,
+    studies: Sequence[str],
+    runs: int,
+    kills: int,
+    seed: int,
+    jobs: int,
+    every: float,
+    folder: Path | None,
+    out: Path,
+) -> Rehearsal:
+    """Draw runs of the grid, rehearse failures with them, and return the record that was written to `out`."""
+    if folder and folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; name a new folder, since a rehearsal deletes what it trains.")
+    words = private_mounts()
+    with ExitStack() as stack:
+        place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitq-chaos-")))
+        plan = Plan(
+            scale=scale,
+            runs=tuple(run.id for run in some_runs(scale, runs, seed, studies)),
+            kills=kills,
+            seed=seed,
+            jobs=jobs,
+            every=every,
+            folder=str(place.resolve()),
+            out=str(out.resolve()),
+            has_disk=words is not None,
+        )
+        command = [*(words or []), sys.executable, "-m", "bitq.chaos", plan.model_dump_json()]
+        if status := subprocess.run(command).returncode:
+            raise Bug(f"the rehearsal itself ended with {status}; nothing was written to {out}.")
+    return parse(Rehearsal, read_bytes(out), out, "Run bitq chaos again.")
