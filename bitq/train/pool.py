@@ -26,6 +26,7 @@ from bitq.machine import Machine, machine
 from bitq.results.folder import finished
 from bitq.results.jobs import flops, with_parents
 from bitq.run import Run
+from bitq.status.recorded import RecordedSession
 from bitq.train.board import Board
 from bitq.train.session import SEVERITY, Session
 from bitq.train.signals import STOP, StopRequest, stop_on_signals
@@ -213,7 +214,7 @@ def work(settings: dict[str, Any], lines: Iterable[str]) -> Iterator[int]:
     on.prepare()
     for line in lines:
         task = json.loads(line)
-        session = Session(on, results, state, settings["strict"], settings["models"] or task["models"])
+        session = RecordedSession(on, results, state, settings["strict"], settings["models"] or task["models"])
         yield session.train([Run.model_validate(task["run"])])
 
 

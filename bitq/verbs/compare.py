@@ -35,6 +35,8 @@ def describe(found: "Comparison") -> str:
     titles = ("cell", "is", "runs A", "B", "equal", "% A", "% B", "p")
     counts = ", ".join(f"{found.count(answer)} {answer}" for answer in ("identical", "compatible", "different"))
     lines = [table(titles, [_row(cell) for cell in found.cells], left=2), f"{len(found.cells)} cells: {counts}"]
+    if any(cell.test == "images" for cell in found.cells):
+        lines.append("* of the images of a single run on each side, whose spread over seeds nobody knows")
     for name, only in ((found.a, found.only_a), (found.b, found.only_b)):
         if only:
             lines.append(f"not compared, only in {name}: {len(only)} cells, {only[0]} for one")

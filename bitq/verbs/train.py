@@ -89,12 +89,12 @@ def train(
     from bitq.machine import machine
     from bitq.paths import results_dir, state_dir
     from bitq.results.folder import folder_of, run_digest
+    from bitq.status.recorded import RecordedSession
     from bitq.train.pool import train_side_by_side
-    from bitq.train.session import Session
 
     on = machine(device, mode_of(mode), threads, capture)
     on.prepare()
-    session = Session(on, results or results_dir(), state or state_dir(), strict, models)
+    session = RecordedSession(on, results or results_dir(), state or state_dir(), strict, models)
     before = {run.id for run, _ in finished_of(chosen, session.results)}
     code = session.train(chosen) if jobs is None else train_side_by_side(session, chosen, jobs)
     done = finished_of(chosen, session.results)

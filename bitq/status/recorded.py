@@ -1,0 +1,21 @@
+"""A session that keeps why its runs failed, for whoever asks later."""
+
+from bitq.results.schema import Results
+from bitq.run import Run
+from bitq.status.failures import forget_failure, note_failure
+from bitq.train.session import Session
+from bitq.train.signals import StopRequest
+
+
+class RecordedSession(Session):
+    """Train as any session does, and note beside its state what ended a run."""
+
+    def ensure(self, run: Run, stop: StopRequest, need_model: bool = False) -> Results:
+        """Return the run's results, trained now if they are not there."""
+        folder = self.state / run.hash
+        forget_failure(folder)
+        try:
+            return super().ensure(run, stop, need_model)
+        except Exception as error:
+            note_failure(folder, error)
+            raise
