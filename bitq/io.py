@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
 
 def write_atomic(path: Path, *chunks: Buffer) -> None:
     """Write `chunks` to `path` completely or not at all, and have them on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{this_host()}{secrets.token_hex(4)}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished_writes(path.parent)
@@ -81,6 +81,27 @@ def write_atomic(path: Path, *chunks: Buffer) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write a large file to, which takes the place of `path` when the block ends well."""
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path} was not written: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{this_host()}{secrets.token_hex(4)}")
 
 
 # .NAME.PID-HOST then random digits; before hosts were named, random digits alone.

@@ -112,7 +112,7 @@ def describe(verdict: Verdict) -> str:
     sealed = "there is no manifest" if verdict.manifest is None else f"manifest {verdict.manifest[:12]}"
     lines = [f"{verdict.present} of {verdict.expected} runs are complete, root digest {verdict.root[:12]}, {sealed}"]
     lines.append(
-        f"{verdict.remeasured} of {verdict.packed} packed files were evaluated again and confirm their results"
+        f"{verdict.remeasured} of {verdict.packed} packed files were evaluated again and confirmed their results"
     )
     lines += [_distinct(name, values) for name, values in verdict.environments.items()]
     elsewhere = Counter("/".join(path.split("/")[:2]) for path in verdict.outside)
