@@ -51,11 +51,11 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def refused(bundle: Path, root: Path, error: type[BitqError] = DataError, match: str = "") -> None:
     """The bundle is refused, and nothing is changed."""
-    before = contents(root.parent)
+    before, was_there = contents(root.parent), root.exists()
     for attempt in (lambda: adopt(bundle, root), lambda: check(bundle)):
         with pytest.raises(error, match=match):
             attempt()
-    assert contents(root.parent) == before
+    assert contents(root.parent) == before and root.exists() == was_there
 
 
 def test_results_come_back_whole_elsewhere(bundle: Path, source: Path, tmp_path: Path) -> None:

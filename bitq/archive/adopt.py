@@ -43,8 +43,7 @@ def adopt(path: Path, root: Path) -> Adopted:
         bundle = checked_list(path, archive)
         for name in bundle.files:
             _check_content(path, archive, bundle, name)
-        _make(root)
-        with tempfile.TemporaryDirectory(prefix=".adopting-", dir=root) as scratch:
+        with _beside(root) as scratch:
             staged = Path(scratch)
             for name in bundle.files:
                 if name.startswith(f"{RESULTS}/"):
@@ -199,11 +198,13 @@ def _move(source: Path, target: Path) -> None:
             raise StorageError(f"{target} cannot be written: {error.strerror}; call this again.") from error
 
 
-def _make(root: Path) -> None:
+def _beside(root: Path) -> "tempfile.TemporaryDirectory[str]":
+    """Make a folder on the file system of the results, from which files can be moved to their places."""
+    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".adopting-", dir=there)
     except OSError as error:
-        raise StorageError(f"{root} cannot be made: {error.strerror}; name another folder with --results.") from error
+        raise StorageError(f"nothing can be written to {there}: {error.strerror}; name another --results.") from error
 
 
 def _foreign(path: Path, why: str) -> DataError:

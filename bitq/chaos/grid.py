@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bitq.chaos import disk
 from bitq.chaos.damage import DAMAGES
-from bitq.chaos.processes import Scheduler, is_running, send, wait_for_end
+from bitq.chaos.processes import Process, Scheduler, wait_for_end
 from bitq.chaos.record import TARGETS, Plan, Rehearsal, Target
 from bitq.engine import code_sha256
 from bitq.errors import Bug, StorageError
@@ -53,10 +53,18 @@ class Chaos:
         self.damaged: Counter[str] = Counter()
         self.pending: set[str] = set()  # damaged places that no log has named yet
         self.detected = self.filled = self.refused = self.bugs = self.lost = self.starts = self.rounds = 0
-        self.workers: set[int] = set()
+        self.workers: set[Process] = set()
+        self.schedulers: list[Scheduler] = []
 
     def rehearse(self) -> Rehearsal:
-        """Train alone, then again and again under failures until the kills are used up."""
+        """Train alone, then again and again under failures until the kills are used up; leave no process behind."""
+        try:
+            return self._rehearse()
+        finally:
+            for scheduler in self.schedulers:
+                scheduler.kill_everything()
+
+    def _rehearse(self) -> Rehearsal:
         start = time.monotonic()
         expected = self._train_alone()
         if self.plan.has_disk:
@@ -73,7 +81,7 @@ class Chaos:
 
     def _train_alone(self) -> dict[str, str]:
         scheduler = self._start(self.alone)
-        if scheduler.process.wait() != 0:
+        if scheduler.popen.wait() != 0:
             raise Bug(f"the runs cannot be trained even undisturbed, see {scheduler.log}.")
         digests = {run.id: self._digest(run, self.alone / "results") for run in self.runs}
         return {name: digest for name, digest in digests.items() if digest}
@@ -84,7 +92,9 @@ class Chaos:
         words = ["train", *self.plan.runs, "--scale", self.plan.scale, *where]
         log = self.folder / "logs" / f"{root.name}-{self.starts}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        return Scheduler([*words, "--jobs", str(self.plan.jobs), "--device", "cpu", "--models"], log)
+        scheduler = Scheduler([*words, "--jobs", str(self.plan.jobs), "--device", "cpu", "--models"], log)
+        self.schedulers.append(scheduler)
+        return scheduler
 
     def _train_disturbed(self) -> None:
         """Disturb the grid until its end or that of the kills."""
@@ -95,7 +105,7 @@ class Chaos:
             scheduler = self._start(self.disturbed)
             self._disturb(scheduler)
             self._read(scheduler)
-            if scheduler.process.returncode == 0:
+            if scheduler.exit_code == 0:
                 return
             for _ in range(self.draw.randint(1, MOST_DAMAGES)):
                 self._damage()
@@ -125,12 +135,12 @@ class Chaos:
     def _hit(self, scheduler: Scheduler, target: Target) -> bool:
         if target == "worker":
             workers = scheduler.workers
-            return bool(workers) and send(self.draw.choice(workers), signal.SIGKILL)
+            return bool(workers) and self.draw.choice(workers).send(signal.SIGKILL)
         if target == "scheduler":
             return scheduler.kill()
         if target == "everything":
             return scheduler.kill_everything()
-        hit = send(scheduler.process.pid, signal.SIGTERM)
+        hit = scheduler.process.send(signal.SIGTERM)
         self._wait(scheduler, PATIENCE)
         return hit
 
@@ -138,11 +148,11 @@ class Chaos:
         """Let the scheduler go on; return false if it ends by itself before the time is up."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if scheduler.has_ended:
+            if scheduler.exit_code is not None:
                 return False
             self.workers |= set(scheduler.workers)
             time.sleep(0.05)
-        return not scheduler.has_ended
+        return scheduler.exit_code is None
 
     def _train_on_a_full_disk(self) -> None:
         """Fill the disk while the grid trains; every run must say so, and go on once there is space."""
@@ -151,10 +161,10 @@ class Chaos:
         disk.fill(self.disturbed, self.draw)
         self._wait(scheduler, PATIENCE)
         disk.free(self.disturbed)
-        if running and scheduler.process.returncode != 0:
+        if running and scheduler.exit_code != 0:
             self.filled += 1
             told = "No space left on device" in scheduler.log.read_text(errors="replace")
-            self.refused += told and scheduler.process.returncode == StorageError.exit_code
+            self.refused += told and scheduler.exit_code == StorageError.exit_code
         self._read(scheduler)
 
     def _finish(self) -> None:
@@ -164,13 +174,13 @@ class Chaos:
             scheduler = self._start(self.disturbed)
             self._wait(scheduler, PATIENCE)
             self._read(scheduler)
-            if scheduler.process.poll() == 0:
+            if scheduler.exit_code == 0:
                 return
             scheduler.kill_everything()
 
     def _damage(self) -> None:
         """Damage a checkpoint or a finished result, unless something runs that may be about to replace it."""
-        if any(map(is_running, self.workers)):
+        if any(worker.is_running for worker in self.workers):
             return
         groups = [group for group in (self._checkpoints(), self._finished_files()) if group]
         if not groups:

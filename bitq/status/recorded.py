@@ -1,5 +1,6 @@
 """A session that keeps why its runs failed, for whoever asks later."""
 
+from bitq.errors import StorageError
 from bitq.results.schema import Results
 from bitq.run import Run
 from bitq.status.failures import forget_failure, note_failure
@@ -16,6 +17,10 @@ class RecordedSession(Session):
         forget_failure(folder)
         try:
             return super().ensure(run, stop, need_model)
+        except OSError as error:  # of whatever is not written by bitq.io, such as the lock on a full disk
+            failure = StorageError(f"{run.id}: {error.filename or 'its state'}: {error.strerror or error}.")
+            note_failure(folder, failure)
+            raise failure from error
         except Exception as error:
             note_failure(folder, error)
             raise
