@@ -107,7 +107,9 @@ def standpoint(run: Run, results: Path, state: Path) -> Standpoint:
     folder = state / run.hash
     if not folder.is_dir():
         return Standpoint(run, "waiting", work)
-    progress, holder, failure = progress_of(folder), holder_of(folder), failure_of(folder)
+    progress, failure = progress_of(folder), failure_of(folder)
+    # Who begins a run forgets its failure: where there is one, the process in the lock has gone on to another run.
+    holder = None if failure else holder_of(folder)
     seconds = progress.seconds if progress else 0.0
     if holder and progress:
         seconds += max(time.time() - progress.written, 0.0)
@@ -117,7 +119,7 @@ def standpoint(run: Run, results: Path, state: Path) -> Standpoint:
         work,
         seconds,
         _pace(run, progress),
-        failure=(failure.kind, failure.text) if failure and not holder else None,
+        failure=(failure.kind, failure.text) if failure else None,
         holder=holder,
         progress=progress,
         share=progress.epoch / max(run.recipe.epochs, 1) if progress else 0.0,

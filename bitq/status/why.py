@@ -204,10 +204,10 @@ def _version(name: str) -> str:
 
 def _unfinished(run: Run, results: Path, folder: Path) -> Iterator[Reason]:
     holder, progress, failure = holder_of(folder), progress_of(folder), failure_of(folder)
-    if holder:
-        yield Reason(aspect="state", judgement="unknown", text=f"{holder.host} {holder.pid} works on it")
-    elif failure:
+    if failure:
         yield Reason(aspect="state", judgement="unknown", text=f"failed last ({failure.kind}): {failure.text}")
+    elif holder:
+        yield Reason(aspect="state", judgement="unknown", text=f"{holder.host} {holder.pid} works on it")
     if progress:
         text = f"saved in epoch {progress.epoch} of {run.recipe.epochs}, step {progress.step}"
         if progress.made_by and progress.made_by[0] != code_sha256():
