@@ -14,7 +14,7 @@ from bitq.chaos.damage import DAMAGES
 from bitq.chaos.processes import Process, Scheduler, wait_for_end
 from bitq.chaos.record import TARGETS, Plan, Rehearsal, Target
 from bitq.engine import code_sha256
-from bitq.errors import Bug, StorageError
+from bitq.errors import Bug
 from bitq.grid.select import find_run, grid
 from bitq.io import is_unfinished_write
 from bitq.results.folder import DIGESTED, folder_of, run_digest
@@ -38,6 +38,14 @@ def some_runs(scale: str, count: int, seed: int, studies: Sequence[str] = ()) ->
     """Draw runs of the grid; what they learn from comes with them."""
     every = grid(scale, studies)
     return with_parents(tuple(random.Random(seed).sample(every, min(count, len(every)))))
+
+
+def changed_since(path: Path, instant: float) -> bool:
+    """Tell whether a file is there and was written after an instant."""
+    try:
+        return path.stat().st_mtime > instant
+    except OSError:
+        return False
 
 
 class Chaos:
@@ -104,7 +112,7 @@ class Chaos:
                 continue
             scheduler = self._start(self.disturbed)
             self._disturb(scheduler)
-            self._read(scheduler)
+            self._heed(scheduler.log)
             if scheduler.exit_code == 0:
                 return
             for _ in range(self.draw.randint(1, MOST_DAMAGES)):
@@ -128,8 +136,8 @@ class Chaos:
     def _wait_for_training(self, scheduler: Scheduler) -> None:
         """Let the scheduler go on until a run is at work: what starts up has little to lose."""
         begun = time.time()
-        while not any(path.stat().st_mtime > begun for path in self.state.glob("*/attempts.json")):
-            if not self._wait(scheduler, 0.1):
+        while self._wait(scheduler, 0.1):
+            if any(changed_since(path, begun) for path in self.state.glob("*/attempts.json")):
                 return
 
     def _hit(self, scheduler: Scheduler, target: Target) -> bool:
@@ -164,8 +172,8 @@ class Chaos:
         if running and scheduler.exit_code != 0:
             self.filled += 1
             told = "No space left on device" in scheduler.log.read_text(errors="replace")
-            self.refused += told and scheduler.exit_code == StorageError.exit_code
-        self._read(scheduler)
+            self.refused += told and scheduler.exit_code != Bug.exit_code
+        self._heed(scheduler.log)
 
     def _finish(self) -> None:
         """Train on undisturbed until all is done."""
@@ -173,7 +181,7 @@ class Chaos:
         for _ in range(LAST_TRIES):
             scheduler = self._start(self.disturbed)
             self._wait(scheduler, PATIENCE)
-            self._read(scheduler)
+            self._heed(scheduler.log)
             if scheduler.exit_code == 0:
                 return
             scheduler.kill_everything()
@@ -203,9 +211,9 @@ class Chaos:
         whole = (folder for folder in folders if (folder / RESULTS).exists() and str(folder) not in self.pending)
         return [folder / name for folder in whole for name in DIGESTED if (folder / name).exists()]
 
-    def _read(self, scheduler: Scheduler) -> None:
-        """Look for what the log says of damaged files, do as it says, and count what it should not say."""
-        text = scheduler.log.read_text(errors="replace")
+    def _heed(self, log: Path) -> None:
+        """Look for what a log says of damaged files, do as it says, and count what it should not say."""
+        text = log.read_text(errors="replace")
         self.bugs += text.count("Traceback (most recent call last)")
         named = {place for place in self.pending if f"{place}:" in text or f"{place}/" in text or f"{place} " in text}
         self.detected += len(named)

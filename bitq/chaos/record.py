@@ -38,7 +38,7 @@ class Rehearsal(Frozen):
     damaged: dict[str, int]  # files, by kind of damage
     detected: int  # of the damaged files
     filled: int  # times that the disk was full
-    refused: int  # of these, times that a run said so and ended with 74
+    refused: int  # of these, times that a run said so, and none ended as by a bug
     bugs: int  # tracebacks
     lost: int  # runs that are missing or have other bytes than undisturbed
     left_behind: int  # checkpoints and unfinished writes after the last run
