@@ -11,7 +11,23 @@ import typer
 from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
-from bitq.verbs import claims, data, explore, export, grid, listing, packed, report, results, train
+from bitq.verbs import (
+    archive,
+    chaos,
+    claims,
+    compare,
+    data,
+    explore,
+    export,
+    grid,
+    listing,
+    packed,
+    report,
+    results,
+    status,
+    train,
+    why,
+)
 
 
 class Commands(TyperGroup):
@@ -63,6 +79,9 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         grid.grid: "bitq grid --study ring --seed 42",
         grid.plan: "bitq plan --scale mini --study atq",
         listing.results: "bitq results --scale smoke --study ring",
+        status.status: "bitq status --scale smoke --watch",
+        why.why: "bitq why bitnet/cifar10/resnet18/bitnet-kd/s42 --scale smoke",
+        chaos.chaos: "bitq chaos --scale smoke --kills 50",
     },
     "What there is": {
         listing.models: "bitq models",
@@ -77,6 +96,9 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
     },
     "Results": {
         results.verify: "bitq verify --paper",
+        compare.compare: "bitq compare results elsewhere/results",
+        archive.archive: "bitq archive results.crate.zip --paper",
+        archive.adopt: "bitq adopt results.crate.zip --results elsewhere",
         results.aggregate: "bitq aggregate --paper --out build/data",
         results.stats: "bitq stats --help",
         claims.claims: "bitq claims",
