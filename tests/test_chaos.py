@@ -14,11 +14,12 @@ import pytest
 from bitq.chaos import disk
 from bitq.chaos.damage import DAMAGES
 from bitq.chaos.grid import Chaos, some_runs
+from bitq.chaos.plan import Plan
 from bitq.chaos.processes import Process, children_of, process, wait_for_end
-from bitq.chaos.record import Plan, Rehearsal, describe, require
 from bitq.errors import Bug, DataError, StorageError, UsageError
 from bitq.io import write_atomic
 from bitq.results.folder import folder_of
+from bitq.results.rehearsal import Rehearsal, describe, require
 from bitq.train import checkpoint
 from tests.support import STEPS, small_run, train_until_killed
 from tests.synthetic import pretend

@@ -11,6 +11,8 @@ from bitq.io import read_json, sha256, write_atomic
 from bitq.machine import fingerprint, machine
 from bitq.measure import remeasure as module
 from bitq.measure.remeasure import remeasure
+from bitq.results.aggregate import aggregate
+from bitq.results.columns import read_census
 from bitq.results.folder import MODEL, folder_of, read, text
 from bitq.results.manifest import NAME, write_manifest
 from bitq.results.predictions import PREDICTIONS, read_labels
@@ -131,3 +133,9 @@ def test_how_many_is_a_number_or_all(text: str) -> None:
     assert count_of("all") is None and count_of("20") == 20
     with pytest.raises(UsageError, match="allowed: all, or a number"):
         count_of(text)
+
+
+def test_the_paper_knows_how_many_were_evaluated_again(root: Path, tmp_path: Path) -> None:
+    measure_again(root, RUNS, 1, 0, "cpu")
+    census = aggregate(root, RUNS, tmp_path / "build")
+    assert (census.packed, census.remeasured) == (2, 1) and read_census(tmp_path / "build" / "runs.parquet") == census

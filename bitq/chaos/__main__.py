@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from bitq.chaos.grid import Chaos
-from bitq.chaos.record import Plan
+from bitq.chaos.plan import Plan
 from bitq.errors import Preempted
 from bitq.io import write_json
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bitq.chaos import disk
 from bitq.chaos.damage import DAMAGES
+from bitq.chaos.plan import Plan
 from bitq.chaos.processes import Process, Scheduler, wait_for_end
-from bitq.chaos.record import TARGETS, Plan, Rehearsal, Target
 from bitq.engine import code_sha256
 from bitq.errors import Bug
 from bitq.grid.select import find_run, grid
@@ -20,6 +20,7 @@ from bitq.io import is_unfinished_write
 from bitq.results.folder import DIGESTED, folder_of, run_digest
 from bitq.results.jobs import with_parents
 from bitq.results.manifest import RESULTS
+from bitq.results.rehearsal import TARGETS, Rehearsal, Target
 from bitq.run import Run
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from bitq.chaos.disk import private_mounts
 from bitq.chaos.grid import some_runs
-from bitq.chaos.record import Plan, Rehearsal
+from bitq.chaos.plan import Plan
 from bitq.errors import Bug, UsageError
-from bitq.io import read_bytes
-from bitq.results.schema import parse
+from bitq.results.rehearsal import Rehearsal, read_rehearsal
 
 
 def rehearse(
@@ -46,4 +45,4 @@ def rehearse(
         command = [*(words or []), sys.executable, "-m", "bitq.chaos", plan.model_dump_json()]
         if status := subprocess.run(command).returncode:
             raise Bug(f"the rehearsal itself ended with {status}; nothing was written to {out}.")
-    return parse(Rehearsal, read_bytes(out), out, "Run bitq chaos again.")
+    return read_rehearsal(out)

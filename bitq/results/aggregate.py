@@ -30,9 +30,12 @@ from bitq.results.columns import (
     from_values,
     schema,
 )
-from bitq.results.folder import folder_of
+from bitq.results.folder import MODEL, folder_of
 from bitq.results.forked import run_forked
 from bitq.results.manifest import RESULTS, Files, entry, label_files, root_digest, shipped_files, under
+from bitq.results.rehearsal import NAME as REHEARSAL
+from bitq.results.rehearsal import read_rehearsal
+from bitq.results.remeasured import read_remeasured
 from bitq.results.schema import PARTS, Env, History, Packed, Results, parse
 from bitq.run import Run
 
@@ -68,7 +71,8 @@ def aggregate(root: Path, runs: Sequence[Run], out: Path, verified: str | None =
     starts = range(0, len(ordered), PART)
     parts = list(run_forked([partial(collect, root, ordered[start : start + PART]) for start in starts]))
     present = sum(part.runs.num_rows for part in parts)
-    census = census_of(runs, present, root_digest({path: file for part in parts for path, file in part.files.items()}))
+    files = {path: file for part in parts for path, file in part.files.items()}
+    census = census_of(runs, present, root_digest(files)).model_copy(update=further_records(root, files))
     if verified not in (None, census.root):
         raise DataError(f"the results in {root} have changed since they were verified; call bitq verify again.")
     write(out / "runs.parquet", [part.runs for part in parts], census)
@@ -116,6 +120,17 @@ def census_of(runs: Sequence[Run], present: int, root: str) -> Census:
     studies = sorted({run.study for run in runs})
     scales = {study: tuple(sorted({run.scale for run in runs if run.study == study})) for study in studies}
     return Census(expected=expected, present=present, missing=expected - present, scales=scales, root=root)
+
+
+def further_records(root: Path, files: Files) -> dict[str, Any]:
+    """Collect what lies beside the runs: which were measured again, and what a rehearsal of failures found."""
+    packed = [path.removesuffix(f"/{MODEL}") for path in files if path.endswith(f"/{MODEL}")]
+    record, rehearsal = read_remeasured(root), root / REHEARSAL
+    return {
+        "packed": len(packed),
+        "remeasured": sum(record.confirms(path, files) for path in packed),
+        "rehearsal": read_rehearsal(rehearsal) if rehearsal.exists() else None,
+    }
 
 
 def load(root: Path, run: Run) -> Stored | None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from bitq.errors import DataError
 from bitq.records import Frozen
+from bitq.results.rehearsal import Rehearsal
 from bitq.results.schema import PARTS
 
 # A tuple is a list of whole numbers.
@@ -167,6 +168,9 @@ class Census(Frozen):
     missing: int
     scales: dict[str, tuple[str, ...]]  # study: the scales at which it is shown
     root: str  # digest over the files that were read, the same as in the verdict
+    packed: int = 0  # runs that ship a file
+    remeasured: int = 0  # of these, whose file was evaluated again and confirmed their results
+    rehearsal: Rehearsal | None = None  # of failures, if the folder of results holds one
 
 
 def schema(columns: Sequence[Column]) -> pa.Schema:

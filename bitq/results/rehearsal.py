@@ -1,27 +1,16 @@
 """What a rehearsal of failures tried, and what became of it."""
 
+from pathlib import Path
 from typing import Literal
 
 from bitq.errors import Bug
+from bitq.io import read_bytes
 from bitq.records import Frozen
+from bitq.results.schema import parse
 
 NAME = "chaos.json"  # in the folder of results
 Target = Literal["worker", "scheduler", "everything", "stop"]
 TARGETS: tuple[Target, ...] = ("worker", "scheduler", "everything", "stop")
-
-
-class Plan(Frozen):
-    """What to rehearse."""
-
-    scale: str
-    runs: tuple[str, ...]
-    kills: int
-    seed: int
-    jobs: int
-    every: float  # seconds between kills, on average
-    folder: str
-    out: str
-    has_disk: bool  # may the disturbed grid lie on a small file system of its own?
 
 
 class Rehearsal(Frozen):
@@ -51,6 +40,11 @@ class Rehearsal(Frozen):
         """Tell whether nothing was lost and nothing went unnoticed."""
         noticed = self.detected == sum(self.damaged.values()) and self.refused == self.filled
         return noticed and not (self.lost or self.bugs or self.left_behind)
+
+
+def read_rehearsal(path: Path) -> Rehearsal:
+    """Read the record of a rehearsal."""
+    return parse(Rehearsal, read_bytes(path), path, "Delete it, then run bitq chaos again.")
 
 
 def describe(found: Rehearsal) -> str:
