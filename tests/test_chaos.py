@@ -36,7 +36,14 @@ def plan(folder: Path, **changes: Any) -> Plan:
 def rehearsal(**changes: Any) -> Rehearsal:
     """One in which nothing went wrong."""
     counts = {"runs": 2, "rounds": 1, "starts": 3, "filled": 1, "refused": 1, "detected": 2, "bugs": 0, "lost": 0}
-    plain = {"scale": "smoke", "seed": 0, "jobs": 2, "kills": {"worker": 1}, "damaged": {"flipped": 2}}
+    plain = {
+        "scale": "smoke",
+        "seed": 0,
+        "jobs": 2,
+        "kills": {"worker": 1},
+        "damaged": {"flipped": 2},
+        "studies": ("atq",),
+    }
     about = {"left_behind": 0, "seconds": 1.0, "machine": "here", "code_sha256": "0" * 64}
     return Rehearsal(**(plain | counts | about | changes))
 

@@ -28,7 +28,7 @@ DISK_MIB = 128
 FILL_SHARE = 0.15  # of the starts of the scheduler
 EARLY_SHARE = 0.1  # of the starts, those that are disturbed before a run has begun
 MOST_DAMAGES = 3  # at once, while nothing runs
-WEIGHTS = {"worker": 5, "scheduler": 2, "everything": 2, "stop": 2}
+WEIGHTS = {"worker": 6, "scheduler": 2, "everything": 3, "stop": 2}
 LAST_TRIES = 20
 PATIENCE = 900.0  # seconds until a scheduler that nobody disturbs must have ended
 # What a refusal of two damaged checkpoints tells its reader to delete.
@@ -148,9 +148,17 @@ class Chaos:
         if target == "scheduler":
             return scheduler.kill()
         if target == "everything":
-            return scheduler.kill_everything()
+            return self._kill_everything(scheduler)
         hit = scheduler.process.send(signal.SIGTERM)
         self._wait(scheduler, PATIENCE)
+        return hit
+
+    def _kill_everything(self, scheduler: Scheduler) -> bool:
+        """Kill scheduler and workers at once, those too that an earlier scheduler left behind."""
+        hit = scheduler.kill_everything()
+        for worker in self.workers:
+            worker.send(signal.SIGKILL)
+        wait_for_end(self.workers, PATIENCE)
         return hit
 
     def _wait(self, scheduler: Scheduler, seconds: float) -> bool:
@@ -239,6 +247,7 @@ class Chaos:
             seed=self.plan.seed,
             jobs=self.plan.jobs,
             runs=len(self.runs),
+            studies=tuple(sorted({run.study for run in self.runs})),
             rounds=self.rounds,
             starts=self.starts,
             kills={target: self.kills[target] for target in TARGETS},

@@ -21,6 +21,7 @@ class Rehearsal(Frozen):
     seed: int
     jobs: int
     runs: int  # different ones
+    studies: tuple[str, ...]
     rounds: int  # times that the grid was trained to its end, disturbed
     starts: int  # of the scheduler
     kills: dict[str, int]  # SIGKILL of a worker, of the scheduler alone, of all; SIGTERM of the scheduler
