@@ -44,7 +44,7 @@ def rehearsal(**changes: Any) -> Rehearsal:
         "damaged": {"flipped": 2},
         "studies": ("atq",),
     }
-    about = {"left_behind": 0, "seconds": 1.0, "machine": "here", "code_sha256": "0" * 64}
+    about = {"studies": ("atq",), "left_behind": 0, "seconds": 1.0, "machine": "here", "code_sha256": "0" * 64}
     return Rehearsal(**(plain | counts | about | changes))
 
 
