@@ -60,6 +60,7 @@ class Chaos:
         self.results, self.state = self.disturbed / "results", self.disturbed / "state"
         self.kills: Counter[Target] = Counter()
         self.damaged: Counter[str] = Counter()
+        self.last: dict[Path, int] = {}  # when each damaged file was damaged last, in ns
         self.pending: set[str] = set()  # damaged places that no log has named yet
         self.detected = self.filled = self.refused = self.bugs = self.lost = self.starts = self.rounds = 0
         self.workers: set[Process] = set()
@@ -199,14 +200,20 @@ class Chaos:
         """Damage a checkpoint or a finished result, unless something runs that may be about to replace it."""
         if any(worker.is_running for worker in self.workers):
             return
-        groups = [group for group in (self._checkpoints(), self._finished_files()) if group]
+        whole = (filter(self._is_whole, paths) for paths in (self._checkpoints(), self._finished_files()))
+        groups = [group for group in map(list, whole) if group]
         if not groups:
             return
         path = self.draw.choice(self.draw.choice(groups))
         kind = self.draw.choice(sorted(DAMAGES))
         DAMAGES[kind](path, self.draw)
         self.damaged[kind] += 1
+        self.last[path] = path.stat().st_mtime_ns
         self.pending.add(str(path) if path.name == CHECKPOINT else str(path.parent))
+
+    def _is_whole(self, path: Path) -> bool:
+        """Tell whether a file was written anew since it was damaged: a run may be killed before it does that."""
+        return self.last.get(path) != path.stat().st_mtime_ns
 
     def _checkpoints(self) -> list[Path]:
         """List whole checkpoints that will be read again."""
