@@ -115,12 +115,13 @@ def test_a_damaged_file_counts_as_detected_once_a_log_names_it(tmp_path: Path) -
     log.write_text(f"bitq: {folder_of(run, chaos.results)}: history.json is damaged; delete the folder\n")
     chaos._heed(log)
     assert chaos.detected == 1 and not folder_of(run, chaos.results).exists() and state.exists()
+    lost = chaos.state / other.hash
+    damaged = (lost / checkpoint.CURRENT).read_bytes()
     chaos.pending.clear()
     for _ in range(9):
         chaos._damage()
-    assert chaos.damaged.total() == 2  # a damaged checkpoint that nobody has replaced yet is not damaged twice
-    lost = chaos.state / other.hash
-    chaos.pending.add(str(lost / checkpoint.CURRENT))
+    assert (lost / checkpoint.CURRENT).read_bytes() == damaged  # nobody has replaced it yet
+    chaos.pending = {str(lost / checkpoint.CURRENT)}
     log.write_text(
         f"bitq: {lost / checkpoint.CURRENT} is. No whole checkpoint is left: delete {lost} to train the run\n"
     )
