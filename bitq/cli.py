@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bitq.errors import BitqError, Bug, StorageError
+from bitq.train.signals import stop_while_starting
 from bitq.verbs import (
     archive,
     chaos,
@@ -147,6 +148,8 @@ INTERRUPTED = 130  # how typer ends on Ctrl-C; bitq train ends with 75 and goes 
 
 def main() -> None:
     """Run the command line; a failure that a user can act on is one sentence and an exit code."""
+    if sys.argv[1:2] == [train.NAME]:  # before anything that takes long is imported
+        stop_while_starting()
     for stream in (sys.stdout, sys.stderr):  # replace what the encoding cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

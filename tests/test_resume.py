@@ -20,7 +20,7 @@ from bitq.run import Run
 from bitq.train import checkpoint, finish, loop
 from bitq.train import session as session_module
 from bitq.train.lock import exclusive
-from bitq.train.signals import StopRequest
+from bitq.train.signals import ONE_REQUEST, StopRequest
 from tests.support import EPOCHS, STEPS, at_call, at_step, in_child, kill_myself, session, small_run, train_until_killed
 
 
@@ -202,6 +202,7 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
 
     def work() -> int:
         request.handle(signal.SIGTERM, None)
+        request.since -= 2 * ONE_REQUEST
         request.handle(signal.SIGTERM, None)
         return 0
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bitq import deadline
 from bitq.errors import BitqError, Bug, Preempted, UsageError
 from bitq.io import must_be_writable
 from bitq.machine import Machine, machine
@@ -67,7 +68,8 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bitq.train.pool", json.dumps(settings_of(session))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-            env={**os.environ, **environment}, start_new_session=True,  # signals reach it through its parent alone
+            # Signals, and the deadline, reach it through its parent alone.
+            env={**os.environ, **environment, deadline.OURS: ""}, start_new_session=True,
         )  # fmt: skip
         self.threads = [threading.Thread(target=task, daemon=True) for task in (self._listen, self._pass_on)]
         for thread in self.threads:

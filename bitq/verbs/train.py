@@ -66,6 +66,12 @@ def train(
     marker: Annotated[
         Path | None, typer.Option("--done", metavar="FILE", help="File to write once all runs are finished.")
     ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Stop before, with all saved: 110m, 8h or a date. [default: $SLURM_JOB_END_TIME]"
+        ),
+    ] = None,
     as_json: Json = False,
     **described: Any,
 ) -> None:
@@ -77,6 +83,10 @@ def train(
     of the scale. They are named by what differs from it and listed by bitq grid --adhoc. Every option of the groups
     from Network to Recipe is repeatable: several values make a sweep, as in --lr 0.1 --lr 0.05 --seed 1 --seed 2.
     """
+    if deadline:
+        from bitq.deadline import set_deadline
+
+        set_deadline(deadline)
     given = {key: value for key, value in described.items() if value}
     chosen = chosen_runs(runs or [], study or [], phase or [], scale, given, results)
     if given and not study:
