@@ -5,6 +5,9 @@ import subprocess
 from itertools import chain, count
 
 
+MEMORY = 8000  # MB
+
+
 def wanted(build):
     """The runs to train, as options of bitq."""
     return ["--scale", "smoke", *options("study")] if build == "build/smoke" else options("scale", *SELECTION)
@@ -91,6 +94,16 @@ def state_of(wildcards):
 def minutes_of(wildcards):
     """The time to ask a cluster for."""
     return job_of(wildcards)["minutes"]
+
+
+def attempt_of(wildcards, attempt):
+    """How often Snakemake has started the job in this call: what is never worth a retry asks for that."""
+    return attempt
+
+
+def memory_of(wildcards, attempt):
+    """MB of memory; twice as much once a job has failed, for it may have been killed for its memory."""
+    return MEMORY * min(attempt, 2)
 
 
 def urgency_of(wildcards):

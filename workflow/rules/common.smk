@@ -18,7 +18,10 @@ SELECTION = ("study", "phase", "dataset", "model", "method", "seed")
 # The bitq of this environment, whether or not it is activated; and the workflow's own scripts.
 COMMANDS = os.pathsep.join([str(Path(sys.executable).parent), str(HERE / "workflow" / "scripts")])
 
-shell.prefix(f"export PATH={shlex.quote(COMMANDS)}:$PATH; ")
+# A job that a cluster made for one rule alone may send itself back into its queue.
+OWN_JOB = "" if workflow.is_main_process else "export BITQ_OWN_JOB=1; "
+
+shell.prefix(f"export PATH={shlex.quote(COMMANDS)}:$PATH; {OWN_JOB}")
 
 
 wildcard_constraints:

@@ -38,8 +38,9 @@ rule train:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=memory_of,
         runtime=minutes_of,
+        attempt=attempt_of,
     params:
         runs=runs_of,
         models=models_of,
@@ -48,7 +49,8 @@ rule train:
     message:
         "Training {wildcards.batch}"
     shell:
-        "on_free_gpu bitq train {params.runs:q} --scale {wildcards.scale:q} --results {params.results:q}"
+        "until_done --attempt {resources.attempt} --record {output:q}.failed on_free_gpu"
+        " bitq train {params.runs:q} --scale {wildcards.scale:q} --results {params.results:q}"
         " --state {params.state:q} --threads {threads} {params.models} --done {output:q} > {log:q} 2>&1"
 
 
