@@ -15,6 +15,14 @@ RESULTS = {"build": os.environ.get("BITQ_RESULTS") or "results", "build/smoke": 
 STATE = {"build": os.environ.get("BITQ_STATE") or "state", "build/smoke": "build/smoke/state"}
 SELECTION = ("study", "phase", "dataset", "model", "method", "seed")
 
+# What jobs must know too where a cluster does not pass the environment on.
+PASSED_ON = [name for name in ("BITQ_CONFIG", "BITQ_RESULTS", "BITQ_STATE", "BITQ_DATA") if name in os.environ]
+
+
+envvars:
+    *PASSED_ON,
+
+
 # The bitq of this environment, whether or not it is activated; and the workflow's own scripts.
 COMMANDS = os.pathsep.join([str(Path(sys.executable).parent), str(HERE / "workflow" / "scripts")])
 

@@ -1,0 +1,1 @@
+"""The grid on a real Slurm of one machine."""
