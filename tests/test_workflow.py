@@ -183,7 +183,7 @@ def test_rules_read_like_forms() -> None:
         if "shell:" in rule:
             for part in ("output:", "log:", "benchmark:", "resources:", "params:", "message:", "mem_mb=", "runtime="):
                 assert part in rule, f"{part}\n{rule}"
-            assert re.search(r'shell:\n\s+"\(?(until_done --attempt .* on_free_gpu"\n\s+" )?bitq ', rule)
+            assert re.search(r'shell:\n\s+"\(?(exec until_done --attempt .* on_free_gpu"\n\s+" )?bitq ', rule)
 
 
 def test_no_rules_file_is_long() -> None:

@@ -210,14 +210,14 @@ def test_the_time_limit(cluster: Cluster, folder: Path, undisturbed: str) -> Non
         minutes, seconds = cluster.call("squeue", "--noheader", "--format=%L", "--jobs", job).split(":")
         return 60 * int(minutes) + int(seconds)
 
-    with grid(cluster, folder, "--set-resources", "train:runtime=1") as running:
+    with grid(cluster, folder, "--set-resources", "train:runtime=2") as running:
         job = running.until_it_trains()
         process = running.trainer()
         os.kill(process, signal.SIGSTOP)  # as long as a run of hours, at no cost
-        until(lambda: seconds_left() <= 17)
+        until(lambda: seconds_left() <= 33)  # it stops 30 s before the end, a quarter of all
         os.kill(process, signal.SIGCONT)
         complete(running, undisturbed)
-        assert cluster.restarts(job) == 1 and attempts_of(running.results) == 2
+        assert cluster.restarts(job) == attempts_of(running.results) - 1 > 0
         assert "its deadline is near" in running.said()
 
 

@@ -49,7 +49,7 @@ rule train:
     message:
         "Training {wildcards.batch}"
     shell:
-        "until_done --attempt {resources.attempt} --record {output:q}.failed on_free_gpu"
+        "exec until_done --attempt {resources.attempt} --record {output:q}.failed on_free_gpu"
         " bitq train {params.runs:q} --scale {wildcards.scale:q} --results {params.results:q}"
         " --state {params.state:q} --threads {threads} {params.models} --done {output:q} > {log:q} 2>&1"
 
