@@ -117,7 +117,9 @@ def test_a_job_is_one_of_the_published_schema(received: list[dict[str, Any]], pl
     assert checked.returncode == 0, checked.stderr
     assert json.loads(checked.stdout) == job
     (job["spec"]["template"]["spec"]["containers"][0]).pop("name")
-    refused = subprocess.run([sys.executable, "-c", CHECK], input=json.dumps(job), env=plugin, capture_output=True)
+    refused = subprocess.run(
+        [sys.executable, "-c", CHECK], input=json.dumps(job).encode(), env=plugin, capture_output=True
+    )
     assert refused.returncode != 0  # the check can fail
     job["spec"]["template"]["spec"]["containers"][0]["name"] = "snakemake"
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 from itertools import chain, count
 
-
 MEMORY = 8000  # MB
 
 
