@@ -42,7 +42,7 @@ JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 KillWait=20
-ReturnToService=2
+ReturnToService=1
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName={node} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000 Gres=gpu:4 State=UNKNOWN

@@ -221,9 +221,9 @@ def test_the_time_limit(cluster: Cluster, folder: Path, undisturbed: str) -> Non
 
 def test_a_node_goes_down_and_comes_back(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
-        job = running.until_it_trains()
+        job, process = running.until_it_trains(), running.trainer()
         cluster.call("scontrol", "update", f"NodeName={NODE}", "State=DOWN", "Reason=test")
-        until(lambda: cluster.restarts(job) == 1)
+        until(lambda: cluster.restarts(job) == 1 and not Path(f"/proc/{process}").exists())
         time.sleep(POLL + 1)  # Snakemake looks at least once
         cluster.call("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
         complete(running, undisturbed)
@@ -236,7 +236,8 @@ def test_a_job_is_killed_for_its_memory(cluster: Cluster, folder: Path, undistur
         first, second = sorted(set(cluster.jobs()) - running.before, key=int)
         assert "Trying to restart" in running.said()
         assert digest(running.results) == undisturbed
-        assert "OUT_OF_MEMORY" in cluster.call("scontrol", "show", "job", first)
+        assert "mem=150M" in cluster.call("scontrol", "show", "job", first)
+        assert "memory limit" in (cluster.root / "slurmd.log").read_text()
         assert "mem=4000M" in cluster.call("scontrol", "show", "job", second)
 
 
