@@ -1,8 +1,10 @@
 """A Slurm of one machine for the tests: Debian's daemons on loopback, with files of their own, in a mount namespace."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -133,6 +135,23 @@ class Cluster:
         self.kill("slurmctld", by="kill")
         time.sleep(2)
         self._start("slurmctld", "-D")
+
+    def crash_node(self) -> None:
+        """End slurmd and all that it runs at once, as a power cut would, and declare the node down."""
+        self.kill("slurmd", by="kill")
+        here = os.readlink(f"/proc/{self.processes['namespace'].pid}/ns/mnt")
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                of_job = b"SLURM_JOB_ID=" in (folder / "environ").read_bytes()
+                is_step = (folder / "comm").read_text() == "slurmstepd\n"
+                if (of_job or is_step) and os.readlink(folder / "ns/mnt") == here:
+                    os.kill(int(folder.name), signal.SIGKILL)
+        self.call("scontrol", "update", f"NodeName={NODE}", "State=DOWN", "Reason=test")
+
+    def return_node(self) -> None:
+        """Start the node again."""
+        self._start("slurmd", "-D")
+        self.call("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
 
     def inside(self, *words: str, cwd: Path = ROOT) -> list[str]:
         """Turn a command into one that sees the configuration."""

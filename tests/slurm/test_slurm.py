@@ -18,7 +18,7 @@ from bitq.results.folder import folder_of, run_digest
 from bitq.results.jobs import with_parents
 from bitq.run import Run
 from tests.plugins import install_plugin
-from tests.slurm.cluster import NODE, ROOT, Cluster, install, until, why_not
+from tests.slurm.cluster import ROOT, Cluster, install, until, why_not
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
@@ -221,11 +221,11 @@ def test_the_time_limit(cluster: Cluster, folder: Path, undisturbed: str) -> Non
 
 def test_a_node_goes_down_and_comes_back(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
-        job, process = running.until_it_trains(), running.trainer()
-        cluster.call("scontrol", "update", f"NodeName={NODE}", "State=DOWN", "Reason=test")
-        until(lambda: cluster.restarts(job) == 1 and not Path(f"/proc/{process}").exists())
+        job = running.until_it_trains()
+        cluster.crash_node()
+        until(lambda: cluster.restarts(job) == 1)
         time.sleep(POLL + 1)  # Snakemake looks at least once
-        cluster.call("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
+        cluster.return_node()
         complete(running, undisturbed)
         assert attempts_of(running.results) == 2
 
