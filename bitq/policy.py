@@ -57,7 +57,7 @@ class Supervisor:
     """A command, and the signals that came while it ran."""
 
     command: list[str]
-    stopped: bool = False
+    stopped: int = 0  # the signal that asked for it
     child: subprocess.Popen[bytes] | None = None
     failures: dict[int, int] = field(default_factory=dict)
 
@@ -86,12 +86,14 @@ class Supervisor:
     def _run_once(self, alone: bool) -> int:
         environment = dict(os.environ) | deadline_of_job() | ({"BITQ_ALONE": "1"} if alone else {})
         self.child = subprocess.Popen(self.command, env=environment)
+        if self.stopped:  # while the command was being started
+            self.child.send_signal(self.stopped)
         code = self.child.wait()
         self.child = None
         return Preempted.exit_code if -code in STOP else code
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
-        self.stopped = True
+        self.stopped = number
         if self.child:
             with contextlib.suppress(ProcessLookupError):
                 self.child.send_signal(number)
@@ -100,7 +102,7 @@ class Supervisor:
         end = time.monotonic() + seconds
         while not self.stopped and time.monotonic() < end:
             time.sleep(min(0.2, max(end - time.monotonic(), 0.0)))
-        return self.stopped
+        return bool(self.stopped)
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import time
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,18 @@ def test_a_signal_is_passed_on_and_ends_it(number: signal.Signals) -> None:
     assert process.returncode == Preempted.exit_code
 
 
+def test_a_signal_while_the_command_is_being_started_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Supervisor(["sleep", "60"])
+    plain = subprocess.Popen
+
+    def start(*words: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        work._pass_on(signal.SIGTERM, None)  # before anybody knows the process
+        return plain(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    assert work.run() == Preempted.exit_code
+
+
 def test_a_signal_in_a_pause_ends_it() -> None:
     process = until_done("sh", "-c", "exit 75")
     assert process.stderr and "once more in 10 s" in process.stderr.readline()
@@ -173,7 +186,7 @@ def test_the_job_of_a_stopped_run_goes_back_into_the_queue(tmp_path: Path, pause
 def test_a_job_that_slurm_ends_is_left_to_it(tmp_path: Path, pauses: list[float], slurm: Path) -> None:
     (slurm / "squeue.state").write_text("COMPLETING\n")
     work = failing(tmp_path, 75)
-    work.stopped = True
+    work.stopped = signal.SIGTERM
     assert work.run() == 75
     assert not (slurm / "scontrol.log").exists() and calls_of(tmp_path) == 1
 
