@@ -47,11 +47,11 @@ def open_for_reading(path: Path) -> Any:
     try:
         return open(path, "rb")
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+        raise DataError(f"{path} does not exist; give a file that is there.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; give a file in it.") from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
+        raise StorageError(f"{path} cannot be read: {error.strerror}; give another file, or start again.") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -77,7 +77,10 @@ def write_atomic(path: Path, *chunks: Buffer) -> None:
         os.replace(temporary, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise StorageError(f"{path} was not written and its old content is kept: {error.strerror}.") from error
+        raise StorageError(
+            f"{path} was not written and its old content is kept: {error.strerror}; free space or choose "
+            "another folder, then start again."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

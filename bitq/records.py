@@ -19,6 +19,7 @@ class Frozen(BaseModel):
 
 
 Record = TypeVar("Record", bound=Frozen)
+ALLOWED = "Input should be "  # how pydantic begins to say what is
 
 
 @cache
@@ -31,7 +32,7 @@ def read_yaml(record: type[Record], path: Path) -> Record:
             raise UsageError(f"{path} is empty; write a {record.__name__.lower()} into it, or delete it.")
         return record.model_validate(content)
     except yaml.YAMLError as error:
-        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise DataError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct it there.") from error
     except ValidationError as error:
         raise UsageError(f"{path}: {explain(error)}") from error
 
@@ -42,11 +43,16 @@ def explain(error: ValidationError) -> str:
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     # What is wrong with a whole record says so itself: its dump would bury the sentence.
-    given = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" (given: {first['input']!r})"
+    given = "" if isinstance(first["input"], dict) else f"{first['input']!r}"
     more = f" And {error.error_count() - 1} more." if error.error_count() > 1 else ""
+    if first["type"] == "missing":
+        return f"{key} is missing; give it.{more}"
     if first["type"] == "extra_forbidden":
-        return f"there is no key {key!r} here{given}.{more}"
-    return f"{key}{': ' if key else ''}{first['msg'].removeprefix('Value error, ')}{given}.{more}"
+        return f"there is no key {key!r} here{given and f' (given: {given})'}; leave it out.{more}"
+    what = first["msg"].removeprefix("Value error, ")
+    if given and what.startswith(ALLOWED):
+        return f"{key} {given} was given; allowed: {what.removeprefix(ALLOWED)}.{more}"
+    return f"{key}{': ' if key else ''}{what}{given and f' (given: {given})'}.{more}"
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]

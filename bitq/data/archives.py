@@ -34,6 +34,10 @@ def _reporting_damage(name: str) -> Iterator[None]:
         raise DataError(f"{name} cannot be read ({error}); fetch it again.") from error
 
 
+def _foreign(name: str, why: str) -> DataError:
+    return DataError(f"{name} is not the official file: {why}; get it again, or give another --mirror.")
+
+
 def read_cifar10(files: Files, variant: Variant) -> Decoded:
     """Decode cifar-10-binary: five training batches and a test batch, records of a label and 3×32×32 bytes."""
     (name, file), folder = _only(files), "cifar-10-batches-bin/"
@@ -87,22 +91,22 @@ def _tar_members(name: str, file: IO[bytes], sizes: Mapping[str, int], text: str
     with _reporting_damage(name), tarfile.open(fileobj=file, mode="r:gz") as archive:
         for member in archive:
             if not (member.isreg() or member.isdir()):
-                raise DataError(f"{name} is not the official archive: {member.name} is neither a file nor a folder.")
+                raise _foreign(name, f"{member.name} is neither a file nor a folder")
             _check_member(name, member.name, member.size, sizes.get(member.name, SMALL))
             if member.name in sizes or member.name == text:
                 content = archive.extractfile(member)
                 found[member.name] = content.read() if content else b""
     for expected, size in [*sizes.items(), (text, None)]:
         if expected not in found or size not in (None, len(found[expected])):
-            raise DataError(f"{name} is not the official archive: {expected} is missing or has the wrong size.")
+            raise _foreign(name, f"{expected} is missing or has the wrong size")
     return found
 
 
 def _check_member(name: str, member: str, size: int, limit: int) -> None:
     if member.startswith("/") or "\\" in member or ".." in PurePosixPath(member).parts:
-        raise DataError(f"{name} is not the official archive: the path {member!r} leads out of it.")
+        raise _foreign(name, f"the path {member!r} leads out of it")
     if size > limit:
-        raise DataError(f"{name} is not the official archive: {member} has {size} bytes, expected at most {limit}.")
+        raise _foreign(name, f"{member} has {size} bytes, expected at most {limit}")
 
 
 def read_tiny_imagenet(files: Files, variant: Variant) -> Decoded:
@@ -129,7 +133,7 @@ def read_tiny_imagenet(files: Files, variant: Variant) -> Decoded:
 def _check_zip(name: str, archive: zipfile.ZipFile) -> None:
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
-        raise DataError(f"{name} is not the official archive: it has {len(members)} members.")
+        raise _foreign(name, f"it has {len(members)} members, expected at most {MAX_MEMBERS}")
     for member in members:
         limit = 8 * SMALL if member.filename.endswith(".txt") else SMALL
         _check_member(name, member.filename, member.file_size, limit)
@@ -139,7 +143,7 @@ def _text(archive: zipfile.ZipFile, member: str, name: str) -> str:
     try:
         return archive.read(member).decode()
     except KeyError:
-        raise DataError(f"{name} is not the official archive: {member} is missing.") from None
+        raise _foreign(name, f"{member} is missing") from None
 
 
 def _train_members(archive: zipfile.ZipFile, ids: Sequence[str]) -> list[tuple[str, int]]:
@@ -175,7 +179,7 @@ def _idx(name: str, file: IO[bytes], shape: tuple[int, ...]) -> Pixels:
     with _reporting_damage(name), gzip.open(file) as content:
         data = content.read(size + 1)
     if not data.startswith(header) or len(data) != size:
-        raise DataError(f"{name} is not the official file: it does not hold {'×'.join(map(str, shape))} bytes.")
+        raise _foreign(name, f"it does not hold {'×'.join(map(str, shape))} bytes")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
 
 

@@ -88,7 +88,8 @@ def _copy(url: str, archive: Archive, file: IO[bytes]) -> None:
             received += len(chunk)
             if received > limit:
                 raise DataError(
-                    f"{url} is larger than {archive.max_mib} MiB, so it is not {archive.name}; nothing was kept."
+                    f"{url} is larger than {archive.max_mib} MiB, so it is not {archive.name}; nothing was kept, "
+                    "give another --mirror."
                 )
             digest.update(chunk)
             file.write(chunk)

@@ -46,7 +46,7 @@ class _Grid:
         if phase.listed != phase.runs:
             raise UsageError(
                 f"phase {phase.phase} of study {self.study.study!r} expands to {phase.listed} runs "
-                f"but promises {phase.runs}; mend its blocks or its `runs:`."
+                f"but promises {phase.runs}; correct its blocks or its `runs:`."
             )
         return [run for block in phase.blocks for run in self._expand_block(phase, block)]
 
@@ -119,14 +119,17 @@ class _Grid:
         found = self.known.get(wanted) if not origin else self._of_other_study(origin).get(wanted)
         if found is None:
             raise UsageError(
-                f"study {self.study.study!r} names the parent {reference!r}, but no run {wanted!r} comes before it"
-                f"{'; a parent of headline arms is one too' if self.counts else ''}."
+                f"study {self.study.study!r} names the parent {reference!r}, but no run {wanted!r} comes before it; "
+                f"give one that its phases list first{', in a headline arm as well' if self.counts else ''}."
             )
         return Parent(id=found.id, hash=found.hash)
 
     def _of_other_study(self, name: str) -> dict[str, Run]:
         if name in self.asking:
-            raise UsageError(f"studies {' → '.join((*self.asking, name))} take parents from each other in a circle.")
+            circle = " → ".join((*self.asking, name))
+            raise UsageError(
+                f"studies {circle} take parents from each other in a circle; give one of them parents of its own."
+            )
         return {run.id: run for run in _expand(name, self.scale.scale, (*self.asking, self.study.study))}
 
 
@@ -215,7 +218,7 @@ def _check_totals(of: Study, at: Scale, runs: tuple[Run, ...]) -> None:
     if at.seeds_of(of) is None and found != (of.runs, of.distilled):
         raise UsageError(
             f"study {of.study!r} expands to {found[0]} runs, {found[1]} of them distilled, "
-            f"but promises {of.runs} and {of.distilled}."
+            f"but promises {of.runs} and {of.distilled}; correct its blocks, or `runs:` and `distilled:`."
         )
 
 

@@ -42,7 +42,9 @@ def ported(model: nn.Module, backend: str, example: Inputs) -> Ported:
     if backend not in BACKENDS:
         raise one_of("backend", backend, BACKENDS)
     if backend != "onnxruntime" and not isinstance(example, Tensor):
-        raise UsageError(f"backend {backend} takes networks with images alone, not with sentences beside them.")
+        raise UsageError(
+            f"backend {backend} takes networks with images alone, not with sentences beside them; leave --backend out."
+        )
     if backend in OF_TORCHAO:
         require_torchao(backend)
     with torch.no_grad():
@@ -174,7 +176,9 @@ def check_pt2e_supported(model: nn.Module, layers: Mapping[str, QuantLayer]) -> 
             f"quantize with {STATIC} --calibration fold=true."
         )
     if not layers:
-        raise UsageError("backend pt2e computes with codes, but no layer of this network ships any.")
+        raise UsageError(
+            "backend pt2e computes with codes, but no layer of this network ships any; leave --backend out."
+        )
     for name, layer in layers.items():
         if not isinstance(layer.activation, StaticUint8) or integer_bits(layer) is None:
             raise UsageError(
@@ -233,7 +237,9 @@ def without_quantizers(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model)
     for name, layer in quantized_layers(plain).items():
         if layer.norm:
-            raise UsageError(f"other engines know no normalisation inside layers, such as that of {name}.")
+            raise UsageError(
+                f"--backend was given, but {name} holds a normalisation that only bitq computes; leave --backend out."
+            )
         weight = evaluation_weight(layer)
         layer.__class__ = next(kind for kind, quantized in QUANTIZED.items() if isinstance(layer, quantized))
         del layer.quantizer, layer.activation

@@ -40,9 +40,13 @@ def load_tensors(path: Path, network: nn.Module, state: dict[str, Tensor], flat:
 
 def _check_tensor(path: Path, name: str, value: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
     if tuple(value.shape) != shape:
-        raise DataError(f"{path}: {name} has shape {tuple(value.shape)}, where {shape} belongs.")
+        raise DataError(
+            f"{path}: {name} has shape {tuple(value.shape)}, where {shape} belongs; give --model as it was trained."
+        )
     if value.is_floating_point() != like.is_floating_point():
-        raise DataError(f"{path}: {name} holds {value.dtype}, where {like.dtype} belongs.")
+        raise DataError(
+            f"{path}: {name} holds {value.dtype}, where {like.dtype} belongs; give --model as it was trained."
+        )
     if not value.isfinite().all():
         raise DataError(f"{path}: {name} holds NaN or infinite numbers; get the file again.")
 

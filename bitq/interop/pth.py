@@ -10,6 +10,8 @@ from bitq.errors import DataError
 from bitq.interop.pth_archive import Archive
 from bitq.interop.pth_program import Program
 
+STATE = "give a file of torch.save(model.state_dict(), …)"
+
 
 def read_pth(path: Path) -> dict[str, Any]:
     """Read a file of `torch.save`: a dict of tensors, numbers, strings, None, and lists, tuples and dicts of them."""
@@ -22,9 +24,9 @@ def read_pth(path: Path) -> dict[str, Any]:
             "them again with a newer torch."
         ) from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; get the file again.") from error
     if not isinstance(contents, dict):
-        raise DataError(f"{path} holds a {type(contents).__name__}, not a dict of tensors by name.")
+        raise DataError(f"{path} holds a {type(contents).__name__}, but tensors by name are needed; {STATE}.")
     return contents
 
 
@@ -36,5 +38,5 @@ def state_of(contents: dict[str, Any], path: Path) -> dict[str, Tensor]:
     odd = [name for name, value in contents.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd or not contents:
         what = f"{odd[0]!r} is no tensor" if odd else "it is empty"
-        raise DataError(f"{path} holds no state of a network: {what}.")
+        raise DataError(f"{path} holds no state of a network, since {what}; {STATE}.")
     return {name.removeprefix("module."): value for name, value in contents.items()}

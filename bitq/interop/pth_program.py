@@ -81,8 +81,8 @@ class Program:
         except DataError:
             raise
         except (ValueError, IndexError, KeyError, TypeError, struct.error, OverflowError, RuntimeError) as error:
-            raise DataError(f"{self.path}: its pickle is damaged ({error}).") from error
-        raise DataError(f"{self.path}: its pickle ends before it is complete.")
+            raise DataError(f"{self.path}: its data.pkl is damaged ({error}); get the file again.") from error
+        raise DataError(f"{self.path}: its data.pkl ends before it is complete; get the file again.")
 
     def _step(self, name: str, argument: Any) -> None:
         if name in _IGNORED:
@@ -99,7 +99,7 @@ class Program:
     def _refusal(self, what: str) -> DataError:
         return DataError(
             f"{self.path} asks for {what}; only tensors, numbers, strings, lists and dicts are read, and nothing is "
-            "executed."
+            "executed; save the state_dict of the network alone."
         )
 
     # Stack and memo ---------------------------------------------------------------------------------------------------
@@ -184,12 +184,15 @@ class Program:
         if key not in self.storages:
             data = bytearray(self.archive.read(f"data/{key}"))
             if count < 0 or len(data) != count * dtype.itemsize:
-                raise DataError(f"{self.path}: storage {key} has {len(data):,} bytes, not those of {count:,} {dtype}.")
+                raise DataError(
+                    f"{self.path}: storage {key} has {len(data):,} bytes, not those of {count:,} {dtype}; "
+                    "get the file again."
+                )
             values = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
             self.storages[key] = _Storage(values)
         known = self.storages[key]
         if known.values.dtype != dtype or len(known.values) != count:
-            raise DataError(f"{self.path}: storage {key} is named with two types or sizes.")
+            raise DataError(f"{self.path}: storage {key} is named with two types or sizes; get the file again.")
         return known
 
     def _reduce(self) -> None:
@@ -211,10 +214,15 @@ class Program:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else 0
         # A stride of zero could expand a small storage without bound.
         if last >= max(1, len(storage.values)) or count > len(storage.values):
-            raise DataError(f"{self.path}: a tensor of shape {tuple(size)} reaches beyond its storage.")
+            raise DataError(
+                f"{self.path}: a tensor of shape {tuple(size)} reaches beyond its storage; get the file again."
+            )
         self.rebuilt += count * storage.values.itemsize
         if self.rebuilt > self.archive.most_rebuilt:
-            raise DataError(f"{self.path}: its tensors take more than {MOST_REBUILT} times the bytes of the file.")
+            raise DataError(
+                f"{self.path}: its tensors take more than {MOST_REBUILT} times the bytes of the file; "
+                "get the file again."
+            )
         return storage.values.as_strided(size, stride, offset if count else 0).clone(
             memory_format=torch.contiguous_format
         )

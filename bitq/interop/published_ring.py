@@ -18,6 +18,7 @@ from bitq.quant.waves import both_ends
 # Published name → bitq's.
 NAMES = {"linear.": "fc.", ".shortcut.0.": ".downsample.0.", ".shortcut.1.": ".downsample.1."}
 MODELS = ("resnet20", "resnet32", "resnet44")
+PUBLISHED = "give a checkpoint that Ring Quantization published, and its --model"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ def import_published(source: Path, target: Path, model: str, ring_size: int | No
     """Write the checkpoint as a model file: soft as it was published, or snapped to its ring and packed."""
     found = read_published(source)
     if ring_size is not None and ring_size != found.ring_size:
-        raise UsageError(f"--ring-size {ring_size} was given, but the ring in {source} has {found.ring_size} points.")
+        raise UsageError(
+            f"--ring-size {ring_size} was given, but the ring in {source} has {found.ring_size} points; leave it out."
+        )
     if snap and found.ring_size is None:
         raise UsageError(f"{source} holds an FP32 network, which has no ring to snap to; leave --snap out.")
     network, method, settings = _network(source, model, found, snap)
@@ -64,7 +67,9 @@ def read_published(path: Path) -> Published:
             for value in rings.values()
         ):
             return Published(ours, size, wave, on_rings)
-    raise DataError(f"{path}: its rings of {size} points are neither a triangle nor a sine sampled with both ends.")
+    raise DataError(
+        f"{path}: its rings of {size} points are neither a triangle nor a sine sampled with both ends; {PUBLISHED}."
+    )
 
 
 def _our_name(name: str) -> str:
@@ -75,7 +80,9 @@ def _our_name(name: str) -> str:
 
 def _network(source: Path, name: str, found: Published, snap: bool) -> tuple[nn.Module, str, dict[str, Any]]:
     if name not in MODELS:
-        raise UsageError(f"--model {name} was given; the checkpoints of Ring Quantization are {', '.join(MODELS)}.")
+        raise UsageError(
+            f"--model {name} was given; allowed for checkpoints of Ring Quantization: {', '.join(MODELS)}."
+        )
     network = models.build(name, found.classes)
     method, settings = "fp32", {}
     if found.ring_size:
@@ -84,10 +91,12 @@ def _network(source: Path, name: str, found: Published, snap: bool) -> tuple[nn.
     check_names(source, name, network, found.state)
     for layer in sorted(quantized_layers(network).keys() ^ found.on_rings):
         has, lacks = ("a ring", "none") if layer in found.on_rings else ("no ring", "one")
-        raise DataError(f"{source} does not hold a published {name}: {layer} has {has}, where it should have {lacks}.")
+        raise DataError(
+            f"{source} does not hold a published {name}: {layer} has {has}, where it should have {lacks}; {PUBLISHED}."
+        )
     positions = frozenset(f"{layer}.weight" for layer in found.on_rings)
     load_tensors(source, network, found.state, flat=positions)
     for key in sorted(positions):
         if not bool(((found.state[key] >= 0) & (found.state[key] <= 1)).all()):
-            raise DataError(f"{source}: {key} holds positions beyond its ring, which goes from 0 to 1.")
+            raise DataError(f"{source}: {key} holds positions beyond its ring, which goes from 0 to 1; {PUBLISHED}.")
     return network.eval(), method, settings

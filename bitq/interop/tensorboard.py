@@ -12,7 +12,7 @@ def write_events(run: Finished, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError(
-            "event files were asked for, and the package tensorboard is not installed; pip install tensorboard."
+            "event files were asked for, and the package tensorboard is not installed; call pip install tensorboard."
         ) from None
     curves = run.history.model_dump()
     with SummaryWriter(folder / run.config.id) as writer:

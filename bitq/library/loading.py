@@ -157,7 +157,9 @@ def _activation(path: Path, name: str, record: OwnLayer) -> Activation | None:
     if record.activation is None:
         return None
     if record.activation not in KINDS_OF_ACTIVATION:
-        raise DataError(f"{path}: {name} has activations {record.activation!r}, which this bitq does not know.")
+        raise DataError(
+            f"{path}: {name} has activations {record.activation!r}, which this bitq does not know; export it again."
+        )
     return KINDS_OF_ACTIVATION[record.activation]
 
 

@@ -140,8 +140,9 @@ def _check_state(model: nn.Module) -> None:
     """Refuse state that the file format cannot hold."""
     for name, value in model.state_dict().items():
         if not isinstance(value, Tensor):
-            raise UsageError(f"{name} is {type(value).__name__}; a packed file holds tensors alone.")
+            raise UsageError(f"{name} is {type(value).__name__}; allowed in a packed file: tensors.")
         if value.dtype == torch.float64:
             raise UsageError(f"{name} is torch.float64, but floats ship in 32 bits; make it float32 first.")
         if value.dtype not in tensorfile.DTYPES:
-            raise UsageError(f"{name} is {value.dtype}; a packed file holds {', '.join(map(str, tensorfile.DTYPES))}.")
+            allowed = ", ".join(map(str, tensorfile.DTYPES))
+            raise UsageError(f"{name} is {value.dtype}; allowed in a packed file: {allowed}.")

@@ -49,7 +49,7 @@ def classify(path: Path, index: int, dataset: str | None = None, variant: str | 
     found = data_for(path, spec, dataset, variant)
     images = open_set(found)
     if not 0 <= index < len(images.y_test):
-        raise UsageError(f"there is no test image {index}; {found.dataset} has 0 to {len(images.y_test) - 1}.")
+        raise UsageError(f"--image {index} was given; allowed for {found.dataset}: 0 to {len(images.y_test) - 1}.")
     here = slice(index, index + 1)
     sentences = None if images.t_test is None else images.t_test[here]
     (batch,) = evaluation_batches(images.x_test[here], images.y_test[here], spec["normalisation"], 1, "cpu", sentences)

@@ -68,9 +68,9 @@ def errors(log: str) -> Iterator[BitqError]:
         elif "Undefined control sequence" in found["what"]:
             macro = MACRO.search(log, found.end())
             name = macro["name"] if macro else "a macro"
-            yield Bug(f"{place}: {name} is not defined; numbers.md lists the macros of the numbers.")
+            yield Bug(f"{place}: {name} is not defined; use one that numbers.md lists.")
         else:
-            yield Bug(f"{place}: {found['what'].rstrip('.')}.")
+            yield Bug(f"{place}: {found['what'].rstrip('.')}; correct it there.")
 
 
 def _not_found(place: str, name: str) -> BitqError:
@@ -87,9 +87,11 @@ def complaints(log: str, bibliography: str) -> Iterator[BitqError]:
     for found in DOUBLED.finditer(log):
         yield Bug(f"two places are labelled {found['name']!r}; give one of them another name.")
     for line in re.findall(r"^Warning--(.+)$", bibliography, re.M):
-        yield Bug(f"BibTeX complains about refs.bib: {line.rstrip('.')}.")
+        yield Bug(f"BibTeX complains about refs.bib: {line.rstrip('.')}; correct it there.")
     if UNSETTLED.search(log):
-        yield Bug("references still change after the last pass of LaTeX; a label depends on its own page.")
+        yield Bug(
+            "references still change after the last pass of LaTeX; correct the label that depends on its own page."
+        )
     for found in TOO_LONG.finditer(log):
         yield Bug(f"a float of {file_at(log, found.start())} is {found['points']} pt longer than a page; split it.")
     for found in TOO_WIDE.finditer(log):

@@ -28,5 +28,7 @@ def correct_of(folder: Path, results: Path) -> NDArray[np.bool_]:
 def _shipped(folder: Path) -> tuple[bytes, str]:
     run = read(folder)
     if run.results.packed is None or run.predictions is None:
-        raise DataError(f"{folder} holds a run that diverged and ships nothing, so it has no predictions.")
+        raise DataError(
+            f"{folder} holds a run that diverged and ships nothing, so it has no predictions; choose one that is done."
+        )
     return run.predictions, run.results.packed.labels_sha256

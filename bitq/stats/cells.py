@@ -109,7 +109,9 @@ def read_table(parquet: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(parquet)
     except (OSError, ValueError) as error:  # pyarrow raises both
-        raise DataError(f"{parquet} cannot be read ({error}); write it with: bitq aggregate.") from error
+        raise DataError(
+            f"{parquet} cannot be read ({error}); write it with: bitq aggregate --out {parquet.parent}."
+        ) from error
 
 
 def read_runs(parquet: Path) -> pd.DataFrame:

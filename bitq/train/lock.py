@@ -30,7 +30,9 @@ def exclusive(folder: Path, run_id: str) -> Iterator[None]:
     except FileNotFoundError:  # another process finished the run and removed the folder in between
         handle = _open(folder / "lock")
     except OSError as error:
-        raise StorageError(f"{folder / 'lock'} cannot be opened: {error.strerror}.") from error
+        raise StorageError(
+            f"{folder / 'lock'} cannot be opened: {error.strerror}; give another folder: --state DIR."
+        ) from error
     try:
         _take(handle, run_id)
         with _leased(folder / "lease", run_id):

@@ -185,7 +185,7 @@ def number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{text!r} is not a whole number; milestones read like 100,150.") from None
+        raise UsageError(f"{text!r} is not a whole number; write milestones like 100,150.") from None
 
 
 def mode_of(text: str) -> Any:
