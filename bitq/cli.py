@@ -5,12 +5,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
-from bitq.errors import BitqError, Bug, StorageError
+from bitq.errors import BitqError, Bug, StorageError, UsageError
 from bitq.train.signals import stop_while_starting
 from bitq.verbs import (
     archive,
@@ -29,6 +30,8 @@ from bitq.verbs import (
     train,
     why,
 )
+from bitq.verbs.common import write
+from bitq.verbs.usage import unknown_command, usage_error
 
 
 class Commands(TyperGroup):
@@ -39,6 +42,8 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called."""
+        if args and args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise unknown_command(args[0], self.commands)
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and command.name == train.NAME:
             from bitq.verbs.options import train_command
@@ -154,24 +159,38 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app(prog_name="bitq")
+        code = app(prog_name="bitq", standalone_mode=False)
+    except TyperException as error:
+        end(help_or_error(error))
     except BitqError as error:
-        print(f"bitq: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:
-            print("bitq: stopped by Ctrl-C before it was done; start it again.", file=sys.stderr)
-        raise
+        end(error)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        print(f"bitq: {error.filename or 'input or output'}: {error.strerror or error}.", file=sys.stderr)
-        sys.exit(StorageError.exit_code)
+        place = error.filename or "input or output"
+        end(StorageError(f"{place}: {error.strerror or error}; give another place, or start again."))
     except Exception as error:
         traceback.print_exc()
         print(f"bitq: {type(error).__name__} is a bug of bitq, see above; please report it with that.", file=sys.stderr)
         sys.exit(Bug.exit_code)
+    if code == INTERRUPTED:
+        write("bitq: stopped by Ctrl-C before it was done; start it again.", sys.stderr)
+    sys.exit(code)
+
+
+def end(error: BitqError) -> NoReturn:
+    """End with the sentence of an error and its exit code."""
+    write(f"bitq: {error}", sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def help_or_error(error: Any) -> BitqError:
+    """Print the help of a group that was called without a command, or turn a wrong call into one sentence."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        write(error.format_message())
+        sys.exit(UsageError.exit_code)
+    return usage_error(error)
 
 
 if __name__ == "__main__":

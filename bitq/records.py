@@ -51,8 +51,17 @@ def explain(error: ValidationError) -> str:
         return f"there is no key {key!r} here{given and f' (given: {given})'}; leave it out.{more}"
     what = first["msg"].removeprefix("Value error, ")
     if given and what.startswith(ALLOWED):
-        return f"{key} {given} was given; allowed: {what.removeprefix(ALLOWED)}.{more}"
+        return f"{key} {given} was given; allowed: {allowed_values(what)}.{more}"
     return f"{key}{': ' if key else ''}{what}{given and f' (given: {given})'}.{more}"
+
+
+def allowed_values(what: str) -> str:
+    """Shorten what pydantic says is allowed.
+
+    >>> allowed_values("Input should be a valid integer, unable to parse string as an integer")
+    'a valid integer'
+    """
+    return what.removeprefix(ALLOWED).partition(", unable")[0]
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]

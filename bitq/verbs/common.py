@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -29,12 +29,13 @@ def emit(value: Any, as_json: bool, text: str = "") -> None:
         write(json.dumps(value, indent=1, allow_nan=False) if as_json else text)
 
 
-def write(text: str) -> None:
-    """Print to stdout, quietly to nobody if its reader has gone, as `head -1` does."""
+def write(text: str, to: TextIO | None = None) -> None:
+    """Print to stdout, or to another stream; quietly to nobody if its reader has gone, as `head -1` does."""
+    stream = to or sys.stdout
     try:
-        print(text, flush=True)
+        print(text, file=stream, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def check_new_file(path: Path) -> None:
