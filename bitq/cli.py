@@ -15,6 +15,7 @@ from bitq.errors import BitqError, Bug, StorageError, UsageError
 from bitq.train.signals import stop_while_starting
 from bitq.verbs import (
     archive,
+    card,
     chaos,
     claims,
     compare,
@@ -99,6 +100,7 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         export.export: "bitq export model.safetensors two_bits.safetensors --packing b2",
         packed.import_: "bitq import resnet20.pth resnet20.safetensors --model resnet20",
         packed.demo: "bitq demo",
+        card.card: "bitq card model.safetensors --out README.md",
     },
     "Results": {
         results.verify: "bitq verify --paper",

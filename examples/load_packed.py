@@ -1,6 +1,7 @@
-"""Use a packed network: one file in, predictions out.
+"""Use a packed network: one file in, predictions out. Train one first, or name a packed file that you have.
 
-python examples/load_packed.py results/smoke/bitnet/cifar10/resnet18/bitnet/s42/model.safetensors
+bitq train --scale smoke --model resnet18 --dataset cifar10 --method bitnet
+python examples/load_packed.py results/smoke/adhoc/cifar10/resnet18/bitnet/s42/model.safetensors
 """
 
 import sys
@@ -10,10 +11,16 @@ import torch
 
 from bitq.data.augment import Normalise
 from bitq.deploy.load import load
+from bitq.errors import BitqError
 
 
-def main() -> None:
-    model, spec = load(Path(sys.argv[1]))  # checked byte by byte, then built; in eval mode
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 1:
+        sys.exit("load_packed.py: give one packed file; `bitq train` writes them, as model.safetensors of a run.")
+    try:
+        model, spec = load(Path(arguments[0]))  # checked byte by byte, then built; in eval mode
+    except BitqError as error:
+        sys.exit(f"load_packed.py: {error}")
     size, channels = spec["image_size"], spec["channels"]
     images = torch.randint(0, 256, (4, size, size, channels), dtype=torch.uint8)  # yours go here
     x = Normalise(spec["normalisation"], channels, size, "cpu")(images).permute(0, 3, 1, 2)
@@ -22,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
