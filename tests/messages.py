@@ -81,7 +81,8 @@ def written(node: ast.expr, known: Mapping[str, str] = MappingProxyType({})) -> 
 SUBJECT = re.compile(
     r"""((\S+\ ){0,3}\S*\{\}                 # what was given, after three words at most that say what it is
     |--[a-z] | [a-z_]+=\S+\ was\ given | (a|an|the|this|no|none\ of|two|there\ is)\ \w+   # an option, or an object
-    |(activations|backend|bias_correction|boost_by|budget|data|event\ files|nothing|references|rounding|runs|scale)\b
+    |(activations|backend|bias_correction|boost_by|budget|data|event\ files|fast\ inference|format)\b
+    |(nothing|references|rounding|runs|scale)\b
     |(LaTeX|BibTeX)\b)""",
     re.VERBOSE,
 )
@@ -89,9 +90,9 @@ REMEDY = re.compile(
     r"""\b(allowed|expected|at\ most|must|has\ to|needed|only|such\ as|as\ in|for\ example|below)\b   # what is allowed
     |\b(give|call|run|say|name|add|use|choose|leave|keep|ask|put|make|mend|correct|write|delete|move|select|restore)\b
     |\b(get|fetch|import|export|load|save|train|evaluate|measure|plan|install|quantize|calibrate|start|wait|try|build)\b
-    |\b(copy|split|verify|import)\b|bitq\ [a-z]|apt-get|\ says\ (more|where|what|which|of)|\ writes\ it
+    |\b(copy|split|verify|import|take|report)\b|bitq\ [a-z]|apt-get|\ says\ (more|where|what|which|of)|\ writes\ it
     |--help\ lists\ all""",
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
 JARGON = re.compile(
     r"\b(invalid|illegal|fail(ed|ure)?|error|exception|traceback|abort(ed)?|instance|NoneType|dict|kwargs|args|regex"

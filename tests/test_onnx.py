@@ -260,7 +260,7 @@ def test_the_verb_says_size_and_nearness(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(("x", None, "onxx", None, None, None, None, None), "unknown format 'onxx'.*Did you mean 'onnx'"),
-     (("x", None, "onnx", None, None, None, None, None), "give one place to write to"),
+     (("x", None, "onnx", None, None, None, None, None), "a file to write has to be given once"),
      (("x", Path("y"), "c", None, None, 21, None, None), "--opset is for --format onnx, but --format c was given")],
 )  # fmt: skip
 def test_the_verb_refuses_what_makes_no_sense(arguments: tuple[Any, ...], message: str) -> None:

@@ -37,7 +37,9 @@ def fast(path: Path, batch: int = 1) -> Fast:
     model, spec = load(path)
     size = spec["image_size"]
     if spec["words"]:
-        raise UsageError(f"{path} takes sentences beside images; fast inference is for networks with images alone.")
+        raise UsageError(
+            f"{path} takes sentences beside images; give a network with images alone, or leave fast inference out."
+        )
     return accelerated(model, torch.zeros(batch, spec["channels"], size, size))
 
 

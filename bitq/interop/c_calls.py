@@ -307,5 +307,5 @@ def _geometry(call: Call, input: Value) -> Geometry:
         return Geometry(rows=prod(input.shape[1:]) // features)
     sizes = [four(each.shape[2:])[2:] for each in (input, call.result)]
     if input.rank not in (3, 4):
-        raise UsageError(f"{call.where} takes {input.rank} dimensions; format c knows images and sequences.")
+        raise UsageError(f"{call.where} takes {input.rank} dimensions; allowed in format c: images and sequences.")
     return Geometry(1, (sizes[0][0], sizes[0][1]), (sizes[1][0], sizes[1][1]))

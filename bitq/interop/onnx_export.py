@@ -38,7 +38,7 @@ def export_onnx(
     if not found.largest_difference <= CLOSE * found.largest_logit:
         raise Bug(
             f"the ONNX graph's logits differ by {found.largest_difference:.2e} from the network's, the largest of "
-            f"which is {found.largest_logit:.2e}; nothing was written."
+            f"which is {found.largest_logit:.2e}; nothing was written, report it with the file."
         )
     write_atomic(path, content)
     return found

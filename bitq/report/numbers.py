@@ -52,7 +52,7 @@ class Numbers:
         for name in (key.partition(".")[2], key, *self._own):  # words have no point, and are of the group ""
             if key in (found := self._group(name)):
                 return found[key]
-        raise UsageError(f"there is no number {key!r}; the keys are explained in bitq/report/numbers.py.")
+        raise UsageError(f"there is no number {key!r}; use a key that bitq/report/numbers.py explains.")
 
     def __contains__(self, key: str) -> bool:
         try:

@@ -60,7 +60,10 @@ def refuse_foreign_options(format: str, given: dict[str, Any]) -> None:
 def one_target(target: Path | None, out: Path | None) -> Path:
     """Return the one path that is to be written."""
     if (target is None) == (out is None):
-        raise UsageError("give one place to write to: bitq export FILE --format onnx --out NEW.onnx.")
+        raise UsageError(
+            "a file to write has to be given once; call bitq export FILE NEW, or bitq export FILE "
+            "--format onnx --out NEW.onnx."
+        )
     return target or out or Path()
 
 
