@@ -3,6 +3,8 @@
 python requirements/compile.py             after a change of pyproject.toml; versions that still fit stay
 python requirements/compile.py --upgrade   take the newest versions instead
 python requirements/compile.py --check     write nothing; fail when a file is not what would be written
+python requirements/compile.py --pylock pylock.toml   the locked packages with the addresses of their files (PEP 751)
+python requirements/compile.py --sbom sbom.cdx.json    the locked packages with hashes and licences (CycloneDX)
 """
 
 import argparse
@@ -81,6 +83,38 @@ def resolve(name: str, requirements: list[str], kept: str) -> str:
         return lock.read_text()
 
 
+def write_pylock(target: Path) -> None:
+    """Write the locked packages of all sets as pylock.toml.
+
+    It names the addresses of the index that this machine is set to, so it is made on demand and not kept here.
+    """
+    if not re.fullmatch(r"pylock(\.[^.]+)?\.toml", target.name):
+        sys.exit(f"{target.name} was given; allowed for --pylock: pylock.toml or pylock.NAME.toml.")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "all.in")
+        source.write_text("\n".join(locked()))
+        options = ["--universal", "--python-version=3.11", "--format=pylock.toml", "--quiet", "--no-header"]
+        command = [find_uv(), "pip", "compile", source.name, *options, f"--output-file={target.name}"]
+        subprocess.run(command, cwd=folder, check=True)
+        target.write_text(Path(folder, target.name).read_text())
+
+
+def write_sbom(target: Path) -> None:
+    """Write the software bill of materials that `bitq archive` puts into a bundle."""
+    from bitq.archive.sbom import bill_of_materials
+
+    from bitq.io import write_json
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    write_json(target, bill_of_materials(ROOT / "requirements", version))
+
+
+def locked() -> list[str]:
+    """Every locked package with version and marker, as in `numpy==2.4.6 ; sys_platform == 'linux'`."""
+    texts = (lock_file(name).read_text() for name in requirement_sets())
+    return sorted({line.strip() for text in texts for line in re.findall(r"^[a-z0-9-]+==[^\\\n]+", text, re.MULTILINE)})
+
+
 def find_uv() -> str:
     """The locked uv beside this Python (its version shapes the text), or the one on PATH."""
     uv = shutil.which("uv", path=Path(sys.executable).parent) or shutil.which("uv")
@@ -103,7 +137,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upgrade", action="store_true")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--pylock", type=Path, metavar="OUT")
+    parser.add_argument("--sbom", type=Path, metavar="OUT")
     options = parser.parse_args()
+    if options.pylock or options.sbom:
+        for write, target in ((write_pylock, options.pylock), (write_sbom, options.sbom)):
+            if target:
+                write(target)
+        return
     locks = compile_locks(options.upgrade)
     texts = {lock_file(name): text for name, text in locks.items()}
     texts[ROOT / "environment.yml"] = environment(locks)

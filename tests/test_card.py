@@ -1,5 +1,7 @@
 """The model card of a packed file says what the file and its records say, and nothing else."""
 
+import re
+import runpy
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,3 +124,8 @@ KEYS = (
     *("teacher", "temperature", "alpha", "start", "seed", *DESCRIBED[0].recipe.model_fields_set),
     *type(DESCRIBED[0].recipe).model_fields,
 )
+
+
+def test_the_example_of_a_packed_file_classifies(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "load_packed.py"))["main"]([str(file)])
+    assert re.fullmatch(r"resnet18 \(bitnet\) says \[(\d, ){3}\d\]\n", capsys.readouterr().out)

@@ -18,6 +18,7 @@ from bitq.quant.registry import METHODS
 # What a page's commands read: nothing, or the shipped results.
 PAGES = {
     "train-and-ship.md": False,
+    "command-line.md": False,
     "add-a-data-set.md": False,
     "read-a-claim.md": True,
     "reproduce-the-paper.md": True,
