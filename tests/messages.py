@@ -90,7 +90,8 @@ REMEDY = re.compile(
     r"""\b(allowed|expected|at\ most|must|has\ to|needed|only|such\ as|as\ in|for\ example|below)\b   # what is allowed
     |\b(give|call|run|say|name|add|use|choose|leave|keep|ask|put|make|mend|correct|write|delete|move|select|restore)\b
     |\b(get|fetch|import|export|load|save|train|evaluate|measure|plan|install|quantize|calibrate|start|wait|try|build)\b
-    |\b(copy|split|verify|import|take|report)\b|bitq\ [a-z]|apt-get|\ says\ (more|where|what|which|of)|\ writes\ it
+    |\b(copy|split|verify|import|report)\b|\btake\ (what|another)\b
+    |bitq\ [a-z]|apt-get|\ says\ (more|where|what|which|of)|\ writes\ it
     |--help\ lists\ all""",
     re.VERBOSE | re.IGNORECASE,
 )

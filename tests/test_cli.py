@@ -1,5 +1,6 @@
 """The command line as a user meets it: data on stdout, one sentence on stderr, the right exit code."""
 
+import errno
 import json
 import os
 import shlex
@@ -318,10 +319,18 @@ def test_a_terminal_that_lacks_a_letter_shows_another() -> None:
     assert (plain.returncode, plain.stderr) == (0, "")
 
 
-def test_an_error_of_input_or_output_is_no_bug(here: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_an_error_of_input_or_output_is_no_bug(
+    here: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     assert refused(here("submission", "--build", str(tmp_path / "file")), DataError.exit_code, "holds no typeset paper")
-    assert refused(here("paper", "--build", "/proc/self"), StorageError.exit_code, "/proc/self")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "build/paper/main.tex")
+
+    monkeypatch.setattr("bitq.report.paper.submission", full)
+    sentence = "build/paper/main.tex: No space left on device; give another place, or start again."
+    assert refused(here("submission"), StorageError.exit_code, sentence)
 
 
 @pytest.mark.slow

@@ -106,12 +106,12 @@ class Cell:
 
 def read_table(parquet: Path) -> pd.DataFrame:
     """Read a table that `bitq aggregate` wrote."""
+    if not parquet.exists():
+        raise DataError(f"{parquet} does not exist; write it with: bitq aggregate --out {parquet.parent}.")
     try:
         return pd.read_parquet(parquet)
     except (OSError, ValueError) as error:  # pyarrow raises both
-        raise DataError(
-            f"{parquet} cannot be read ({error}); write it with: bitq aggregate --out {parquet.parent}."
-        ) from error
+        raise DataError(f"{parquet} cannot be read ({error}); write it anew with: bitq aggregate.") from error
 
 
 def read_runs(parquet: Path) -> pd.DataFrame:
