@@ -97,7 +97,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise StorageError(f"{path} was not written: {error.strerror}.") from error
+        raise StorageError(f"{path} was not written: {error.strerror}; free space or choose another folder.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

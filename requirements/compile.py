@@ -102,7 +102,6 @@ def write_pylock(target: Path) -> None:
 def write_sbom(target: Path) -> None:
     """Write the software bill of materials that `bitq archive` puts into a bundle."""
     from bitq.archive.sbom import bill_of_materials
-
     from bitq.io import write_json
 
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

@@ -91,7 +91,7 @@ REMEDY = re.compile(
     |\b(give|call|run|say|name|add|use|choose|leave|keep|ask|put|make|mend|correct|write|delete|move|select|restore)\b
     |\b(get|fetch|import|export|load|save|train|evaluate|measure|plan|install|quantize|calibrate|start|wait|try|build)\b
     |\b(copy|split|verify|import|report)\b|\btake\ (what|another)\b
-    |bitq\ [a-z]|apt-get|\ says\ (more|where|what|which|of)|\ writes\ it
+    |bitq\ [a-z]|apt-get|\ says\ (more|where|what|which|why|of)|\ writes\ it
     |--help\ lists\ all""",
     re.VERBOSE | re.IGNORECASE,
 )

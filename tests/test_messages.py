@@ -20,6 +20,9 @@ OTHER_FORM = {
     "{}/{}/{}/{}: {}": "the rest is written by records.explain",
     "{}: {} {}": "the rest is written by records.explain, and the remedy is handed in",
     "{} of {} runs are complete; problems: {}\n{}": "lists the damaged and missing runs, each with its remedy",
+    "the grid did not survive its failures:\n{}": "lists what was lost in a rehearsal of failures",
+    "{} of {} packed files, drawn by --draw {}, contradict their results:\n{}": "lists the files that differ",
+    "{} of {} cells of {} and {} are different.": "an answer, as that of diff, and no failure",
     "{}": "lists the numbers that were typed into the text, each with its macro",
 }
 # Weak messages of the engine: its statements are digested, so that they change only with every result.

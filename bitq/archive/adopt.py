@@ -137,7 +137,9 @@ def _extract(path: Path, archive: zipfile.ZipFile, bundle: Bundle, name: str, ta
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise StorageError(f"{name} cannot be unpacked: {error.strerror}; nothing of {path} was taken.") from error
+        raise StorageError(
+            f"{name} cannot be unpacked: {error.strerror}; nothing of {path} was taken, give another --results folder."
+        ) from error
 
 
 def check_runs(path: Path, bundle: Bundle, staged: Path) -> None:

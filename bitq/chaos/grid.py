@@ -92,7 +92,7 @@ class Chaos:
     def _train_alone(self) -> dict[str, str]:
         scheduler = self._start(self.alone)
         if scheduler.popen.wait() != 0:
-            raise Bug(f"the runs cannot be trained even undisturbed, see {scheduler.log}.")
+            raise Bug(f"the runs cannot be trained even undisturbed; {scheduler.log} says why.")
         digests = {run.id: self._digest(run, self.alone / "results") for run in self.runs}
         return {name: digest for name, digest in digests.items() if digest}
 

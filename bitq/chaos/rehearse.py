@@ -44,5 +44,5 @@ def rehearse(
         )
         command = [*(words or []), sys.executable, "-m", "bitq.chaos", plan.model_dump_json()]
         if status := subprocess.run(command).returncode:
-            raise Bug(f"the rehearsal itself ended with {status}; nothing was written to {out}.")
+            raise Bug(f"the rehearsal itself ended with {status}; nothing was written to {out}, report it.")
     return read_rehearsal(out)

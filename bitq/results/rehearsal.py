@@ -69,6 +69,4 @@ def describe(found: Rehearsal) -> str:
 def require(found: Rehearsal) -> None:
     """Raise if anything was lost or went unnoticed."""
     if not found.passed:
-        raise Bug(
-            f"the grid did not survive its failures:\n{describe(found)}\nPlease report it with the folder of logs."
-        )
+        raise Bug(f"the grid did not survive its failures:\n{describe(found)}\nReport it with the folder of logs.")

@@ -68,7 +68,9 @@ def compare(a: str, b: str) -> Comparison:
     )
     common = sorted(one.cells.keys() & other.cells.keys())
     if not common:
-        raise DataError(f"{a} and {b} have no arm of a network on a data set in common, so nothing can be compared.")
+        raise DataError(
+            f"{a} and {b} have no arm of a network on a data set in common; give results of the same study."
+        )
     compared = [_compare(key, one, other) for key in common]
     return Comparison(
         a=a,

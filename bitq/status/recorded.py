@@ -18,7 +18,9 @@ class RecordedSession(Session):
         try:
             return super().ensure(run, stop, need_model)
         except OSError as error:  # of whatever is not written by bitq.io, such as the lock on a full disk
-            failure = StorageError(f"{run.id}: {error.filename or 'its state'}: {error.strerror or error}.")
+            failure = StorageError(
+                f"{run.id}: {error.filename or 'its state'}: {error.strerror or error}; free space, then start again."
+            )
             note_failure(folder, failure)
             raise failure from error
         except Exception as error:

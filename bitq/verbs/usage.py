@@ -10,7 +10,8 @@ from bitq.records import allowed_values
 EXTRA = re.compile(r"Got unexpected extra argument\S* \((?P<what>.*)\)")
 # Words of other tools, and what does it here.
 ELSEWHERE = {
-    "check": ("verify",),
+    "check": ("verify", "why"),
+    "diff": ("compare",),
     "eval": ("evaluate",),
     "fetch": ("data fetch",),
     "info": ("data info", "grid"),
