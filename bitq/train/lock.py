@@ -76,7 +76,7 @@ def _leased(path: Path, run_id: str) -> Iterator[None]:
     except Timeout:
         raise _already_running(run_id, _holder(path)) from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}; give another --state.") from error
     try:
         yield
     finally:
