@@ -25,8 +25,9 @@ def test_the_page_names_every_command() -> None:
 
 
 def test_the_page_names_every_variable_and_no_other() -> None:
-    sources = [*(ROOT / "bitq").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]
-    read = {name for path in sources for name in re.findall(r'"(BITQ_[A-Z_]+)"', path.read_text())}
+    sources = [*(ROOT / "bitq").rglob("*.py"), *(ROOT / "workflow" / "rules").glob("*.smk")]
+    sources += (path for path in (ROOT / "workflow" / "scripts").iterdir() if path.is_file())
+    read = {name for path in sources for name in re.findall(r"\bBITQ_[A-Z_]+\b", path.read_text())}
     assert set(re.findall(r"`(BITQ_[A-Z_]+)`", PAGE)) == read
 
 
