@@ -1,5 +1,6 @@
 """A bundle brings results to another place whole, or is refused and leaves no trace."""
 
+import copy
 import json
 import random
 import shutil
@@ -19,9 +20,9 @@ from bitq.errors import BitqError, DataError, StorageError, UsageError
 from bitq.grid.select import Selection, grid
 from bitq.io import sha256
 from bitq.paths import CHECKOUT
-from bitq.results.folder import MODEL, folder_of
+from bitq.results.folder import MODEL, folder_of, text
 from bitq.results.manifest import NAME as MANIFEST
-from bitq.results.manifest import Entry, root_digest
+from bitq.results.manifest import Entry, Manifest, root_digest
 from bitq.results.verify import verify
 from tests import synthetic
 from tests.synthetic import pretend, pretend_all
@@ -205,6 +206,17 @@ def swapped(files: dict[str, bytes]) -> None:
             files[name], files[other] = files[other], files[name]
 
 
+def relabelled(files: dict[str, bytes]) -> None:
+    """Labels under the digest of others, which no run of the bundle needs."""
+    files[f"results/labels/{'0' * 64}.bin"] = b"evil"
+
+
+def with_another_manifest(files: dict[str, bytes]) -> None:
+    listed = Manifest.model_validate_json(files[f"results/{MANIFEST}"]).files
+    changed = listed | {f"{A.path}/results.json": Entry("0" * 64, 1)}
+    files[f"results/{MANIFEST}"] = text(Manifest(root=root_digest(changed), files=changed))
+
+
 CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
     "above": (lambda files: files.update({"../evil": b"x"}), "leaves the folder"),
     "within": (lambda files: files.update({"results/smoke/../../../evil": b"x"}), "leaves the folder"),
@@ -215,6 +227,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
     "lacking": (lambda files: files.pop(f"results/{A.path}/results.json"), "does not exist"),
     "swapped": (swapped, "holds bitnet|does not|holds smoke"),
     "labels": (lambda files: files.update({name: b"\0" for name in files if "/labels/" in name}), "was changed"),
+    "labels of others": (relabelled, "was changed"),
+    "manifest": (with_another_manifest, "its manifest has another digest of"),
     "edited": (
         lambda files: files.update(
             {f"results/{B.path}/results.json": files[f"results/{B.path}/results.json"].replace(b'"done"', b'"gone"')}
@@ -253,6 +267,19 @@ def test_links_compression_and_doubles_are_refused(bundle: Path, tmp_path: Path)
     with pytest.warns(UserWarning, match="Duplicate name"):
         double = with_entry(bundle, tmp_path / "double.zip", zipfile.ZipInfo("LICENSE"))
     refused(double, tmp_path / "results", match="a name twice, 'LICENSE'")
+
+
+def test_entries_that_share_their_bytes_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """A few bytes listed a thousand times would fill a disk."""
+    shutil.copy(bundle, tmp_path / "bomb.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "a") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        for number in range(1000):
+            again = copy.copy(largest)
+            again.filename = f"again{number}"
+            archive.filelist.append(again)
+        archive.writestr("last", b"")
+    refused(tmp_path / "bomb.zip", tmp_path / "results", match="more bytes than it has")
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def checked_list(path: Path, archive: zipfile.ZipFile) -> Bundle:
             raise DataError(f"{path} holds {entry.filename!r}, {problem}; nothing of it was taken. {AGAIN}")
     if len(set(names)) != len(names):
         raise DataError(f"{path} holds a name twice, {max(names, key=names.count)!r}; nothing of it was taken. {AGAIN}")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise DataError(f"{path} says that it holds more bytes than it has; nothing of it was taken. {AGAIN}")
     if LIST not in names:
         raise _foreign(path, f"it has no {LIST}")
     if archive.getinfo(LIST).file_size > LARGEST_LIST:
@@ -150,6 +152,8 @@ def check_runs(path: Path, bundle: Bundle, staged: Path) -> None:
         raise DataError(f"{path}: its manifest does not list the runs that {LIST} names. {AGAIN}")
     for name in bundle.files:
         _check_place(path, bundle, name)
+    for labels_file in (staged / LABELS).glob("*"):  # those too that no run here needs: they would replace others
+        read_labels(staged, labels_file.name.removesuffix(".bin"))
     for place in bundle.runs:
         found = read(staged / place)
         if found.config.path != place:
@@ -157,6 +161,9 @@ def check_runs(path: Path, bundle: Bundle, staged: Path) -> None:
         labels = read_labels(staged, found.results.packed.labels_sha256) if found.results.packed else None
         for problem in implausible(found, labels):
             raise DataError(f"{path}: {place}: {problem}. {AGAIN}")
+    for name, file in manifest.files.items():
+        if bundle.files.get(f"{RESULTS}/{name}", file) != file:
+            raise DataError(f"{path}: its manifest has another digest of {name} than {LIST}. {AGAIN}")
 
 
 def _check_place(path: Path, bundle: Bundle, name: str) -> None:
