@@ -236,10 +236,13 @@ def test_holm_agrees_with_another_library(p_values: list[float]) -> None:
     ("n", "half"), [(0, None), (1, None), (2, 12.7062 * 0.01 / 2**0.5), (3, 4.3027 * 0.01 / 3**0.5)]
 )
 def test_few_or_equal_runs_claim_no_more_than_they_know(n: int, half: float | None) -> None:
-    """No spread over seeds counts as less than one of 10,000 test images, 0.01 points."""
+    """No spread over seeds counts as less than one of 10,000 test images, 0.01 points, in intervals as in tests."""
     a, b = of(tuple(range(5))), of(tuple(value - 2 for value in range(5)), "fp32")
     found = contrast(Cell(a.rows[:n]) if n else Cell(a.rows[4:]), Cell(b.rows[:n]) if n else Cell(b.rows[:1]), 0.5)
-    assert (found.n, found.paired, found.d_z) == (n, None, None)
+    assert (found.n, found.d_z) == (n, None)
+    expected = None if half is None else 2 * reference.t.sf(2 / (0.01 / n**0.5), n - 1)
+    assert (found.paired and found.paired.p) == (None if expected is None else pytest.approx(expected))
+    assert found.p == (None if found.paired is None else found.paired.p)
     assert found.interval == (None if half is None else pytest.approx((2 - half, 2 + half), abs=1e-6))
     assert found.difference == (2.0 if n else None)
     json.dumps(found.model_dump(mode="json"), allow_nan=False)
@@ -249,6 +252,25 @@ def test_three_equal_differences_of_one_image_of_five_hundred_show_no_difference
     small: dict[str, Any] = {"images": 500}
     found = contrast(of((60.2, 61.2, 62.2), **small), of((60, 61, 62), "fp32", **small))
     assert found.interval == pytest.approx((0.2 - 0.4968, 0.2 + 0.4968), abs=1e-4)  # 4.3027 · 0.2 / √3
+    assert found.p == pytest.approx(2 * reference.t.sf(3**0.5, 2))  # t = 0.2 / (0.2 / √3), two degrees of freedom
+
+
+@pytest.mark.parametrize("gains", [(1, 1, 2), (1, 2, 1, 1, 1, 1, 1, 1, 1, 1), (0, 0, 0, 1), (3, 3, 3, 3)])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_a_test_and_its_interval_never_disagree(gains: tuple[int, ...], stem: str) -> None:
+    """p below 5 % where the interval leaves zero out, also where seeds differ by less than an image of 500."""
+    b = tuple(60.0 for _ in gains)
+    a = tuple(60.0 + 0.2 * gain for gain in gains)
+    found = contrast(of(a, images=500), of(b, "fp32", images=500, stem=stem), margin=0.3)
+    assert found.shares_draws == (stem == "cifar") and found.interval and found.p is not None and found.equivalence
+    assert (found.p < 0.05) == (not found.interval[0] <= 0 <= found.interval[1])
+    sd = max(np.std(a, ddof=1), 0.2)
+    expected = (
+        reference.ttest_ind_from_stats(np.mean(a), sd, len(a), 60, 0.2, len(a), equal_var=False).pvalue
+        if stem == "imagenet"
+        else 2 * reference.t.sf(np.mean(gains) * 0.2 / (sd / len(a) ** 0.5), len(a) - 1)
+    )
+    assert found.p == pytest.approx(expected)
 
 
 def test_arms_are_paired_only_where_they_share_initial_weights_and_batches() -> None:

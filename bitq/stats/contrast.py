@@ -72,10 +72,10 @@ def contrast(
     found = estimate({"a": a, "b": b}, {"a": (1.0, 0.0), "b": (-1.0, 0.0)}, column, images=images)
     left, right = found.columns["a"], found.columns["b"]
     pairs = (left, right) if shared else (left[:0], right[:0])
-    test = paired_test(*pairs)
-    welch = welch_test(left, right)
+    resolutions = (a.resolution(column), b.resolution(column))
+    test = paired_test(*pairs, resolutions)
+    welch = welch_test(left, right, resolutions)
     counted = test if shared else welch
-    resolution = max(a.resolution(column), b.resolution(column))
     without_images = Estimate(found.blocks, False)
     return Contrast(
         a=a.label,
@@ -103,8 +103,8 @@ def contrast(
         p=None if counted is None else counted.p,
         d_z=cohens_d_z(*pairs),
         hedges_g=hedges_g(left, right) if min(len(left), len(right)) > 1 else None,
-        detectable=detectable(pairs[0] - pairs[1]),
-        equivalence=None if margin is None else equivalence(left, right, margin, shared, resolution),
+        detectable=detectable(pairs[0] - pairs[1], max(resolutions)),
+        equivalence=None if margin is None else equivalence(left, right, margin, shared, resolutions),
     )
 
 

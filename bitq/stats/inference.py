@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from bitq.records import Frozen
 from bitq.stats.cells import Values
+from bitq.stats.spread import satterthwaite
 
 LEVEL = 0.95
 TOST_LEVEL = 0.9  # two one-sided tests at 5 % ask whether the 90 % interval lies within the margin
@@ -20,6 +21,16 @@ D_Z_FROM = 10  # with fewer pairs the spread of differences is too uncertain to 
 MOST_SEEDS = 1000  # more than that are not looked for
 
 Interval = tuple[float, float]
+Resolutions = tuple[float, float]  # smallest steps of two measurements: no spread counts as less
+CONTINUOUS: Resolutions = (0.0, 0.0)
+
+
+class Difference(NamedTuple):
+    """A mean difference with its standard error and degrees of freedom."""
+
+    mean: float
+    error: float
+    freedom: float
 
 
 class Test(Frozen):
@@ -54,27 +65,48 @@ def spread(values: Values) -> float | None:
 
 def t_interval(values: Values, level: float = LEVEL, resolution: float = 0.0) -> Interval | None:
     """Compute the t interval of the mean, its spread at least the resolution; None if its spread is unknown."""
-    deviation = max(spread(values) or 0.0, resolution)
+    deviation = _least_spread(values, resolution)
     if len(values) < 2 or not deviation:
         return None
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def paired_test(a: Values, b: Values) -> Test | None:
+def paired_test(a: Values, b: Values, resolutions: Resolutions = CONTINUOUS) -> Test | None:
     """Compute the paired t test; None where the differences have no spread."""
-    if not spread(a - b):
-        return None
-    found = stats.ttest_rel(a, b)
-    return Test(t=float(found.statistic), df=float(found.df), p=float(found.pvalue))
+    return _t_test(_of_pairs(a, b, resolutions))
 
 
-def welch_test(a: Values, b: Values) -> Test | None:
+def welch_test(a: Values, b: Values, resolutions: Resolutions = CONTINUOUS) -> Test | None:
     """Compute the t test of two samples of unequal variance, without pairing."""
-    if not spread(a) or not spread(b):
+    return _t_test(_of_samples(a, b, resolutions))
+
+
+def _of_pairs(a: Values, b: Values, resolutions: Resolutions) -> Difference | None:
+    if len(a) < 2:
         return None
-    found = stats.ttest_ind(a, b, equal_var=False)
-    return Test(t=float(found.statistic), df=float(found.df), p=float(found.pvalue))
+    variance = _least_spread(a - b, max(resolutions)) ** 2 / len(a)
+    return Difference(float((a - b).mean()), math.sqrt(variance), len(a) - 1.0) if variance else None
+
+
+def _of_samples(a: Values, b: Values, resolutions: Resolutions) -> Difference | None:
+    if min(len(a), len(b)) < 2:
+        return None
+    variances = [_least_spread(of, step) ** 2 / len(of) for of, step in zip((a, b), resolutions, strict=True)]
+    freedom = float(satterthwaite(variances, [len(a) - 1.0, len(b) - 1.0]))
+    return Difference(float(a.mean() - b.mean()), math.sqrt(sum(variances)), freedom) if sum(variances) else None
+
+
+def _least_spread(values: Values, resolution: float) -> float:
+    """Compute the standard deviation, no less than one step of the measurement: the interval counts the same."""
+    return max(spread(values) or 0.0, resolution)
+
+
+def _t_test(of: Difference | None) -> Test | None:
+    if of is None:
+        return None
+    t = of.mean / of.error
+    return Test(t=t, df=of.freedom, p=2 * float(stats.t.sf(abs(t), of.freedom)))
 
 
 def cohens_d_z(a: Values, b: Values) -> float | None:
@@ -97,10 +129,11 @@ def hedges_g(a: Values, b: Values) -> float | None:
     return float(effectsize_smd(a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b))[0])
 
 
-def detectable(differences: Values) -> float | None:
+def detectable(differences: Values, resolution: float = 0.0) -> float | None:
     """Compute the smallest true difference that a paired test at this n and spread detects with power POWER."""
-    deviation = spread(differences)
-    return None if deviation is None else detectable_d_z(len(differences)) * deviation
+    if len(differences) < 2:
+        return None
+    return detectable_d_z(len(differences)) * _least_spread(differences, resolution)
 
 
 @cache
@@ -110,27 +143,15 @@ def detectable_d_z(n: int) -> float:
 
 
 def equivalence(
-    a: Values, b: Values, margin: float, paired: bool = True, resolution: float = 0.0
+    a: Values, b: Values, margin: float, paired: bool = True, resolutions: Resolutions = CONTINUOUS
 ) -> Equivalence | None:
     """Test equivalence by TOST at level ALPHA: paired, or of two samples in Welch's way."""
-    if min(len(a), len(b)) < 2:
+    of = (_of_pairs if paired else _of_samples)(a, b, resolutions)
+    if of is None:
         return None
-    if paired and (spread(a - b) or 0.0) < resolution:
-        p = _tost(float((a - b).mean()), resolution / math.sqrt(len(a)), len(a) - 1, margin)
-    elif paired and spread(a - b):
-        p = float(ttost_paired(a, b, -margin, margin)[0])
-    elif not paired and (spread(a) or spread(b)):
-        p = float(ttost_ind(a, b, -margin, margin, usevar="unequal")[0])
-    else:
-        return None
+    one_sided = (stats.t.sf((margin + sign * of.mean) / of.error, of.freedom) for sign in (1, -1))
+    p = float(max(one_sided))
     return Equivalence(margin=margin, p=p, equivalent=p < ALPHA)
-
-
-def _tost(difference: float, error: float, freedom: float, margin: float) -> float:
-    """Compute the larger p of two one-sided t tests from a difference and its standard error."""
-    return float(
-        max(stats.t.sf((difference + margin) / error, freedom), stats.t.sf((margin - difference) / error, freedom))
-    )
 
 
 class Exact(Frozen):
