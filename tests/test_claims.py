@@ -225,9 +225,11 @@ def test_diverged_runs_are_told_and_can_be_what_a_claim_is_about() -> None:
         6,
     ) and "exact p = 0.125" in found.reason
     assert verdict({"kind": "threshold", "arm": "ttq", "above": 1}, runs).reason.count("no seed has a value")
-    whole = runs_of(bitnet=(60, 61, 62), fp32=(60, 61, 62))
-    found = verdict({"kind": "difference", "a": "bitnet", "b": "fp32", "column": "diverged", "above": 0}, whole)
-    assert (found.verdict, found.evidence[0].note) == ("undecided", "no run diverged in any arm")
+    for n in (3, 7):  # from six seeds on, more of them are no remedy
+        whole = table(row(run(arm, seed)) for arm in ("bitnet", "fp32") for seed in range(n))
+        found = verdict({"kind": "difference", "a": "bitnet", "b": "fp32", "column": "diverged", "above": 0}, whole)
+        assert (found.verdict, found.evidence[0].note) == ("undecided", "no run diverged in any arm")
+        assert (found.needed is None) == (n == 7)
 
 
 def test_an_arm_may_ask_for_so_many_classes() -> None:
@@ -544,6 +546,11 @@ def test_the_margin_at_which_a_verdict_turns_is_told() -> None:
         assert found.verdict == expected and found.sensitivity
         turns = (found.sensitivity.kind, found.sensitivity.holds, found.sensitivity.fails)
         assert turns == ("margin", pytest.approx(1.1686, abs=1e-3), pytest.approx(1 - 0.2484, abs=1e-3))
+    wide = verdict(
+        {"kind": "equivalence", "a": "bitnet", "b": "fp32", "margin": 1},
+        runs_of(bitnet=(50, 70, 61), fp32=(60, 60, 60)),
+    )
+    assert wide.sensitivity and wide.sensitivity.holds and wide.sensitivity.fails is None  # no margin is below zero
     above = verdict({"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}, runs).sensitivity
     assert above and (above.kind, above.holds) == ("above", pytest.approx(0.7516, abs=1e-3))
 

@@ -9,11 +9,15 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from bitq.errors import DataError
+from bitq.stats.cells import cell
+from bitq.stats.decide import weigh
 from bitq.stats.estimate import Block, Estimate
 from bitq.stats.images import Images, Share, image_covariance, mcnemar_of, read_images
 from bitq.stats.inference import exact_independent, exact_paired
 from bitq.stats.needed import Spread, needed
+from bitq.stats.predicates import ArmAt, Quantity
 from bitq.stats.spread import image_variance
+from tests.frames import row, run, table
 
 
 def test_paired_events_are_tosses_of_a_coin() -> None:
@@ -78,6 +82,20 @@ def test_needed_seeds_are_those_of_the_tables_of_power(effect: float, seeds: int
     """Cohen's tables for a paired test at 5 %, two-sided, power 0.8: 34 pairs for half a standard deviation."""
     assert needed(effect, Spread((1.0,)), 0.95).seeds == seeds
     assert math.ceil(TTestPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)) == seeds
+
+
+def test_needed_seeds_take_the_spread_of_each_arm_from_its_own_runs() -> None:
+    """Two samples, three and ten runs of SD 1, half a point apart: 64 in each arm by Cohen's tables."""
+    ten = np.arange(10.0)
+    values = {"bitnet": (60.0, 61.0, 62.0), "fp32": 60.5 + (ten - ten.mean()) / ten.std(ddof=1)}
+    stems = {"bitnet": "cifar", "fp32": "imagenet"}
+    cells = {
+        ArmAt(arm=arm): cell(table(row(run(arm, n), accuracy=x, stem=stems[arm]) for n, x in enumerate(values[arm])))
+        for arm in values
+    }
+    a, b = cells
+    found = weigh(Quantity("a - b", ((a, 1.0), (b, -1.0)), (0.0, math.inf)), cells)
+    assert found.verdict == "undecided" and found.needed and found.needed.seeds == 64
 
 
 def test_more_seeds_do_not_replace_more_images() -> None:

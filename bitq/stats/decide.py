@@ -173,12 +173,13 @@ def _by_counts(quantity: Quantity, cells: Mapping[str, Cell], places: int) -> Ju
     above = math.isfinite(quantity.limits[0])
     claimed, opposite = (exact.larger, exact.smaller) if above else (exact.smaller, exact.larger)
     verdict = "holds" if claimed <= ALPHA / 2 else "fails" if opposite <= ALPHA / 2 / places else "undecided"
+    fewest = len(paired) or min(len(a), len(b))
     never = not sum(a.values()) + sum(b.values())
     note = "no run diverged in any arm" if never else f"diverged alone: {counts}, exact p = {claimed:.3g}"
     return {
         "verdict": verdict,
         "note": note,
-        "needed": Needed(seeds=FEWEST_EVENTS) if verdict == "undecided" else None,
+        "needed": Needed(seeds=FEWEST_EVENTS) if verdict == "undecided" and fewest < FEWEST_EVENTS else None,
     }
 
 
@@ -269,7 +270,9 @@ def _needed(quantity: Quantity, found: Estimate, levels: tuple[float, float]) ->
     variances, freedom, images = found.spread(limit)
     own = [variance / found.inflation for variance in variances[: len(found.blocks)]]
     spread = Spread(
-        deviations=tuple(math.sqrt(variance * found.n) for variance in own),
+        deviations=tuple(
+            math.sqrt(variance * len(block.seeds)) for variance, block in zip(own, found.blocks, strict=True)
+        ),
         images=images,
         published=sum(variances[len(own) :]) + sum(own) * (found.inflation - 1),
         freedom=freedom[len(own)] if found.published else None,

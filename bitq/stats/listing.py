@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from bitq.stats.claims import ALL_ARMS, OURS, claims, needs
-from bitq.stats.judge import Verdict, limits, number, wanting
+from bitq.stats.judge import Verdict, limits, number, sentence, wanting
 from bitq.stats.published import published
 
 Row = tuple[str, ...]
@@ -52,7 +52,8 @@ def _row(of: Verdict, scales: Collection[str]) -> Row:
     same = sum(other.verdict == of.verdict for other in of.evidence)
     place += f" ({same} of {len(of.evidence)})" if len(of.evidence) > 1 else ""
     size = str(each.n) if each.column != "audited" else ""
-    ends = [wanting(of.needed) if of.needed else "", each.note]
+    lost = f"{each.n_diverged} diverged" if each.n_diverged else ""
+    ends = [wanting(of.needed) if of.needed else "", each.note, lost]
     return (word, of.id, limits(*each.limits), _short(stated), ours, size, place, "; ".join(filter(None, ends)))
 
 
@@ -73,7 +74,7 @@ def _word(of: Verdict, scales: Collection[str]) -> str:
 
 def _why(of: Verdict, word: str) -> str:
     if word == "not yet run":
-        return next((each.note for each in of.evidence if each.verdict == "missing"), "")
+        return next((sentence(each) for each in of.evidence if each.verdict == "missing"), "")
     return f"needs {', '.join(_needs(of))}"
 
 

@@ -13,9 +13,9 @@ Kind = Literal["margin", "above", "below", "slack"]
 class Sensitivity(Frozen):
     """The limits at which a verdict turns, in units of the claim.
 
-    A margin: the claim holds from the margin `holds` on and fails below the margin `fails`. A limit above (below) which
-    a quantity must lie: it holds with every limit below (above) `holds` and fails with every one above (below) `fails`.
-    Slack: both limits of a range, moved outwards by that much.
+    A margin: the claim holds from the margin `holds` on and fails below the margin `fails`, None where no margin is so
+    small. A limit above (below) which a quantity must lie: it holds with every limit below (above) `holds` and fails
+    with every one above (below) `fails`. Slack: both limits of a range, moved outwards by that much.
     """
 
     kind: Kind
@@ -32,10 +32,10 @@ def sensitivity(predicate: object, evidence: list[Evidence]) -> Sensitivity | No
     kind, given, sign = _form(predicate, judged)
     holds = max(each.slack for each in judged if each.slack is not None)
     begins = [each.excess for each in judged if each.excess is not None]
-    fails = max(begins) if begins else None
-    return Sensitivity(
-        kind=kind, given=given, holds=given + sign * holds, fails=None if fails is None else given + sign * fails
-    )
+    fails = given + sign * max(begins) if begins else None
+    if kind == "margin" and fails is not None and fails <= 0:
+        fails = None
+    return Sensitivity(kind=kind, given=given, holds=given + sign * holds, fails=fails)
 
 
 def _form(predicate: object, evidence: list[Evidence]) -> tuple[Kind, float, int]:
