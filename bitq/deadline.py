@@ -9,16 +9,25 @@ from bitq.errors import UsageError
 
 OURS, SLURM = "BITQ_DEADLINE", "SLURM_JOB_END_TIME"  # seconds since 1970; ours empty: none, whatever Slurm says
 MARGIN = 120.0  # s to finish a step and to write a checkpoint, or a quarter of the time if that is less
+LONGEST = 1e9  # s, which the timer of the system can count
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds_to_work() -> float | None:
     """Return the seconds after which to stop so that everything is saved in time; None without a deadline."""
+    left = _seconds_left()
+    return None if left is None else min(max(left - min(MARGIN, left / 4), 0.0), LONGEST)
+
+
+def _seconds_left() -> float | None:
     said = os.environ.get(OURS, os.environ.get(SLURM, ""))
-    if not re.fullmatch(r"\d+(\.\d+)?", said):
-        return None
-    left = float(said) - time.time()
-    return max(left - min(MARGIN, left / 4), 0.0)
+    return float(said) - time.time() if re.fullmatch(r"\d+(\.\d+)?", said) else None
+
+
+def is_near() -> bool:
+    """Tell whether a deadline is so near, or past, that nothing is worth being started before it."""
+    left = _seconds_left()
+    return left is not None and left <= MARGIN
 
 
 def set_deadline(text: str) -> None:

@@ -18,7 +18,7 @@ from math import inf
 from pathlib import Path
 from types import FrameType
 
-from bitq.deadline import OURS, SLURM
+from bitq.deadline import OURS, SLURM, is_near
 from bitq.errors import BitqError, Bug, DataError, Diverged, OutOfMemory, Preempted, StorageError, UsageError
 
 
@@ -75,7 +75,7 @@ class Supervisor:
             count = self.failures[code] = self.failures.get(code, 0) + 1
             if code == 0 or count > policy.again:
                 return code
-            if code == Preempted.exit_code and (requeued() or self.stopped):
+            if code == Preempted.exit_code and (requeued() or self.stopped or is_near()):
                 return code
             alone = alone or policy.alone
             pause = min(policy.pause * 2 ** (count - 1), LONGEST)

@@ -90,6 +90,15 @@ def test_a_stopped_run_is_started_again_any_number_of_times(tmp_path: Path, paus
     assert calls_of(tmp_path) == 12 and pauses[-1] == policy.LONGEST
 
 
+@pytest.mark.parametrize(("left", "calls"), [(-5, 1), (60, 1), (3600, 3)])
+def test_a_run_that_stopped_for_its_deadline_is_not_started_again(
+    left: float, calls: int, tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(policy.OURS, str(time.time() + left))
+    assert attempt(failing(tmp_path, 75, 75), 1, None) == (75 if calls == 1 else 0)
+    assert calls_of(tmp_path) == calls
+
+
 def test_a_killed_run_is_left_to_the_scheduler_that_gives_more_memory(tmp_path: Path, pauses: list[float]) -> None:
     record = tmp_path / "failed"
     assert attempt(failing(tmp_path, -9), 1, record) == 128 + signal.SIGKILL

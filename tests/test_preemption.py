@@ -84,6 +84,9 @@ def test_the_margin_is_two_minutes_or_a_quarter_of_what_is_left(monkeypatch: pyt
     for left, work in [(3600, 3480), (60, 45), (0, 0), (-5, 0)]:
         monkeypatch.setenv(deadline.SLURM, str(1000 + left))
         assert deadline.seconds_to_work() == work
+    monkeypatch.setenv(deadline.OURS, "9" * 30)
+    with signals.stop_on_signals() as stop:  # the timer can be set
+        assert not stop
     monkeypatch.setenv(deadline.OURS, "")
     assert deadline.seconds_to_work() is None
 
