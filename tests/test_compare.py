@@ -108,6 +108,23 @@ def test_what_cannot_be_compared_is_refused(a: Path, tmp_path: Path) -> None:
         compare(str(a), str(tmp_path / "other"))
 
 
+def test_a_run_outside_of_results_is_compared_as_far_as_that_goes(
+    a: Path, b: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrained(ARM[:1], b, {ARM[0].seed: 490}, monkeypatch)
+    for root in (a, b):
+        shutil.copytree(folder_of(ARM[0], root), tmp_path / f"only-{root.name}")
+    assert answers(compare(str(tmp_path / "only-a"), str(a))) == {CELL: "identical"}
+    with pytest.raises(DataError, match="does not lie in a folder of results"):
+        compare(str(tmp_path / "only-a"), str(tmp_path / "only-b"))
+
+
+def test_a_damaged_run_is_named(a: Path, b: Path) -> None:
+    (folder_of(ARM[0], b) / "history.json").write_text("{}")
+    with pytest.raises(DataError, match="history"):
+        compare(str(a), str(b))
+
+
 def test_the_exit_code_is_that_of_diff(a: Path, b: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "bitq.cli", "compare", str(a), str(b)]
     assert subprocess.run(command, capture_output=True).returncode == 0

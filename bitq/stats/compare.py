@@ -1,7 +1,6 @@
 """Compare two sets of results cell by cell: the same bytes, numbers that seeds explain, or another result."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -11,15 +10,16 @@ from scipy import stats
 from bitq.errors import DataError, UsageError
 from bitq.paths import results_dir
 from bitq.records import Frozen
-from bitq.results.folder import Finished, read
-from bitq.results.manifest import RESULTS
+from bitq.results.folder import Finished
+from bitq.results.listing import finished_below
 from bitq.results.per_image import correct_of
 from bitq.stats.cells import Values
 from bitq.stats.inference import ALPHA, holm, mean, spread
 
 Answer = Literal["identical", "compatible", "different"]
 Key = tuple[str, ...]  # scale (where a side has several), study, data set, model, arm
-Cells = dict[Key, dict[int, Finished]]  # by seed
+BySeed = dict[int, Finished]
+Cells = dict[Key, BySeed]
 
 
 class CellComparison(Frozen):
@@ -50,34 +50,24 @@ class Comparison(Frozen):
         return sum(cell.answer == answer for cell in self.cells)
 
 
-@dataclass(frozen=True)
-class Side:
-    """Finished runs below a folder."""
-
-    root: Path  # the folder of results that it belongs to, which holds the labels
-    cells: Cells
-
-
 def compare(a: str, b: str) -> Comparison:
     """Compare the finished runs below two folders; a word that is no folder is a scale of the folder of results."""
     places = [place_of(name) for name in (a, b)]
     found = [runs_below(place) for place in places]
     several = any(len({run.config.scale for run in runs}) > 1 for runs in found)
-    one, other = (
-        Side(root_of(place, runs[0]), cells_of(runs, several)) for place, runs in zip(places, found, strict=True)
-    )
-    common = sorted(one.cells.keys() & other.cells.keys())
+    one, other = (cells_of(runs, several) for runs in found)
+    common = sorted(one.keys() & other.keys())
     if not common:
         raise DataError(
             f"{a} and {b} have no arm of a network on a data set in common; give results of the same study."
         )
-    compared = [_compare(key, one, other) for key in common]
+    compared = [_compare(key, one[key], other[key]) for key in common]
     return Comparison(
         a=a,
         b=b,
         cells=tuple(_answered(compared)),
-        only_a=_names(one.cells.keys() - other.cells.keys()),
-        only_b=_names(other.cells.keys() - one.cells.keys()),
+        only_a=_names(one.keys() - other.keys()),
+        only_b=_names(other.keys() - one.keys()),
     )
 
 
@@ -91,15 +81,23 @@ def place_of(name: str) -> Path:
 
 def runs_below(place: Path) -> list[Finished]:
     """Read every finished run below a folder."""
-    found = [read(path.parent) for path in sorted(place.rglob(RESULTS))]
+    found, complaints = finished_below(place)
+    if complaints:
+        raise DataError(complaints[0])
     if not found:
         raise DataError(f"{place} holds no finished run; give a folder of results, or one in it.")
     return found
 
 
-def root_of(place: Path, run: Finished) -> Path:
-    """Find the folder of results from one of its runs."""
-    return run.folder.resolve().parents[len(Path(run.config.path).parts) - 1]
+def root_of(run: Finished) -> Path:
+    """Find the folder of results, which holds the labels, from one of its runs."""
+    folder, path = run.folder.resolve(), Path(run.config.path)
+    if folder.parts[-len(path.parts) :] != path.parts:
+        raise DataError(
+            f"{run.folder} does not lie in a folder of results, as {path}, so its labels cannot be found; give the "
+            "folder that bitq wrote it to."
+        )
+    return folder.parents[len(path.parts) - 1]
 
 
 def cells_of(runs: Iterable[Finished], by_scale: bool) -> Cells:
@@ -116,12 +114,11 @@ def _names(keys: Iterable[Key]) -> tuple[str, ...]:
     return tuple(sorted(map("/".join, keys)))
 
 
-def _compare(key: Key, one: Side, other: Side) -> CellComparison:
-    a, b = one.cells[key], other.cells[key]
+def _compare(key: Key, a: BySeed, b: BySeed) -> CellComparison:
     common = a.keys() & b.keys()
     equal = sum(a[seed].results == b[seed].results for seed in common)
     values = accuracies(a), accuracies(b)
-    test, p = ("none", None) if common and equal == len(common) else tested(one, other, key)
+    test, p = ("none", None) if common and equal == len(common) else tested(a, b)
     return CellComparison(
         cell="/".join(key),
         runs_a=len(a),
@@ -135,22 +132,22 @@ def _compare(key: Key, one: Side, other: Side) -> CellComparison:
     )
 
 
-def tested(one: Side, other: Side, key: Key) -> tuple[str, float | None]:
+def tested(one: BySeed, other: BySeed) -> tuple[str, float | None]:
     """Compute how probable such a difference is where there is none: by seeds, or by test images where those lack."""
-    a, b = accuracies(one.cells[key]), accuracies(other.cells[key])
+    a, b = accuracies(one), accuracies(other)
     if not len(a) or not len(b):
         return "none", None if len(a) == len(b) else 0.0
     if min(len(a), len(b)) > 1 and (spread(a) or spread(b)):
         return "seeds", float(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    return "images", by_images(one, other, key)
+    return "images", by_images(one, other)
 
 
-def by_images(one: Side, other: Side, key: Key) -> float:
+def by_images(one: BySeed, other: BySeed) -> float:
     """Compare one run of each side on their test images: pairwise if these are the same, else as two shares."""
-    a, b = ({seed: run for seed, run in side.cells[key].items() if run.results.packed} for side in (one, other))
+    a, b = ({seed: run for seed, run in side.items() if run.results.packed} for side in (one, other))
     seed = min(a.keys() & b.keys(), default=None)
     first, second = (runs[min(runs) if seed is None else seed] for runs in (a, b))
-    right = correct_of(first.folder, one.root), correct_of(second.folder, other.root)
+    right = correct_of(first.folder, root_of(first)), correct_of(second.folder, root_of(second))
     if labels_of(first) == labels_of(second):
         gained, missed = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
         return float(stats.binomtest(gained, gained + missed).pvalue) if gained + missed else 1.0
@@ -163,7 +160,7 @@ def labels_of(run: Finished) -> str | None:
     return run.results.packed.labels_sha256 if run.results.packed else None
 
 
-def accuracies(runs: Mapping[int, Finished]) -> Values:
+def accuracies(runs: BySeed) -> Values:
     """Collect the accuracies of packed files, in the order of the seeds."""
     packed = (runs[seed].results.packed for seed in sorted(runs))
     return np.array([each.accuracy for each in packed if each])
