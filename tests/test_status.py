@@ -90,7 +90,13 @@ def test_a_killed_run_waits_with_its_progress(tmp_path: Path) -> None:
     assert not found.trained and any(f"saved in epoch 1 of {EPOCHS}" in reason.text for reason in found.reasons)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x10\0\0\0\0\0\0\0" + b"{}" * 8])
+META = json.dumps({"__metadata__": {"bitq": json.dumps({"epoch": 1, "step": 2, "seconds": 3.0})}}).encode()
+PARTIAL = len(META).to_bytes(8, "little") + META
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x10\0\0\0\0\0\0\0" + b"{}" * 8, PARTIAL]
+)
 def test_a_damaged_checkpoint_says_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(content)
     assert progress_of(tmp_path) is None
@@ -114,6 +120,25 @@ def test_a_holder_elsewhere_lives_as_long_as_it_gives_signs(tmp_path: Path, monk
     assert holder_of(tmp_path)
     monkeypatch.setattr(unfinished, "FRESH", -1.0)
     assert holder_of(tmp_path) is None
+
+
+def test_the_number_of_a_dead_holder_may_be_another_process_s(tmp_path: Path) -> None:
+    locked_by(tmp_path, os.uname().nodename, os.getpid())
+    (tmp_path / "lease").touch()
+    assert holder_of(tmp_path)
+    os.utime(tmp_path / "lease", (1, 1))
+    assert holder_of(tmp_path) is None
+
+
+def test_the_time_between_two_attempts_is_not_spent(tmp_path: Path) -> None:
+    run = small_run()
+    train_until_killed(run, tmp_path, 2 * STEPS + 2)
+    folder = tmp_path / "state" / run.hash
+    (folder / "lease").unlink(missing_ok=True)
+    os.utime(folder / "checkpoint.safetensors", (1, 1))
+    locked_by(folder, os.uname().nodename, os.getpid())
+    found = look((run,), tmp_path)
+    assert found.total.running == 1 and found.total.hours_spent < 1
 
 
 def recorded(root: Path) -> RecordedSession:

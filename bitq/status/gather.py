@@ -112,7 +112,7 @@ def standpoint(run: Run, results: Path, state: Path) -> Standpoint:
     holder = None if failure else holder_of(folder)
     seconds = progress.seconds if progress else 0.0
     if holder and progress:
-        seconds += max(time.time() - progress.written, 0.0)
+        seconds += max(time.time() - max(progress.written, holder.since), 0.0)  # not while nobody worked on it
     return Standpoint(
         run,
         "running" if holder else "failed" if failure else "waiting",

@@ -20,6 +20,7 @@ class Holder:
 
     host: str
     pid: int
+    since: float  # time at which it took the lock
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,25 @@ def holder_of(folder: Path) -> Holder | None:
     """Find the living process that works on a run; on another machine, one that gave a sign of life lately."""
     try:
         host, pid = (folder / LOCK).read_text(errors="replace").split()[:2]
-        holder = Holder(host, int(pid))
+        holder = Holder(host, int(pid), _written(folder / LOCK))
     except (OSError, ValueError):
         return None
+    renewed = _written(folder / LEASE)
     if holder.host == os.uname().nodename:
-        return holder if is_alive(holder.pid) else None
-    signs = (folder / name for name in (LEASE, LOCK, *CHECKPOINTS))
-    last = max((path.stat().st_mtime for path in signs if path.exists()), default=0.0)
-    return holder if time.time() - last < FRESH else None
+        # The number may be another process's by now: a holder renews its lease.
+        lives = is_alive(holder.pid) and (not renewed or time.time() - renewed < FRESH)
+    else:
+        signs = [renewed, holder.since, *(_written(folder / name) for name in CHECKPOINTS)]
+        lives = time.time() - max(signs) < FRESH
+    return holder if lives else None
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written last; 0 if it is not there, or no longer."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def progress_of(folder: Path) -> Progress | None:
@@ -71,6 +83,6 @@ def _meta(path: Path) -> dict[str, Any] | None:
             fields = json.loads(file.read(min(length, MOST_HEADER)))
             written = os.fstat(file.fileno()).st_mtime
         meta = json.loads(fields["__metadata__"]["bitq"])
-        return {**meta, "written": written} if {"epoch", "step", "seconds"} <= meta.keys() else None
+        return {**meta, "written": written} if {"epoch", "step", "seconds", "training_seconds"} <= meta.keys() else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
