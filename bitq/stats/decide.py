@@ -222,7 +222,7 @@ def _about_published(quantity: Quantity) -> str:
 
 
 def _reach(interval: Interval | None, limits: Limits) -> float | None:
-    """Return by how much an interval exceeds its limits on the worse side; negative with room to spare."""
+    """Return by how much an interval exceeds its limits on the worse side; negative if it lies within them."""
     return None if interval is None else max(limits[0] - interval[0], interval[1] - limits[1])
 
 
@@ -236,15 +236,15 @@ def _decide(quantity: Quantity, found: Estimate, levels: tuple[float, float]) ->
         gap = _positive(found.denominator(levels[0]), found.denominator(levels[1]), inclusive=False)
         if gap != "holds":
             return gap, NO_RATIO[gap]
-    rooms = list(_rooms(quantity, found, levels))
-    return all_of([_positive(own, family, quantity.inclusive) for own, family in rooms]), ""
+    distances = list(_distances(quantity, found, levels))
+    return all_of([_positive(own, family, quantity.inclusive) for own, family in distances]), ""
 
 
-def _rooms(quantity: Quantity, found: Estimate, levels: tuple[float, float]) -> Iterator[tuple[Interval, Interval]]:
+def _distances(quantity: Quantity, found: Estimate, levels: tuple[float, float]) -> Iterator[tuple[Interval, Interval]]:
     """Yield the intervals of the distances to the limits, without dividing: a/b > r where a - r·b > 0 and b > 0."""
     for limit, sign in zip(quantity.limits, (1, -1), strict=True):
         if math.isfinite(limit):
-            own, family = (found.room(limit, level) for level in levels)
+            own, family = (found.distance(limit, level) for level in levels)
             yield (own, family) if sign > 0 else ((-own[1], -own[0]), (-family[1], -family[0]))
 
 

@@ -96,7 +96,7 @@ class Estimate:
             return None
         return float(half_width(level, variances, freedom, images))
 
-    def room(self, limit: float, level: float) -> Interval:
+    def distance(self, limit: float, level: float) -> Interval:
         """Return the interval of numerator - limit · denominator, which asks for no division."""
         center, half = float(self.means[0] - limit * self.means[1]), self.half(limit, level)
         return (-math.inf, math.inf) if half is None else (center - half, center + half)
@@ -117,7 +117,7 @@ class Estimate:
             for block in self.blocks
         ]
         images = None if self.images is None else self.images[::-1, ::-1]
-        return Estimate(tuple(swapped), False, images).room(0.0, level)
+        return Estimate(tuple(swapped), False, images).distance(0.0, level)
 
     def _fieller(self, level: float) -> Interval | None:
         """Solve (m₁ - r·m₂)² ≤ c²·(s₁₁ - 2·r·s₁₂ + r²·s₂₂), a quadratic in r."""
@@ -152,11 +152,11 @@ def grouped(cells: Mapping[str, Cell]) -> list[list[str]]:
     """Group the arms that share their draws."""
     groups: list[list[str]] = []
     for name, of in cells.items():
-        home = next((group for group in groups if share_draws(cells[group[0]], of)), None)
-        if home is None:
+        same = next((group for group in groups if share_draws(cells[group[0]], of)), None)
+        if same is None:
             groups.append([name])
         else:
-            home.append(name)
+            same.append(name)
     return groups
 
 
