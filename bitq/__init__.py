@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bitq.library.calibration import calibrate
     from bitq.library.coverage import coverage
     from bitq.library.evaluation import evaluate
+    from bitq.library.formats import to_c, to_onnx
     from bitq.library.loading import describe, load
     from bitq.library.packing import export
     from bitq.library.quantize import quantize
@@ -29,6 +30,8 @@ __all__ = [
     "parameter_groups",
     "quantize",
     "set_progress",
+    "to_c",
+    "to_onnx",
 ]
 
 _HOME = {
@@ -41,6 +44,8 @@ _HOME = {
     "parameter_groups": "training",
     "quantize": "quantize",
     "set_progress": "training",
+    "to_c": "formats",
+    "to_onnx": "formats",
 }
 
 

@@ -32,7 +32,7 @@ class Ported:
     """A network under another engine, and what of it that engine really quantized."""
 
     model: Callable[[Any], Tensor]
-    layers: tuple[str, ...]  # names of the layers that it computes from integers
+    layers: tuple[str, ...]  # names of the layers whose weights it holds as integers
     weights: float  # their share of the weights of convolutions and linear layers
     multiplications: float  # their share of the multiplications of one image
 

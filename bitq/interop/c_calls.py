@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bitq.errors import UsageError
 from bitq.interop.c_arrays import array, braces, four, number
 from bitq.interop.c_layers import Geometry, before_product, is_integer, struct
-from bitq.interop.calls import Call, Value, cannot_say
+from bitq.interop.calls import EXAMPLES, Call, Value, cannot_say
 from bitq.interop.onnx_calls import END, cuts
 from bitq.interop.products import pair
 
@@ -45,6 +45,7 @@ class CWriter:
         return four(tuple(value.shape) if isinstance(value, Tensor) else ())
 
     def _result(self, call: Call) -> str:
+        _check_batch(call)
         self.buffers[call.result.name] = prod(self._shape(call.result))
         return call.result.name
 
@@ -52,6 +53,7 @@ class CWriter:
         self.statements.append(f"{function}({', '.join(map(str, arguments))});")
 
     def _alias(self, call: Call, input: Value) -> None:
+        _check_batch(call)
         self._names[call.result.name] = self.name_of(input)
 
     def _ints(self, numbers: Any) -> str:
@@ -176,26 +178,30 @@ class CWriter:
 
     # --- over dimensions ------------------------------------------------------------------------------------------
 
-    def _along(self, input: Value, dim: int) -> tuple[int, int, int]:
-        axis, shape = dim % input.rank, (1, *input.shape[1:])
-        return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+    def _along(self, call: Call, input: Value, *dims: int) -> tuple[int, int, int]:
+        """Return the numbers of places before, in and after dimensions that lie side by side."""
+        axes, shape = sorted(dim % input.rank for dim in dims), (1, *input.shape[1:])
+        first, last = axes[0], axes[-1] + 1
+        if first == 0:
+            raise mixing(call)
+        if axes != list(range(first, last)):
+            raise cannot_say(f"{call.function} over dimensions that do not lie side by side ({call.where}) in C")
+        return prod(shape[:first]), prod(shape[first:last]), prod(shape[last:])
 
     def softmax(self, call: Call, input: Value, dim: int, _stacklevel: int = 3, dtype: None = None) -> None:
         """Write e^x over its sum."""
-        self._say("softmax", *self._along(input, dim), self.name_of(input), self._result(call))
+        self._say("softmax", *self._along(call, input, dim), self.name_of(input), self._result(call))
 
     def sum(self, call: Call, input: Value, dim: Any, keepdim: bool = False) -> None:
-        """Sum over one dimension."""
+        """Sum over dimensions."""
         self._sum(call, input, dim, mean=False)
 
     def mean(self, call: Call, input: Value, dim: Any, keepdim: bool = False) -> None:
-        """Average over one dimension."""
+        """Average over dimensions."""
         self._sum(call, input, dim, mean=True)
 
     def _sum(self, call: Call, input: Value, dim: Any, mean: bool) -> None:
-        if not isinstance(dim, int):
-            raise cannot_say(f"{call.function} over several dimensions ({call.where}) in C")
-        outer, size, inner = self._along(input, dim)
+        outer, size, inner = self._along(call, input, *([dim] if isinstance(dim, int) else dim))
         divisor = number(float(size if mean else 1))
         self._say("sum", outer, size, inner, divisor, self.name_of(input), self._result(call))
 
@@ -215,14 +221,20 @@ class CWriter:
             raise cannot_say(f"the indices of max_pool2d ({call.where})")
         steps = pair(kernel_size if stride in (None, []) else stride)
         window = ", ".join(braces(*pair(each)) for each in (kernel_size, steps, padding, dilation))
-        _, channels, *size = self._shape(input)
+        channels, size = self._image(call, input)
         place = f"&(const struct window){{{window}}}"
         sizes = self._ints(size), place, self._ints(call.result.shape[2:])
         self._say("max_pool", channels, *sizes, self.name_of(input), self._result(call))
 
+    def _image(self, call: Call, input: Value) -> tuple[int, tuple[int, ...]]:
+        """Return channels and size of a batch of images."""
+        if input.rank != 4:
+            raise cannot_say(f"{call.function} ({call.where}) of {input.rank} dimensions in C")
+        return input.shape[1], input.shape[2:]
+
     def adaptive_avg_pool2d(self, call: Call, input: Value, output_size: Any) -> None:
         """Average windows so that a given number of pixels is left."""
-        _, channels, *size = self._shape(input)
+        channels, size = self._image(call, input)
         sizes = self._ints(size), self._ints(call.result.shape[2:])
         self._say("adaptive_pool", channels, *sizes, self.name_of(input), self._result(call))
 
@@ -252,6 +264,8 @@ class CWriter:
         """Reorder dimensions."""
         order = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
         missing = 4 - input.rank
+        if order[0] % input.rank:
+            raise mixing(call)
         places = [*range(missing), *(each % input.rank + missing for each in order)]
         self._say(
             "permute", self.name_of(input), self._ints(self._shape(input)), self._ints(places), self._result(call)
@@ -280,6 +294,8 @@ class CWriter:
         spans, _ = cuts(index, input.rank)
         if spans is None:
             raise cannot_say(f"the index {index} ({call.where})")
+        if 0 in spans:
+            raise mixing(call)
         if not spans:
             self._alias(call, input)
             return
@@ -299,6 +315,17 @@ class CWriter:
     def _sized(self, call: Call, size: list[int]) -> list[int]:
         """Return the result's shape; where an index adds dimensions it is that of the box."""
         return size if call.function == "getitem" else self._shape(call.result)
+
+
+def _check_batch(call: Call) -> None:
+    """Refuse what mixes the images of a batch, since the program sees one at a time."""
+    if call.result.rank == 0 or call.result.shape[0] != EXAMPLES:
+        raise mixing(call)
+
+
+def mixing(call: Call) -> UsageError:
+    """Build the error for a call that computes over the batch."""
+    return cannot_say(f"{call.function} ({call.where}), which mixes the images of a batch,")
 
 
 def _geometry(call: Call, input: Value) -> Geometry:

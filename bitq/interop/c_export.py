@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bitq.data.inputs import Inputs
 from bitq.deploy.evaluate import inference
 from bitq.errors import UsageError
 from bitq.interop.c_calls import CWriter
@@ -22,16 +23,21 @@ MOST_FLOATS = 2_000_000  # weights in full precision, of which a line of C each 
 
 def export_c(model: nn.Module, spec: Mapping[str, Any], folder: Path) -> dict[str, int]:
     """Write network.h, network.c and the reference inference into a folder; return bytes by file."""
-    contents = c_files(model, spec)
+    return write_c(model, example_for(spec), folder)
+
+
+def write_c(model: nn.Module, example: Inputs, folder: Path) -> dict[str, int]:
+    """Write the files of a network that is traced with two examples."""
+    contents = c_files(model, example)
     for name, text in contents.items():
         write_atomic(folder / name, text.encode())
     return {name: len(text.encode()) for name, text in contents.items()}
 
 
-def c_files(model: nn.Module, spec: Mapping[str, Any]) -> dict[str, str]:
+def c_files(model: nn.Module, example: Inputs) -> dict[str, str]:
     """Build the text of each file."""
     refuse_many_floats(model)
-    network, writer = traced(model, example_for(spec)), CWriter()
+    network, writer = traced(model, example), CWriter()
     with inference(model), torch.no_grad():
         write_calls(network, writer)
     texts = {name: (files("bitq.interop") / "c" / name).read_text() for name in REFERENCE}
@@ -56,7 +62,7 @@ def _has_codes(layer: QuantLayer) -> bool:
 def header(network: Traced) -> str:
     """Declare the network and its sizes."""
     sizes = {each.name: prod(each.shape[1:]) for each in network.inputs}
-    classes = network.output.shape[1]
+    classes = prod(network.output.shape[1:])
     return f"""/* Written by bitq: a network of few levels, one image at a time. */
 #ifndef BITQ_NETWORK_H
 #define BITQ_NETWORK_H

@@ -1,5 +1,6 @@
 """Write a layer with weights as a struct of C: packed codes, levels, scales, geometry."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Geometry:
 
 def struct(symbol: str, name: str, layer: nn.Module, geometry: Geometry) -> str:
     """Write the arrays and the struct of one layer."""
-    fields = {"name": f'"{name}"', **_shape(layer, geometry)}
+    fields = {"name": json.dumps(name), **_shape(layer, geometry)}
     arrays = []
     for field, value in _weights(layer).items():
         if isinstance(value, Tensor):

@@ -14,7 +14,7 @@ from bitq.deploy.evaluate import full_precision, inference
 from bitq.errors import UsageError
 from bitq.models.convolution import Conv2d
 from bitq.models.layers import WeightLayer
-from bitq.quant.layers import QuantLayer
+from bitq.quant.layers import QuantEmbedding, QuantLayer
 
 EXAMPLES = 2  # images that a network is traced with
 
@@ -66,6 +66,7 @@ def same(name: str, *settings: str) -> Settings:
 
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.Embedding, Conv2d, *QuantLayer.__args__)
+AVERAGING = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 MODULES: dict[type, Settings] = {
     nn.ReLU: same("relu"),
@@ -78,7 +79,7 @@ MODULES: dict[type, Settings] = {
     nn.Hardsigmoid: same("hardsigmoid"),
     nn.Softmax: same("softmax", "dim"),
     nn.MaxPool2d: same("max_pool2d", "kernel_size", "stride", "padding", "dilation", "ceil_mode"),
-    nn.AvgPool2d: same("avg_pool2d", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+    nn.AvgPool2d: same("avg_pool2d", *AVERAGING),
     nn.AdaptiveAvgPool2d: same("adaptive_avg_pool2d", "output_size"),
     nn.Flatten: same("flatten", "start_dim", "end_dim"),
     nn.LayerNorm: same("layer_norm", "normalized_shape", "weight", "bias", "eps"),
@@ -89,6 +90,7 @@ MODULES: dict[type, Settings] = {
 }
 # Functions that leave their first argument as it is in a trained network, and other names of the same function.
 IDENTITIES = ("dropout", "stochastic_depth", "contiguous", "clone", "detach", "identity")
+FROM_VALUES = ("item", "tolist", "equal", "allclose")  # numbers that are computed from tensors
 ALIASES = {"iadd": "add", "isub": "sub", "imul": "mul", "truediv": "div", "itruediv": "div"}
 
 
@@ -101,25 +103,54 @@ class Tracer(fx.Tracer):
 
 
 class _Examples(fx.Interpreter):
-    """Keep the value of every node."""
+    """Keep the value of every node, and refuse one that is read again after it was changed in place."""
 
     def run_node(self, n: fx.Node) -> Any:
-        n.meta["example"] = super().run_node(n)
-        return n.meta["example"]
+        for read in n.all_input_nodes:
+            if not _alike(self.env[read], read.meta["example"]):
+                raise UsageError(
+                    f"{read.name} is read by {n.name} after it was changed in place, which this export cannot say; "
+                    "leave inplace=True, +=, or the underscore of the function out there."
+                )
+        value = super().run_node(n)
+        n.meta["example"] = value.clone() if isinstance(value, Tensor) else value
+        return value
+
+
+def _alike(value: Any, before: Any) -> bool:
+    if not isinstance(value, Tensor):
+        return True
+    return bool(torch.allclose(value, before, rtol=0, atol=0, equal_nan=value.is_floating_point()))
 
 
 def traced(model: nn.Module, example: Inputs) -> Traced:
-    """Trace a network on an example of EXAMPLES images, or images with the tokens of their sentences."""
+    """Trace a network on an example of EXAMPLES images, or images with the tokens of their sentences.
+
+    Further arguments of its forward keep their defaults.
+    """
+    defaults = _defaults(model)
     try:
-        module = fx.GraphModule(model, Tracer().trace(model))
+        module = fx.GraphModule(model, Tracer().trace(model, concrete_args=defaults or None))
     except Exception as error:  # torch.fx raises whatever the model's own code does with a proxy
         raise UsageError(
             f"{type(model).__name__} cannot be traced ({error}), so it cannot be written for other runtimes; "
             "take what depends on the values of tensors out of its forward."
         ) from error
     with inference(model), full_precision():
-        _Examples(module).run(example)
+        _Examples(module).run(example, *defaults.values())
     return _Reader(model, module.graph).read()
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """Return the defaults of what a forward takes beside its input."""
+    _, *more = inspect.signature(model.forward).parameters.values()
+    named = [each for each in more if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    if missing := [each.name for each in named if each.default is each.empty]:
+        raise UsageError(
+            f"{type(model).__name__} takes {missing[0]} beside its input, but networks of one input can be written; "
+            "wrap it in a module whose forward takes the input alone."
+        )
+    return {each.name: each.default for each in named}
 
 
 class _Reader:
@@ -135,8 +166,12 @@ class _Reader:
         for node in self.graph.nodes:
             if node.op == "output":
                 output = self._argument(node.args[0])
-                if not isinstance(output, Value):
-                    raise UsageError("a network with one tensor as its output was expected; return the logits alone.")
+                if not isinstance(output, Value) or output.rank < 2:
+                    found = f"shape {output.shape}" if isinstance(output, Value) else type(output).__name__
+                    raise UsageError(
+                        f"an output of {found} was found, but a row of logits for each input is expected; "
+                        "return the logits alone."
+                    )
                 return Traced(tuple(self.inputs), tuple(self.calls), output)
             self.values[node] = self._value(node)
         raise AssertionError("every traced graph has an output")
@@ -144,15 +179,24 @@ class _Reader:
     def _value(self, node: fx.Node) -> Any:
         example = node.meta["example"]
         if node.op == "placeholder":
-            return self._input(example)
-        if node.op == "get_attr" or not isinstance(example, Tensor):
-            return example.detach() if isinstance(example, Tensor) else example
+            return self._input(example) if not self.inputs else example
+        if node.op == "get_attr":
+            return example.detach()
+        if not isinstance(example, Tensor):
+            return self._constant(node, example)
         args, kwargs = self._argument(node.args), self._argument(dict(node.kwargs))
         if _name_of(node) == "getitem" and isinstance(args[0], tuple):
             return args[0][args[1]]
         if node.op == "call_module":
             return self._module(node, args)
         return self._call(_name_of(node), node.name, node, args, kwargs)
+
+    def _constant(self, node: fx.Node, example: Any) -> Any:
+        """Return a shape or a number that does not depend on the values of tensors, or a part of several inputs."""
+        name = _name_of(node)
+        if name in FROM_VALUES or (isinstance(example, tuple | list) and any(isinstance(e, Tensor) for e in example)):
+            raise cannot_say(f"{name} ({node.name}), which gives no single tensor")
+        return example
 
     def _input(self, example: Any) -> Any:
         if isinstance(example, Tensor):
@@ -163,7 +207,7 @@ class _Reader:
 
     def _module(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
         module = self.model.get_submodule(str(node.target))
-        if type(module) in LAYERS:
+        if type(module) in LAYERS or isinstance(module, QuantEmbedding):
             return self._call("layer", str(node.target), node, args, {}, module)
         if type(module) in NORMS:
             return self._call("batch_norm", str(node.target), node, args, {}, module)

@@ -186,8 +186,11 @@ class OnnxWriter:
         padding: Any = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: None = None,
     ) -> None:
         """Write the mean of each window."""
+        if divisor_override is not None:
+            raise cannot_say(f"avg_pool2d with divisor_override={divisor_override} ({call.where})")
         self._pool(
             call,
             "AveragePool",

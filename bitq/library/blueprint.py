@@ -50,11 +50,11 @@ def parse_own(path: Path, meta: dict[str, Any]) -> OwnNetwork:
         ) from error
 
 
-def check_of_grid(path: Path) -> None:
+MEASURE = "measure it from Python: bitq.evaluate(path, data, into=model)"
+
+
+def check_of_grid(path: Path, remedy: str = MEASURE) -> None:
     """Refuse the file of a network that bitq cannot build, where one of the grid is asked for."""
     _, meta = tensorfile.read(path)
     if meta.get("kind") == KIND:
-        raise UsageError(
-            f"{path} holds a {meta.get('network')}, which only its own code can build; measure it from Python: "
-            "bitq.evaluate(path, data, into=model)."
-        )
+        raise UsageError(f"{path} holds a {meta.get('network')}, which only its own code can build; {remedy}.")

@@ -45,6 +45,7 @@ def export(
     path = one_target(target, out)
     open_for_reading(source).close()
     check_new_file(path)
+    check_buildable(source, format)
     found, text = WRITERS[format](source, path, given)
     emit(found, as_json, text)
 
@@ -55,6 +56,21 @@ def refuse_foreign_options(format: str, given: dict[str, Any]) -> None:
         if name not in OPTIONS[format]:
             owner = next(other for other, names in OPTIONS.items() if name in names)
             raise UsageError(f"--{name} is for --format {owner}, but --format {format} was given; leave it out.")
+
+
+REMEDIES = {
+    "onnx": "write it from Python: bitq.to_onnx(FILE, NEW.onnx, example, into=model)",
+    "c": "write it from Python: bitq.to_c(FILE, FOLDER, example, into=model)",
+    "bitq": "pack it another way from Python: bitq.export(bitq.load(FILE, into=model), NEW, packing=...)",
+    "conformance": "conformance sets are of networks that bitq train wrote",
+}
+
+
+def check_buildable(source: Path, format: str) -> None:
+    """Refuse a file whose network only the user's own code can build, and name the function to call."""
+    from bitq.library.blueprint import check_of_grid
+
+    check_of_grid(source, REMEDIES[format])
 
 
 def one_target(target: Path | None, out: Path | None) -> Path:

@@ -11,6 +11,8 @@ from bitq.errors import UsageError
 from bitq.io import must_be_writable, open_for_reading
 from bitq.verbs.common import DeviceOption, Json, check_new_file, emit
 
+MULTIPLY_INTEGERS = ("pt2e", "fast")  # the other back ends decode the integers that they store
+
 
 def evaluate(
     file: Annotated[Path, typer.Argument(help="A packed file.")],
@@ -60,10 +62,12 @@ def evaluate(
     )
     text += coverage_line(found["audit"], found["coverage"])
     if other := found["backend"]:
+        does = "multiplies" if other["name"] in MULTIPLY_INTEGERS else "stores, and decodes before it multiplies,"
         text += (
             f"\n{other['name']}: {other['accuracy']:.2f} %, {100 * other['same_predictions']:.2f} % of the answers "
-            f"the same, logits within {other['largest_difference']:.1e}; it computes {100 * other['weights']:.1f} % of "
-            f"the weights and {100 * other['multiplications']:.1f} % of the multiplications from integers"
+            f"the same, logits within {other['largest_difference']:.1e}; it {does} integers for "
+            f"{100 * other['weights']:.1f} % of the weights and {100 * other['multiplications']:.1f} % of the "
+            "multiplications"
         )
     emit(found, as_json, text)
 
