@@ -227,7 +227,7 @@ def test_the_backend_says_what_it_computes_from_integers() -> None:
 
 
 def test_networks_without_codes_are_refused() -> None:
-    with pytest.raises(UsageError, match="no layer of this network has both; use method bitnet, or .*static"):
+    with pytest.raises(UsageError, match="no layer of this network does so; use method bitnet, or .*static"):
         ported(quantized("vgg11", "int8", "none"), "fast", images(2))
     with pytest.raises(UsageError, match="meta was given, but fast inference has kernels for the CPU alone"):
         accelerated(quantized("vgg11", "int8", "static"), images(1).to("meta"))

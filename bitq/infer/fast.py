@@ -64,8 +64,9 @@ def _with(model: nn.Module, example: Tensor, choose: Choose) -> Fast:
     makers = {name: make for name, make in chosen.items() if make}
     if not inputs:
         raise UsageError(
-            "fast inference multiplies 8-bit codes by integers, but no layer of this network has both; "
-            "use method bitnet, or quantize activations too: --calibration activations=static."
+            "fast inference multiplies 8-bit codes by integers, in linear layers and in convolutions that pad as many "
+            "zeros before as after, but no layer of this network does so; use method bitnet, or quantize activations "
+            "too: --calibration activations=static."
         )
     with torch.inference_mode():
         network = fused(model, makers)

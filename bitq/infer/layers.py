@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bitq.infer.encode import Coded
 from bitq.infer.kernels import Kernel, MakeKernel
 from bitq.infer.reference import LARGEST, Epilogue, Product
+from bitq.interop.products import padding_of
 from bitq.quant.activation import Int8Activation
 from bitq.quant.layers import QuantConv2d, QuantLayer, QuantLinear
 from bitq.quant.static import StaticUint8
@@ -31,7 +32,7 @@ def product_of(layer: FastLayer, signed: bool) -> Product:
     zero, highest = range_of(layer, signed)
     if isinstance(layer, QuantLinear):
         return Product(weight, zero, highest)
-    geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    geometry = (layer.stride, tuple(padding_of(layer)[0]), layer.dilation, layer.groups)
     return Product(weight, zero, highest, *geometry)  # type: ignore[arg-type]
 
 
@@ -59,11 +60,19 @@ def has_integers(layer: QuantLayer) -> bool:
     """Return whether the layer multiplies 8-bit codes with integers of 8 bits and is of a kind that has a kernel."""
     if not isinstance(layer, FastLayer) or layer.norm or not isinstance(layer.activation, Int8Activation | StaticUint8):
         return False
-    if isinstance(layer, QuantConv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+    if isinstance(layer, QuantConv2d) and not _pads_evenly(layer):
         return False
     codes = layer.quantizer.codes(layer.weight)
     values = codes.values
     return codes.residual is None and bool(((values == values.round()) & (values >= -128) & (values <= 127)).all())
+
+
+def _pads_evenly(layer: QuantConv2d) -> bool:
+    """Return whether zeros are padded, as many after as before: padding="same" may need one more after."""
+    if layer.padding_mode != "zeros":
+        return False
+    before, after = padding_of(layer)
+    return before == after
 
 
 class StaticProduct(nn.Module):

@@ -11,7 +11,7 @@ from bitq.errors import UsageError
 from bitq.io import must_be_writable, open_for_reading
 from bitq.verbs.common import DeviceOption, Json, check_new_file, emit
 
-MULTIPLY_INTEGERS = ("pt2e", "fast")  # the other back ends decode the integers that they store
+MULTIPLY_INTEGERS = ("fast",)  # the other back ends decode the integers that they store
 
 
 def evaluate(
