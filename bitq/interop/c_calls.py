@@ -226,6 +226,27 @@ class CWriter:
         sizes = self._ints(size), place, self._ints(call.result.shape[2:])
         self._say("max_pool", channels, *sizes, self.name_of(input), self._result(call))
 
+    def avg_pool2d(
+        self,
+        call: Call,
+        input: Value,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: None = None,
+    ) -> None:
+        """Write the mean of each window."""
+        if ceil_mode or divisor_override is not None:
+            raise cannot_say(f"avg_pool2d with ceil_mode or divisor_override ({call.where}) in C")
+        steps = pair(kernel_size if stride in (None, []) else stride)
+        window = ", ".join(braces(*pair(each)) for each in (kernel_size, steps, padding, 1))
+        channels, size = self._image(call, input)
+        place = f"&(const struct window){{{window}}}", int(count_include_pad)
+        sizes = self._ints(size), *place, self._ints(call.result.shape[2:])
+        self._say("avg_pool", channels, *sizes, self.name_of(input), self._result(call))
+
     def _image(self, call: Call, input: Value) -> tuple[int, tuple[int, ...]]:
         """Return channels and size of a batch of images."""
         if input.rank != 4:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from bitq.deploy import tensorfile
-from bitq.deploy.blueprint import Blueprint
+from bitq.deploy.blueprint import parse
 from bitq.deploy.export import NOT_SHIPPED, packed_layers, shape_and_type
 from bitq.deploy.load import _packed_kinds, _stored
 from bitq.deploy.load import load as load_of_grid
@@ -84,7 +84,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     if meta.get("kind") == KIND:
         found = parse_own(path, meta).model_dump(mode="json")
     elif meta.get("kind") == "model":
-        plan = Blueprint.model_validate(meta).model_dump(mode="json")
+        plan = parse(path, meta).model_dump(mode="json")
         found = {"kind": "grid_network", "network": plan["spec"]["model"], **plan["spec"], "layers": plan["layers"]}
     else:
         raise DataError(f"{path} holds no network; give a file that bitq.export or bitq train wrote.")

@@ -348,6 +348,24 @@ void max_pool(int channels, const int size[2], const struct window *of, const in
             }
 }
 
+void avg_pool(int channels, const int size[2], const struct window *of, int counts_padding, const int size_out[2],
+              const float *x, float *y) {
+    for (int c = 0; c < channels; c++, x += size[0] * size[1])
+        for (int row = 0; row < size_out[0]; row++)
+            for (int column = 0; column < size_out[1]; column++) {
+                double total = 0;
+                int inside = 0;
+                for (int i = 0; i < of->kernel[0]; i++)
+                    for (int j = 0; j < of->kernel[1]; j++) {
+                        int h = row * of->stride[0] - of->before[0] + i;
+                        int w = column * of->stride[1] - of->before[1] + j;
+                        if (h >= 0 && h < size[0] && w >= 0 && w < size[1])
+                            total += x[h * size[1] + w], inside++;
+                    }
+                *y++ = (float)(total / (counts_padding ? of->kernel[0] * of->kernel[1] : inside));
+            }
+}
+
 void adaptive_pool(int channels, const int size[2], const int size_out[2], const float *x, float *y) {
     for (int c = 0; c < channels; c++, x += size[0] * size[1])
         for (int row = 0; row < size_out[0]; row++)

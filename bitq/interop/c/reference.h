@@ -62,6 +62,8 @@ void sum(int outer, int size, int inner, float divisor, const float *x, float *y
 
 struct window { int kernel[2], stride[2], before[2], dilation[2]; };
 void max_pool(int channels, const int size[2], const struct window *of, const int size_out[2], const float *x, float *y);
+void avg_pool(int channels, const int size[2], const struct window *of, int counts_padding, const int size_out[2],
+              const float *x, float *y);
 void adaptive_pool(int channels, const int size[2], const int size_out[2], const float *x, float *y);
 
 void permute(const float *x, const int sx[4], const int order[4], float *y);
