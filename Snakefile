@@ -19,6 +19,7 @@ localrules:
 rule paper:
     input:
         "build/paper/bitq.pdf",
+        "build/paper/supplement.pdf",
 
 
 # All that the paper is made of; needs no TeX.

@@ -11,6 +11,8 @@ from bitq.report.tex import Tex, as_written, escape, interval, listed, number
 from bitq.stats.cells import matching
 from bitq.stats.claims import OURS, Claim, needs
 from bitq.stats.claims import claims as read_claims
+from bitq.stats.judge import limits, wanting
+from bitq.stats.needed import Needed
 from bitq.stats.published import TRUSTED, Figure, published
 
 Row = dict[str, Any]
@@ -54,6 +56,53 @@ def claims(query: Query) -> list[Row]:
         for work, records in found.items()
         if records
     ]
+
+
+def verdicts(query: Query) -> list[Row]:
+    """List the claims that could be judged, by work, each at its weakest place, with what would change the verdict."""
+    book = {claim.id: claim for claim in read_claims().claims}
+    works = {work: _title(work) for work in [*published().works, OURS]}
+    records = [each for each in query.sources.claims["verdicts"] if each["weakest"] is not None]
+    found = [query.read(record) for record in records]
+    return [
+        {"title": title, "rows": [_at_weakest(query, each, book[each["id"]]) for each in found if each["work"] == work]}
+        for work, title in works.items()
+        if any(each["work"] == work for each in found)
+    ]
+
+
+def checks(query: Query) -> list[Record]:
+    """List the checks of the grid, which no count of verdicts includes."""
+    return [query.read(record) for record in query.sources.claims.get("checks", ())]
+
+
+def _at_weakest(query: Query, record: Record, claim: Claim) -> Row:
+    weakest = record["evidence"][record["weakest"]]
+    told = number(None) if weakest["estimate"] is None else _measured(weakest, unit(claim.predicate, weakest["column"]))
+    return record | {
+        "limit": limits(*weakest["limits"]),
+        "figures": _figures(record["published"]),
+        "ours": Tex(told),
+        "n": weakest["n"] or None,
+        "place": names.short(_at(weakest).removeprefix(", ")),
+        "turns": _turns(record["sensitivity"]),
+        "wanting": wanting(Needed(**record["needed"])) if record["needed"] else "",
+        "section": _section(query, claim),
+    }
+
+
+def _turns(found: Record | None) -> Tex:
+    """Format the limit at which the verdict would turn to holds or, where it holds, to undecided."""
+    return Tex("") if found is None else number(found["holds"], 2)
+
+
+def _section(query: Query, claim: Claim) -> str | None:
+    """Return the label of the section with the evidence; None where the study is not shown."""
+    if claim.predicate.kind == "audited":
+        return "sec:audit"
+    study = claim.study or claim.work
+    known = {printed.study for printed in query.sources.printed}
+    return f"sec:{study}" if study in known and query.sources.shows(study) else None
 
 
 def _title(work: str) -> str:

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from bitq.io import write_atomic
+from bitq.report import overview
 from bitq.report.query import Query
 from bitq.report.sources import Sources
 from bitq.report.style import RC, WIDTH
@@ -20,7 +21,7 @@ from bitq.report.tex import Tex, render
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure `<name>.pdf`, and `<name>.tex` that shows it as fig:<name>."""
+    """A figure `<name>.pdf`, `<name>.tex` that shows it as fig:<name>, and its data `<name>.csv`."""
 
     name: str
     draw: Callable[[Query, Canvas], None]
@@ -35,7 +36,28 @@ class Figure:
             self.draw(query, canvas)
             drawing = pdf(canvas)
         words = {"name": Tex(self.name), "caption": Tex(self.caption), "source": place(self.draw)}
-        return {"pdf": drawing, "tex": render("figure.tex.j2", query=query, **words).encode()}
+        tex = render("figure.tex.j2", query=query, **words).encode()
+        return {"pdf": drawing, "tex": tex, "csv": query.data()}
+
+
+SHARED = (
+    Figure(
+        "accuracy_per_byte",
+        overview.accuracy_per_byte,
+        4.5,  # the drawing sets it by its panels
+        "Accuracy against the size of the same file (logarithmic), all arms of all studies. Small points are seeds, "
+        "open marks their means; the grey line joins what no smaller file reaches. An arrow leads from the size that a "
+        "published factor of compression would give this network to the file that was measured.",
+    ),
+    Figure(
+        "claim_map",
+        overview.claim_map,
+        4.0,  # the drawing sets it by its rows
+        "Every claim on accuracy that the runs decide or could, at its weakest place: the estimate and its 95\\,\\% "
+        "interval as the distance to the limit of the claim, positive (shaded) where the claim holds. The axis is "
+        "linear within one point and logarithmic beyond. Table~\\ref{tab:verdicts} has the same claims in words.",
+    ),
+)
 
 
 def write_figures(sources: Sources, out: Path) -> list[Path]:
@@ -48,13 +70,11 @@ def write_figures(sources: Sources, out: Path) -> list[Path]:
     return written
 
 
-def figures(sources: Sources) -> dict[str, Callable[[], dict[str, bytes]]]:
+def figures(sources: Sources) -> Mapping[str, Callable[[], dict[str, bytes]]]:
     """Return what renders each figure."""
-    return {
-        figure.name: partial(figure.files, Query(sources.of(printed.study)))
-        for printed in sources.printed
-        for figure in printed.figures
-    }
+    of_studies = [(figure, printed.study) for printed in sources.printed for figure in printed.figures]
+    found = {figure.name: partial(figure.files, Query(sources.of(study))) for figure, study in of_studies}
+    return {figure.name: partial(figure.files, Query(sources)) for figure in SHARED} | found
 
 
 def pdf(canvas: Canvas) -> bytes:

@@ -18,19 +18,20 @@ from bitq.grid.study import scales as all_scales
 from bitq.io import sha256_file, write_atomic
 from bitq.paths import config_dir
 from bitq.report import contrasts, names
-from bitq.report.query import Query
+from bitq.report.query import Query, span
 from bitq.report.sources import Sources
 from bitq.report.tex import Tex, render
 from bitq.stats.families import group_of
 
 Row = dict[str, Any]
 INPUT = re.compile(r"\\input\{([^}]+)\}")
-# A label, and the provenance that follows before the next label.
+# The mark in a caption, and the label behind it.
 PROVENANCE = re.compile(
-    r"\\label\{(?P<label>(?:tab|fig):[^}]+)\}(?:(?!\\label\{).)*?"
-    r"\\provenance\{(?P<place>[^}]+)\}\{(?P<digest>\w+)\}",
+    r"\\provenance\{(?P<place>[^}]+)\}\{(?P<digest>\w+)\}(?:(?!\\provenance\{).)*?"
+    r"\\label\{(?P<label>(?:tab|fig):[^}]+)\}",
     re.S,
 )
+DOCUMENTS = ("main", "supplement")
 MAKERS = {"tab": "bitq tables", "fig": "bitq figures"}
 DERIVED = (
     "runs.parquet",
@@ -50,7 +51,6 @@ class Artefact(NamedTuple):
     maker: str
     place: Tex  # the function, as LaTeX
     digest: str
-    first: bool  # with this digest: the margin links to it
 
 
 def write_fragments(sources: Sources, build_dir: Path, folder: Path, chosen: Config) -> list[Path]:
@@ -59,10 +59,12 @@ def write_fragments(sources: Sources, build_dir: Path, folder: Path, chosen: Con
     values = {"config": chosen, "sources": sources, "query": Query(sources), "names": names, "scale": sources.scale}
     values |= {"scales": sources.by_scale({}), "trained_on": sources.by_scale(chosen.images)}
     parts: dict[str, Callable[[], Row]] = {
-        "title": dict,
+        "title": lambda: {"version": version("bitq"), "shown": shown},
         "notice": lambda: {"rows": images(sources)},
         "scales": lambda: {"rows": scales(shown)},
         "studies": lambda: {"studies": [checked_section(folder, study) for study in shown]},
+        "results": lambda: {"studies": [study for study in shown if _section(folder, f"result-{study}").exists()]},
+        "availability": lambda: {"version": version("bitq"), **compute(sources.all_runs)},
         # Last, since it lists what the others read.
         "reproducibility": lambda: behind(build_dir, folder, sources),
     }
@@ -82,9 +84,13 @@ def behind(build_dir: Path, folder: Path, sources: Sources) -> Row:
     }
 
 
+def _section(folder: Path, name: str) -> Path:
+    return folder / "sections" / f"{name}.tex"
+
+
 def checked_section(folder: Path, study: str) -> str:
     """Return the study if its section is written; results without a section are an error."""
-    if not (folder / "sections" / f"study-{study}.tex").exists():
+    if not _section(folder, f"study-{study}").exists():
         raise DataError(f"study {study!r} has results, but paper/sections/study-{study}.tex does not exist; write it.")
     return study
 
@@ -129,12 +135,10 @@ def _scale(study: str, name: str) -> Row:
 
 
 def artefacts(folder: Path) -> Iterator[Artefact]:
-    """Yield every table and figure that the paper reads, in the order of its text."""
-    seen: set[str] = set()
-    for found in PROVENANCE.finditer("\n".join(in_order(folder, "main"))):
-        label, digest = found["label"], found["digest"]
-        yield Artefact(label, MAKERS[label[:3]], Tex(found["place"]), digest, first=digest not in seen)
-        seen.add(digest)
+    """Yield every table and figure that the paper and its supplement read, in the order of their text."""
+    for document in DOCUMENTS:
+        for found in PROVENANCE.finditer("\n".join(in_order(folder, document))):
+            yield Artefact(found["label"], MAKERS[found["label"][:3]], Tex(found["place"]), found["digest"])
 
 
 def in_order(folder: Path, name: str) -> Iterator[str]:
@@ -153,6 +157,18 @@ def machines(runs: pd.DataFrame) -> list[Row]:
     totals = kinds.agg(runs=("id", "size"), hours=("wall_seconds", lambda seconds: seconds.sum() / 3600))
     found: list[Row] = totals.reset_index().to_dict("records")
     return found
+
+
+def compute(runs: pd.DataFrame) -> Row:
+    """Summarise devices, seeds of an arm and diverged runs for the statement on compute and the checklist."""
+    kinds = runs.groupby(["device", "machine"], sort=True)
+    totals = kinds.agg(runs=("id", "size"), hours=("wall_seconds", lambda seconds: seconds.sum() / 3600))
+    counts = runs.groupby(["study", "dataset", "model", "arm"])["seed"].nunique()
+    return {
+        "compute": totals.reset_index().to_dict("records"),
+        "seeds": span(counts),
+        "diverged": int((runs["status"] == "diverged").sum()),
+    }
 
 
 def seeds(runs: pd.DataFrame) -> list[Row]:

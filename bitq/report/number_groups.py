@@ -58,6 +58,7 @@ def _of_runs(sources: Sources) -> Iterator[Number]:
         yield count(f"distilled runs of {study}", sum(run.distillation is not None for run in planned))
         yield words(f"scale of {study}", *scales)
         yield from _of_rows(runs[runs["study"] == study], f" of {study}")
+        yield Number(f"setting of {study}", escape(Query(sources.of(group_of(study))).where()))
     yield words("scale", sources.by_scale({}))
     yield words("root digest", census.root[:12])
     for column in ("device", "machine", "threads", "torch", "mode", "precision", "width", "epochs"):

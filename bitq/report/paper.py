@@ -10,24 +10,25 @@ from pathlib import Path
 from bitq.errors import DataError
 from bitq.grid.paper import Config, config
 from bitq.io import write_atomic
-from bitq.report import contrasts
 from bitq.report.fragments import INPUT, write_fragments
 from bitq.report.sources import Sources
 from bitq.report.typeset import typeset
 
 SOURCES = ("*.tex", "*.sty", "*.bib", "latexmkrc", "sections/*.tex")
-GENERATED = ("numbers.tex", "tables/*.tex", "tables/*.csv", "figures/*.tex", "figures/*.pdf")
+PDFS = {"main": "bitq.pdf", "supplement": "supplement.pdf"}  # of the documents in paper/
+GENERATED = ("numbers.tex", "tables/*.tex", "tables/*.csv", "figures/*.tex", "figures/*.pdf", "figures/*.csv")
 GRAPHICS = re.compile(r"\\includegraphics(?:\[[^]]*\])?\{([^}#]+)\}")
 BIBLIOGRAPHY = re.compile(r"\\bibliographystyle\{[^}]+\}\s*\\bibliography\{[^}]+\}")
 
 
 def build(sources: Sources, root: Path, build_dir: Path) -> Path:
-    """Typeset `root`/paper with what the pipeline wrote to `build_dir`; equal inputs give an equal PDF."""
+    """Typeset paper and supplement with what the pipeline wrote to `build_dir`; equal inputs give equal PDFs."""
     chosen = config()
     folder = stage(sources, root, build_dir, chosen)
-    pdf = build_dir / "paper" / "bitq.pdf"
-    write_atomic(pdf, typeset(folder, chosen.source_date_epoch).read_bytes())
-    return pdf
+    written = dict(zip(PDFS.values(), typeset(folder, chosen.source_date_epoch, tuple(PDFS)), strict=True))
+    for name, pdf in written.items():
+        write_atomic(build_dir / "paper" / name, pdf.read_bytes())
+    return build_dir / "paper" / PDFS["main"]
 
 
 def stage(sources: Sources, root: Path, build_dir: Path, chosen: Config) -> Path:
@@ -51,17 +52,25 @@ def _copy(source: Path, patterns: tuple[str, ...], folder: Path) -> list[Path]:
 
 
 def submission(build_dir: Path) -> Path:
-    """Pack the typeset paper as one TeX file with figures and bibliography, in an archive that compiles by itself."""
+    """Pack paper and supplement, a TeX file each, with figures and data, in an archive that compiles by itself."""
     folder = build_dir / "paper" / "tex"
     if not (folder / "main.bbl").exists():
         raise DataError(f"{folder} holds no typeset paper; build the paper first.")
-    text = BIBLIOGRAPHY.sub(lambda _: (folder / "main.bbl").read_text(), flattened(folder, "main"))
-    figures = [f"{name.removesuffix('.pdf')}.pdf" for name in dict.fromkeys(GRAPHICS.findall(text))]
-    contents = {name: (folder / name).read_bytes() for name in ("bitq.sty", *figures)}
+    texts = {name: _alone(folder, name) for name in PDFS}
+    figures = [f"{name.removesuffix('.pdf')}.pdf" for name in GRAPHICS.findall("".join(texts.values()))]
+    data = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*.csv"))]
+    # Each document reads the references of the other one.
+    references = [f"{name}.aux" for name in PDFS]
+    contents = {name: (folder / name).read_bytes() for name in ("bitq.sty", *figures, *data, *references)}
+    contents |= {f"{name}.tex": text.encode() for name, text in texts.items()}
     path = build_dir / "paper" / "bitq-submission.tar.gz"
-    contents |= {"main.tex": text.encode(), contrasts.FILE: (folder / "tables" / contrasts.FILE).read_bytes()}
     write_atomic(path, archive(contents, config().source_date_epoch))
     return path
+
+
+def _alone(folder: Path, name: str) -> str:
+    """Return a document as one TeX file with its bibliography."""
+    return BIBLIOGRAPHY.sub(lambda _: (folder / f"{name}.bbl").read_text(), flattened(folder, name))
 
 
 def flattened(folder: Path, name: str) -> str:

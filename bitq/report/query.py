@@ -15,6 +15,12 @@ from bitq.stats.cells import Cell
 from bitq.stats.contrast import contrast
 from bitq.stats.families import Family
 
+# Columns of the table of runs that the data of a table or figure have.
+BEHIND = (
+    "scale", "id", "hash", "study", "dataset", "variant", "model", "width", "arm", "seed", "epochs", "status",
+    "accuracy", "best_accuracy", "file_bytes", "compression", "bits_per_packed_weight", "zeros", "coverage",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Score:
@@ -119,6 +125,14 @@ class Query:
         """Compute twelve hex digits that change with everything that was read."""
         rows = self._rows().sort_values("hash")
         return sha256(rows.to_csv(index=False) + canonical_json(self.others))[:12]
+
+    def data(self) -> bytes:
+        """Write as CSV what was read: the runs, or where there are none the records."""
+        runs = self._rows().sort_values(["scale", "id"])
+        columns = [name for name in BEHIND if name in runs.columns]
+        table = runs[columns] if len(runs) else pd.json_normalize(self.others)
+        text: str = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+        return text.encode()
 
     def where(self) -> str:
         """Describe the scale, its data and its size in one sentence."""

@@ -13,7 +13,6 @@ from bitq.report.query import Query
 from bitq.report.tex import Tex, escape, not_run, render, render_text
 
 RULE, SPACE = r"\midrule", r"\addlinespace"
-ENDS = "<< query.where() >> << query.counts() >>"  # of every caption of a study's table
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Table:
         """Render the table as LaTeX."""
         rows, notes = self.rows(query), Notes()
         lines = list(self._lines(rows, notes))  # first, since the caption counts the runs behind the cells
-        caption = render_text(f"{self.caption} {ENDS}", query=query, rows=rows)
+        caption = render_text(f"{self.caption}", query=query, rows=rows)
         table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(self.spec), "lines": map(Tex, lines)}
         return render("columns.tex.j2", name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
 
@@ -105,6 +104,6 @@ class Template:
 
 
 def place(function: Callable[..., Any]) -> str:
-    """Name the module and function of a table, as the margin of the paper prints it."""
+    """Name the module and function of a table, as the mark below its caption prints it."""
     plain = function.func if isinstance(function, partial) else function
     return f"{plain.__module__.replace('.', '/')}.py:{plain.__name__}"

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bitq.errors import BitqError, Bug, DataError, UsageError
@@ -14,6 +14,7 @@ PACKAGES = (
     "texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science latexmk lmodern cm-super"
 )
 TOLERATED = 5.0  # points by which a line or table may exceed the margin
+ROUNDS = 4  # of all documents, until none has another reference
 SECONDS = 300  # far more than needed; stops an endless loop in TeX
 
 ERROR = re.compile(r"^(?:(?:\./)?(?P<file>[^\s:()]+):(?P<line>\d+):|!) (?P<what>.+)$", re.M)
@@ -28,20 +29,36 @@ FILES = re.compile(r"\((?P<name>\./[^\s()]+)|[()]")
 MAKERS = {"tables": "bitq tables", "figures": "bitq figures", "numbers.tex": "bitq numbers"}
 
 
-def typeset(folder: Path, seconds: int) -> Path:
-    """Typeset main.tex in `folder` with the clock at `seconds`; anything short of a clean document is an error."""
+def typeset(folder: Path, seconds: int, documents: Sequence[str] = ("main",)) -> list[Path]:
+    """Typeset documents that may refer to each other, with the clock at `seconds`; an unclean one is an error."""
     require_programs()
-    command = ["latexmk", "-norc", "-r", "latexmkrc", "-silent", "main.tex"]
+    for number in range(ROUNDS):
+        before = [_read(folder / f"{name}.aux") for name in documents]
+        for name in documents:
+            # latexmk does not see that the references of another document are new.
+            _run(folder, name, seconds, *(["-g"] if number else []))
+        if before == [_read(folder / f"{name}.aux") for name in documents]:
+            break
+    for name in documents:
+        if error := next(complaints(_read(folder / f"{name}.log"), _read(folder / f"{name}.blg")), None):
+            raise error
+    return [folder / f"{name}.pdf" for name in documents]
+
+
+def _run(folder: Path, name: str, seconds: int, *options: str) -> None:
+    """Run latexmk on one document; what stops LaTeX is an error."""
+    command = ["latexmk", "-norc", "-r", "latexmkrc", "-silent", *options, f"{name}.tex"]
+    log = folder / f"{name}.log"
     try:
         done = subprocess.run(command, cwd=folder, env=environment(seconds), capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise Bug(f"LaTeX did not finish in {SECONDS} seconds; the end of {folder / 'main.log'} says where.") from None
-    log = _read(folder / "main.log")
-    if error := next(errors(log), None) or next(complaints(log, _read(folder / "main.blg")), None):
+        raise Bug(f"LaTeX did not finish in {SECONDS} seconds; the end of {log} says where.") from None
+    if error := next(errors(_read(log)), None):
         raise error
     if done.returncode:
-        raise Bug(f"latexmk ended with {done.returncode}; {folder / 'main.log'} says more.")
-    return folder / "main.pdf"
+        raise next(complaints(_read(log), _read(folder / f"{name}.blg")), None) or Bug(
+            f"latexmk ended with {done.returncode}; {log} says more."
+        )
 
 
 def require_programs() -> None:

@@ -99,6 +99,7 @@ rule pdf:
             caption="../report/paper.rst",
             category="Paper",
         ),
+        supplement="{build}/paper/supplement.pdf",
     log:
         "{build}/logs/pdf.log",
     benchmark:
@@ -111,7 +112,7 @@ rule pdf:
     params:
         source=digest("paper") + SOURCE,
     message:
-        "Typesetting {output}"
+        "Typesetting {output[0]} and {output.supplement}"
     shell:
         "bitq paper --build {wildcards.build:q} > {log:q} 2>&1"
 

@@ -16,6 +16,7 @@ from bitq.report.query import Query, Score
 from bitq.report.sources import Record
 from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, Mark
 from bitq.report.tex import number
+from bitq.stats.cells import Cell
 from bitq.stats.inference import mean
 from bitq.studies.bitnet.places import DATASETS, LAYERS, MODELS, R18, R50
 
@@ -132,6 +133,46 @@ def _shares(query: Query, dataset: str, layer: str) -> list[str]:
     ]
     shares = [each["share"] if each and each["interval"] else None for each in found]
     return [number(None if share is None else 100 * share, 0) for share in shares]
+
+
+def conv1_bytes(query: Query, figure: Canvas) -> None:
+    """Draw the points that each kept group wins over the bytes that it adds to the file."""
+    for axes, dataset in _by_dataset(figure):
+        low = query.cell(dataset, R18, "bitnet")
+        for layer in LAYERS:
+            arm, mark = f"bitnet-keep_{layer}", ARMS[f"bitnet-keep_{layer}"]
+            kept, gain = query.cell(dataset, R18, arm), query.difference(dataset, R18, arm, "bitnet")
+            added = _added(kept, low)
+            if added is not None:
+                _series(axes, [(added, gain)], mark)
+        _zero(axes)
+        log_scale(axes, base=10)
+        axes.set_xlabel("KiB that the group adds")
+    labels = [(names.arm(f"bitnet-keep_{layer}"), ARMS[f"bitnet-keep_{layer}"], True) for layer in LAYERS]
+    _finish(figure, "points won", labels)
+
+
+def _added(kept: Cell | None, low: Cell | None) -> float | None:
+    """Compute the KiB by which one arm's file is larger than another's."""
+    sizes = [mean(of.values("file_bytes")) if of else None for of in (kept, low)]
+    return None if sizes[0] is None or sizes[1] is None else (sizes[0] - sizes[1]) / 1024
+
+
+def kd_plane(query: Query, figure: Canvas) -> None:
+    """Draw the effect of distillation on the ternary student over that on the float student."""
+    axes = figure.subplots()
+    for dataset, mark in DATASET_MARKS.items():
+        effects = [query.difference(dataset, R18, f"{student}-kd", student) for student in ("fp32", "bitnet")]
+        for (_, across), (_, up) in zip(_known([(0, effects[0])]), _known([(0, effects[1])]), strict=False):
+            _whisker(axes, across["difference"], up["difference"], up["interval"], mark, filled=True)
+            if across["interval"]:
+                axes.plot(across["interval"], [up["difference"]] * 2, color=mark.color, lw=0.8)
+    _zero(axes)
+    axes.axvline(0, color=BLACK, lw=0.6)
+    axes.axline((0, 0), slope=1, color="0.5", lw=0.7, ls="--")
+    axes.set_xlabel("effect on the float student, points")
+    legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in DATASETS]
+    _finish(figure, "effect on the ternary student", legend)
 
 
 def kd_by_layer(query: Query, figure: Canvas) -> None:

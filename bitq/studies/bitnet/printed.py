@@ -54,6 +54,20 @@ FIGURES = (
         f"{POINTS}.",
     ),
     Figure(
+        "conv1_bytes",
+        figures.conv1_bytes,
+        2.2,
+        "What a kept group of ResNet-18 costs and wins: accuracy over the fully ternary network against the KiB that "
+        f"the group adds to the file (logarithmic), undistilled. {POINTS}.",
+    ),
+    Figure(
+        "kd_plane",
+        figures.kd_plane,
+        2.6,
+        "Distilled minus undistilled: effect on the ternary ResNet-18 against the effect on its full-precision twin. "
+        f"Below the dashed diagonal distillation is worse for the ternary network. {POINTS}, in both directions.",
+    ),
+    Figure(
         "kd_by_layer",
         figures.kd_by_layer,
         2.3,

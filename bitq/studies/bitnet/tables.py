@@ -10,7 +10,7 @@ from bitq.report.contrasts import EXPLAINED, Pivot, block, joined
 from bitq.report.cost import macs, parameters
 from bitq.report.notes import Notes
 from bitq.report.query import Query, Score
-from bitq.report.table import ENDS, Table
+from bitq.report.table import Table
 from bitq.report.tex import Tex, at, interval, millions, number, p_value, percent, times, whole
 from bitq.stats.cells import Cell
 from bitq.studies.bitnet.places import DATASETS, LAYERS, MODELS, R18
@@ -348,6 +348,6 @@ TABLES = (
         "controls",
         controls,
         "Further seeds and controls: the headline contrasts over all seeds, and each change that the original made "
-        f"together with others by itself. {EXPLAINED} {ENDS}",
+        f"together with others by itself. {EXPLAINED}",
     ),
 )
