@@ -42,6 +42,7 @@ def test_the_next_write_in_a_folder_removes_what_a_killed_one_left(tmp_path: Pat
         f".model.safetensors.{this_host()}0a1b2c3d",
         "model.safetensors",
     ],
+    ids=["at work", "another machine", "an unknown machine", "no process", "finished"],  # equal in every process
 )
 def test_nothing_else_is_removed(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
