@@ -38,9 +38,8 @@ def test_the_guide_names_all_that_is_public_and_no_more() -> None:
     assert named == set(bitq.__all__) - {"__version__"}
 
 
-def test_the_guide_links_to_examples_that_exist() -> None:
-    linked = set(re.findall(r"\(\.\./examples/(\w+)\.py\)", GUIDE))
-    assert linked == set(SCRIPTS)
+def test_the_guide_lists_the_examples_that_exist() -> None:
+    assert set(re.findall(r"`examples/(\w+)\.py`", GUIDE)) == set(SCRIPTS)
 
 
 def test_the_code_of_the_guide_runs_and_prints_what_it_shows(
