@@ -13,7 +13,7 @@ import pytest
 
 from bitq.chaos import disk
 from bitq.chaos.damage import DAMAGES
-from bitq.chaos.grid import Chaos, some_runs
+from bitq.chaos.grid import Chaos, is_refused, some_runs
 from bitq.chaos.plan import Plan
 from bitq.chaos.processes import Process, children_of, process, wait_for_end
 from bitq.errors import Bug, DataError, StorageError, UsageError
@@ -35,7 +35,17 @@ def plan(folder: Path, **changes: Any) -> Plan:
 
 def rehearsal(**changes: Any) -> Rehearsal:
     """One in which nothing went wrong."""
-    counts = {"runs": 2, "rounds": 1, "starts": 3, "filled": 1, "refused": 1, "detected": 2, "bugs": 0, "lost": 0}
+    counts = {
+        "runs": 2,
+        "rounds": 1,
+        "starts": 3,
+        "filled": 1,
+        "refused": 1,
+        "detected": 2,
+        "told": 1,
+        "bugs": 0,
+        "lost": 0,
+    }
     plain = {
         "scale": "smoke",
         "seed": 0,
@@ -96,7 +106,7 @@ def test_a_full_disk_is_one_that_refuses_writes(tmp_path: Path) -> None:
     assert not list((tmp_path / "disk").iterdir())  # nobody else ever saw it
 
 
-def test_a_damaged_file_counts_as_detected_once_a_log_names_it(tmp_path: Path) -> None:
+def test_a_damaged_file_is_detected_by_its_reader_and_told_once_a_log_names_it(tmp_path: Path) -> None:
     chaos = Chaos(plan(tmp_path))
     run = chaos.runs[-1]
     pretend(run, chaos.results)
@@ -106,15 +116,17 @@ def test_a_damaged_file_counts_as_detected_once_a_log_names_it(tmp_path: Path) -
     write_atomic(chaos.state / other.hash / checkpoint.CURRENT, bytes(100))
     for _ in range(9):
         chaos._damage()
-    assert chaos.damaged.total() == 2  # what is damaged already is left alone, as is what will not be read
+    assert (
+        chaos.damaged.total() == chaos.detected == 2
+    )  # what is damaged already is left alone, as is what will not be read
     assert chaos.pending == {str(folder_of(run, chaos.results)), str(chaos.state / other.hash / checkpoint.CURRENT)}
     log = tmp_path / "log"
     log.write_text("nothing of note\n")
     chaos._heed(log)
-    assert (chaos.detected, len(chaos.pending)) == (0, 2)
+    assert (chaos.told, len(chaos.pending)) == (0, 2)
     log.write_text(f"bitq: {folder_of(run, chaos.results)}: history.json is damaged; delete the folder\n")
     chaos._heed(log)
-    assert chaos.detected == 1 and not folder_of(run, chaos.results).exists() and state.exists()
+    assert chaos.told == 1 and not folder_of(run, chaos.results).exists() and state.exists()
     lost = chaos.state / other.hash
     damaged = (lost / checkpoint.CURRENT).read_bytes()
     chaos.pending.clear()
@@ -126,10 +138,18 @@ def test_a_damaged_file_counts_as_detected_once_a_log_names_it(tmp_path: Path) -
         f"bitq: {lost / checkpoint.CURRENT} is. No whole checkpoint is left: delete {lost} to train the run\n"
     )
     chaos._heed(log)
-    assert chaos.detected == 2 and not chaos.pending and not lost.exists()
+    assert chaos.told == 2 and not chaos.pending and not lost.exists()
     log.write_text("Traceback (most recent call last):\n")
     chaos._heed(log)
     assert chaos.bugs == 1
+
+
+def test_what_its_reader_accepts_is_not_detected(checkpoints: Path, tmp_path: Path) -> None:
+    path = tmp_path / checkpoint.CURRENT
+    path.write_bytes((checkpoints / checkpoint.CURRENT).read_bytes())
+    assert not is_refused(path)
+    DAMAGES["flipped"](path, random.Random(1))
+    assert is_refused(path)
 
 
 @pytest.mark.parametrize(

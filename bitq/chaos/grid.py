@@ -13,11 +13,12 @@ from bitq.chaos import disk
 from bitq.chaos.damage import DAMAGES
 from bitq.chaos.plan import Plan
 from bitq.chaos.processes import Process, Scheduler, wait_for_end
+from bitq.deploy import tensorfile
 from bitq.engine import code_sha256
-from bitq.errors import Bug
+from bitq.errors import Bug, DataError
 from bitq.grid.select import find_run, grid
 from bitq.io import is_unfinished_write
-from bitq.results.folder import DIGESTED, folder_of, run_digest
+from bitq.results.folder import DIGESTED, folder_of, read, run_digest
 from bitq.results.jobs import with_parents
 from bitq.results.manifest import RESULTS
 from bitq.results.rehearsal import TARGETS, Rehearsal, Target
@@ -49,6 +50,18 @@ def changed_since(path: Path, instant: float) -> bool:
         return False
 
 
+def is_refused(path: Path) -> bool:
+    """Tell whether what reads a file when a run goes on or is used would refuse it."""
+    try:
+        if path.name == CHECKPOINT:
+            tensorfile.read(path)
+        else:
+            read(path.parent)
+    except DataError:
+        return True
+    return False
+
+
 class Chaos:
     """A rehearsal in progress."""
 
@@ -62,7 +75,7 @@ class Chaos:
         self.damaged: Counter[str] = Counter()
         self.last: dict[Path, int] = {}  # when each damaged file was damaged last, in ns
         self.pending: set[str] = set()  # damaged places that no log has named yet
-        self.detected = self.filled = self.refused = self.bugs = self.lost = self.starts = self.rounds = 0
+        self.told = self.detected = self.filled = self.refused = self.bugs = self.lost = self.starts = self.rounds = 0
         self.workers: set[Process] = set()
         self.schedulers: list[Scheduler] = []
 
@@ -208,6 +221,7 @@ class Chaos:
         kind = self.draw.choice(sorted(DAMAGES))
         DAMAGES[kind](path, self.draw)
         self.damaged[kind] += 1
+        self.detected += is_refused(path)
         self.last[path] = path.stat().st_mtime_ns
         self.pending.add(str(path) if path.name == CHECKPOINT else str(path.parent))
 
@@ -232,7 +246,7 @@ class Chaos:
         text = log.read_text(errors="replace")
         self.bugs += text.count("Traceback (most recent call last)")
         named = {place for place in self.pending if f"{place}:" in text or f"{place}/" in text or f"{place} " in text}
-        self.detected += len(named)
+        self.told += len(named)
         self.pending -= named
         results = {place for place in named if Path(place).is_relative_to(self.results)}
         for folder in results | set(DELETE.findall(text)):
@@ -260,6 +274,7 @@ class Chaos:
             kills={target: self.kills[target] for target in TARGETS},
             damaged=dict(self.damaged),
             detected=self.detected,
+            told=self.told,
             filled=self.filled,
             refused=self.refused,
             bugs=self.bugs,

@@ -26,7 +26,8 @@ class Rehearsal(Frozen):
     starts: int  # of the scheduler
     kills: dict[str, int]  # SIGKILL of a worker, of the scheduler alone, of all; SIGTERM of the scheduler
     damaged: dict[str, int]  # files, by kind of damage
-    detected: int  # of the damaged files
+    detected: int  # of the damaged files: refused by what reads them
+    told: int  # of these, named in the log of a run that met them; who is killed then, or has no reader, tells nobody
     filled: int  # times that the disk was full
     refused: int  # of these, times that a run said so, and none ended as by a bug
     bugs: int  # tracebacks
@@ -56,7 +57,7 @@ def describe(found: Rehearsal) -> str:
         "runs": f"{found.runs} at scale {found.scale}, trained {found.rounds} times in {found.starts} starts",
         "kills": f"{sum(found.kills.values())}: {kills}",
         "damaged": f"{sum(found.damaged.values())}: {damaged}",
-        "detected": str(found.detected),
+        "detected": f"{found.detected}, {found.told} of them by a run that told so",
         "disk full": f"{found.filled} times, refused {found.refused}" if found.filled else "not tried",
         "tracebacks": str(found.bugs),
         "left behind": f"{found.left_behind} files",
