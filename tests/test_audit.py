@@ -113,7 +113,7 @@ def test_coupled_decay_erases_weights_without_a_gradient() -> None:
     for _ in range(20):
         weight.grad = torch.zeros_like(weight)
         optimizer.step()
-    assert float(weight.detach().abs().max()) < 0.0085 / 4  # decay alone would leave 99.9998 percent of it
+    assert float(weight.detach().abs().max()) < 0.0085 / 2  # decay alone would leave nearly all of it
 
 
 def test_the_published_zeros_are_those_of_the_plot() -> None:

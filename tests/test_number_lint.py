@@ -103,3 +103,22 @@ def test_an_unknown_key_is_found_and_the_nearest_is_named(tmp_path: Path) -> Non
 
 def test_keys_may_be_broken_across_lines() -> None:
     assert list(keys("a \\bq{expected\n  runs} \\pub{acc.x}")) == [(1, "expected runs"), (2, "pub.acc.x")]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found"),
+    [
+        ("It reports eight accuracies of one run.", "eight accuracies"),
+        ("It is six\ntimes smaller.", "six times"),
+        ("About a third are written out.", "a third"),
+        ("That is one in seventeen.", "one in seventeen"),
+    ],
+)
+def test_a_count_in_words_is_found_unless_it_is_allowed(sentence: str, found: str, tmp_path: Path) -> None:
+    (complaint,) = complaints(tmp_path, f"First line.\n{sentence}\n")
+    assert complaint.startswith(f"paper/main.tex:2: {found!r} is typed in words;")
+    assert complaints(tmp_path, sentence, allowed=(Allowed(file="paper/main.tex", number=found, why="known"),)) == []
+
+
+def test_words_that_count_nothing_are_left_alone(tmp_path: Path) -> None:
+    assert complaints(tmp_path, r"Four levels take two bits. \cite{three runs} % five arms") == []

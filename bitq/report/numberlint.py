@@ -27,6 +27,22 @@ PERCENTAGE = re.compile(rf"(?:({DIGITS})\s*(?:--|–|-|to|and)\s*)?({DIGITS})\$?
 DECIMAL = re.compile(r"(?<![\w.])(\d+\.\d+)(?![\w]|\.\d)")
 KEY = re.compile(r"\\(bq|pub|verdict)\{([^{}]*)\}")
 
+WORD = (
+    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
+    "nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million"
+)
+# What the grid, the results and the records can be asked for; levels, bits and points define a method instead.
+COUNTED = (
+    r"runs|seeds|claims|accuracies|arms|studies|works|data sets|sets|phases|verdicts|contrasts|checks|pages|teachers|hours|"
+    r"tables|figures|networks|test images|commands|times"
+)
+COUNT = re.compile(rf"\b(?:{WORD})(?:[- ](?:{WORD}))*\s+(?:[a-z-]+\s+){{0,2}}?(?:{COUNTED})\b", re.I)
+SHARE = re.compile(
+    rf"\b(?:a|one|{WORD}) (?:third|quarter|fifth|tenth|twentieth)s?\b(?! of a )|\bhalf of\b|\bone in (?:{WORD})\b|"
+    r"\bthree in four\b",
+    re.I,
+)
+
 TEX_COMMENT = re.compile(r"(?<!\\)%.*")
 # No prose: labels, files, addresses, lengths.
 TEX_NAMES = re.compile(
@@ -92,7 +108,7 @@ def check_numbers(root: Path, numbers: Numbers) -> None:
     """Raise, with the list, if a text below `root` types what the pipeline computes or names what it does not."""
     allowed = read_yaml(Exceptions, config_dir() / EXCEPTIONS).allowed
     there = set(numbers.sources.all_runs["study"])
-    unread = {f"study-{study}.tex" for study in studies() if study not in there}
+    unread = {f"{kind}-{study}.tex" for kind in ("study", "result") for study in studies() if study not in there}
     if found := list(problems(root, Computed(numbers), allowed, unread)):
         raise UsageError("\n".join(found))
 
@@ -118,6 +134,11 @@ def problems(root: Path, computed: Computed, allowed: Iterable[Allowed], unread:
         for line, key in keys(text):
             if key not in computed.keys:
                 yield f"{name}:{line}: there is no number {key!r}; {_nearest(key, computed)}."
+        for count in counts(text, markdown=path.suffix == ".md"):
+            fitting = {each for each in allowed if fnmatch(name, each.file) and each.number == count.digits}
+            unused -= fitting
+            if not fitting:
+                yield f"{name}:{count.line}: {count.digits!r} is typed in words; {REMEDY}."
         for typed in typed_numbers(text, markdown=path.suffix == ".md"):
             fitting = {each for each in allowed if fnmatch(name, each.file) and each.number == str(typed)}
             unused -= fitting
@@ -162,6 +183,17 @@ def typed_numbers(text: str, markdown: bool = False) -> list[Typed]:
         if len(each[1].replace(".", "").lstrip("0")) >= 3:
             found.setdefault(each.start(1), Typed(_line(text, each.start(1)), each[1], percent=False))
     return [found[start] for start in sorted(found)]
+
+
+def counts(text: str, markdown: bool = False) -> list[Typed]:
+    """Find counts and shares in words, such as eight accuracies, six times or a third."""
+    for pattern in (MARKDOWN_CODE,) if markdown else (TEX_COMMENT, TEX_NAMES):
+        text = _blank(text, pattern)
+    found = {match.start(): match for kind in (COUNT, SHARE) for match in kind.finditer(text)}
+    return [
+        Typed(_line(text, start), " ".join(match[0].lower().split()), percent=False)
+        for start, match in sorted(found.items())
+    ]
 
 
 def _blank(text: str, pattern: re.Pattern[str]) -> str:
