@@ -33,8 +33,8 @@ WORD = (
 )
 # What the grid, the results and the records can be asked for; levels, bits and points define a method instead.
 COUNTED = (
-    r"runs|seeds|claims|accuracies|arms|studies|works|data sets|sets|phases|verdicts|contrasts|checks|pages|teachers|hours|"
-    r"tables|figures|networks|test images|commands|times"
+    r"runs|seeds|claims|accuracies|arms|studies|works|data sets|sets|phases|verdicts|contrasts|checks|pages|teachers|"
+    r"hours|tables|figures|networks|test images|commands|times"
 )
 COUNT = re.compile(rf"\b(?:{WORD})(?:[- ](?:{WORD}))*\s+(?:[a-z-]+\s+){{0,2}}?(?:{COUNTED})\b", re.I)
 SHARE = re.compile(
