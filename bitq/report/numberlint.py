@@ -50,7 +50,8 @@ TEX_NAMES = re.compile(
     r"(?:\[[^\]]*\])*\{[^{}]*\}"
 )
 TEX_LENGTH = re.compile(r"\d*\.?\d+\s*(?:\\(?:text|line|column)width|(?:em|ex|pt|mm|cm)\b)")
-MARKDOWN_CODE = re.compile(r"```.*?```|`[^`]*`", re.S)
+# Neither is code, nor what a program writes between its marks.
+MARKDOWN_CODE = re.compile(r"<!-- results -->.*?<!-- end of results -->|```.*?```|`[^`]*`", re.S)
 
 
 class Allowed(Frozen):
