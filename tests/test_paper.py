@@ -164,7 +164,12 @@ l.7 some text {macro}
 @pytest.mark.parametrize(
     ("what", "macro", "kind", "sentence"),
     [
-        ("Undefined control sequence.", r"\bq", Bug, r"sections/stem.tex line 7: \bq is not defined; numbers.md lists"),
+        (
+            "Undefined control sequence.",
+            r"\bq",
+            Bug,
+            r"sections/stem.tex line 7: \bq is not defined; use one that numbers.md lists",
+        ),
         (
             "LaTeX Error: File `tables/x.tex' not found.",
             "",
