@@ -183,7 +183,7 @@ l.7 some text {macro}
             UsageError,
             "apt-get install --no-install-recommends texlive",
         ),
-        ("Missing $ inserted.", "", Bug, "sections/stem.tex line 7: Missing $ inserted."),
+        ("Missing $ inserted.", "", Bug, "sections/stem.tex line 7: Missing $ inserted; correct it there."),
     ],
 )
 def test_an_error_of_latex_is_one_sentence(what: str, macro: str, kind: type[BitqError], sentence: str) -> None:
