@@ -31,6 +31,7 @@ from bitq.run import Run
 from bitq.stats.claims import claims
 from bitq.stats.judge import judge, write_claims
 from bitq.stats.summary import stats, write_stats
+from bitq.studies.catalogue import printed, questions
 from tests.browser import Page, browser, chromium
 from tests.frames import frame, row, table
 
@@ -74,10 +75,11 @@ def sources_of(runs: list[Run], judged: bool = True, layers: int = 2) -> Sources
     return Sources(
         found,
         Census(expected=len(runs) + 1, present=len(runs), missing=1, scales=scales, root="5" * 64),
-        stats(found),
+        stats(found, questions()),
         {"verdicts": [each.model_dump(mode="json") for each in judge(claims(), found)] if judged else []},
         curves_of(runs),
         layers_of(runs, layers),
+        printed(),
     )
 
 
@@ -228,7 +230,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the results of the paper, beside the tables that it was made of."""
     build = tmp_path_factory.mktemp("build")
     aggregate(ROOT / "results", paper_runs(), build)
-    write_stats(build / "runs.parquet", build / "stats.json", ("device", "machine", "mode"))
+    write_stats(build / "runs.parquet", build / "stats.json", questions(), ("device", "machine", "mode"))
     write_claims(build / "runs.parquet", build / "claims.json", ("device", "machine", "mode"))
     call = [sys.executable, "-m", "bitq.cli", "explore", "--build", build]
     subprocess.run(call, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
