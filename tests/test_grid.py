@@ -506,7 +506,7 @@ def test_a_choice_of_seeds_that_the_study_cannot_serve_is_refused(
                 "[1, 2]",
                 f'{fp32}, {{method: fp32, teacher: "fp32/{{seed}}"}}',
             ),
-            "no run 's/mnist/resnet18/fp32/s3' comes before it; give one that its phases list first, in a headline arm as well",
+            "no run 's/mnist/resnet18/fp32/s3' comes before it; give one that its phases list first, in a headline arm",
         ),
     ):
         (tmp_path / f"studies/{name}.yaml").write_text(body % values)

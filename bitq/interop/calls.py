@@ -147,8 +147,8 @@ def _defaults(model: nn.Module) -> dict[str, Any]:
     named = [each for each in more if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     if missing := [each.name for each in named if each.default is each.empty]:
         raise UsageError(
-            f"{type(model).__name__} takes {missing[0]} beside its input, but only networks of one input can be written; "
-            "give a module that wraps it, whose forward takes the input alone."
+            f"{type(model).__name__} takes {missing[0]} beside its input, but only networks of one input can be "
+            "written; give a module that wraps it, whose forward takes the input alone."
         )
     return {each.name: each.default for each in named}
 
