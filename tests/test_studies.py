@@ -150,7 +150,7 @@ def test_what_every_study_prints_is_written_with_and_without_its_results(
     for place, sources in (("both", both), ("without", without)):
         of = replace(sources, printed=(*printed(), OTHERS), _others={})
         written = [*write_tables(of, tmp_path / place), *write_figures(of, tmp_path / place)]
-        assert {"other.pdf", "other.tex", "deviations.tex", "contrasts.csv"} < {path.name for path in written}
+        assert {"other.pdf", "other.tex", "deviations.tex", "all-contrasts.csv"} < {path.name for path in written}
 
 
 def test_numbers_of_every_arm_and_a_study_s_own(both: Sources, without: Sources) -> None:

@@ -15,7 +15,7 @@ from bitq.report.table import place
 from bitq.report.tex import Tex, at, render, render_text
 
 Row = dict[str, Any]
-FILE = "contrasts.csv"  # among the tables: all statistics, too many for the appendix
+FILE = "all-contrasts.csv"  # among the tables: all statistics, too many for the appendix
 # Column of the file → its keys in the record of a contrast.
 COLUMNS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("study", "scale", "dataset", "model", "arm_a", "arm_b", "n", "unpaired")},

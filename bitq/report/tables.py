@@ -20,7 +20,7 @@ TABLES = (
         "All contrasts, by the family within which Holm's correction was made: << rows.significant >> of "
         f"<< rows.tests >> differ from zero after it. {contrasts.EXPLAINED} Everything else that was computed ($p$ "
         "before the correction, Welch's $p$, $d_z$, Hedges' $g$, intervals over seeds and test images, "
-        "$p_\\mathrm{eq}$) is in \\code{contrasts.csv} beside this document's sources.",
+        "$p_\\mathrm{eq}$) is in \\code{all-contrasts.csv} beside this document's sources.",
         gap="3pt",
     ),
     Template("deviations", protocol.deviations),
