@@ -39,11 +39,8 @@ def _refuse(*_: object, **__: object) -> None:
 # Not yet mended. Each stays visible as xfailed with its reason, and leaves this list with its repair.
 OPEN = {
     "tests/slurm/test_slurm.py": "the profile fails in a folder with a space, or was not seen to pass",
-    "test_nothing_compiles": "a new module names the compiler",
     "test_integer_sums_of_deep_networks_are_equal_bit_by_bit[gated_fusion]": "sums of fusion.gate differ in C",
     "test_every_method_in_every_network[": "bf16 and very large logits exceed 2/1000 of the largest under ONNX Runtime",
-    "test_an_error_of_latex_is_one_sentence[": "latexmk's log has another form for two documents",
-    "test_a_selection_brings_the_teachers_that_it_needs": "expects runs in another order",
 }
 
 

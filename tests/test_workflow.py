@@ -139,7 +139,8 @@ def test_a_selection_brings_the_teachers_that_it_needs() -> None:
     students = Selection(phases=["2"], seeds=[123]).of(expand("bitnet", "full"))
     jobs = jobs_of(students)
     assert [job["runs"][0] for job in jobs if not job["needs"]] == [
-        f"bitnet/{dataset}/resnet18/fp32/s123" for dataset in ("tiny_imagenet", "cifar10", "cifar100")
+        f"bitnet/{dataset}/resnet18/fp32/s123"
+        for dataset in ("tiny_imagenet", "cifar100", "cifar10")  # by work: a classifier of 100 classes costs more
     ]
     assert sum(len(job["runs"]) for job in jobs) == len(students) + 3
 
