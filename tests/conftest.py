@@ -40,7 +40,19 @@ def _refuse(*_: object, **__: object) -> None:
 OPEN = {
     "tests/slurm/test_slurm.py": "the profile fails in a folder with a space, or was not seen to pass",
     "test_integer_sums_of_deep_networks_are_equal_bit_by_bit[gated_fusion]": "sums of fusion.gate differ in C",
-    "test_every_method_in_every_network[": "bf16 and very large logits exceed 2/1000 of the largest under ONNX Runtime",
+    **{
+        f"test_every_method_in_every_network[{pair}]": "logits differ by more than 2/1000 under ONNX Runtime"
+        for pair in (
+            "bf16-resnet20",
+            "bf16-resnet32",
+            "bf16-resnet44",
+            "bf16-vgg16",
+            "bitnet-resnet44",
+            "atq_legacy-mobilenet_v2",
+            "apot-mobilenet_v2",
+            "irnet-mobilenet_v2",
+        )
+    },
 }
 
 
