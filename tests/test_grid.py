@@ -86,6 +86,7 @@ def test_overrides_of_a_scale_are_merged_from_top_to_bottom_and_yield_to_the_arm
         {"datasets": ["mnist"], "variant": "procedural", "recipe": {"epochs": 8, "lr": 0.3}},
         {"models": ["resnet50"], "width": 8, "recipe": {"epochs": 4}},
         {"models": ["resnet50"], "datasets": ["mnist"], "recipe": {"lr": 0.2}},
+        {"models": ["resnet50"], "datasets": ["mnist"], "phases": ["qat"], "recipe": {"epochs": 2}},
     ]
     at = Scale.model_validate(
         {
@@ -96,11 +97,12 @@ def test_overrides_of_a_scale_are_merged_from_top_to_bottom_and_yield_to_the_arm
             "overrides": overrides,
         }
     )
-    assert at.size("cifar10", "resnet20") == ("official", 16, {"epochs": 12, "batch": 7})  # its published width
-    assert at.size("cifar10", "resnet18") == ("official", 16, {"epochs": 12, "batch": 7})
-    assert at.size("mnist", "resnet18") == ("procedural", 16, {"epochs": 8, "batch": 7, "lr": 0.3})
-    assert at.size("cifar10", "resnet50") == ("official", 8, {"epochs": 4, "batch": 7})
-    assert at.size("mnist", "resnet50") == ("procedural", 8, {"epochs": 4, "batch": 7, "lr": 0.2})
+    assert at.size("cifar10", "resnet20", "p") == ("official", 16, {"epochs": 12, "batch": 7})  # its published width
+    assert at.size("cifar10", "resnet18", "p") == ("official", 16, {"epochs": 12, "batch": 7})
+    assert at.size("mnist", "resnet18", "p") == ("procedural", 16, {"epochs": 8, "batch": 7, "lr": 0.3})
+    assert at.size("cifar10", "resnet50", "p") == ("official", 8, {"epochs": 4, "batch": 7})
+    assert at.size("mnist", "resnet50", "p") == ("procedural", 8, {"epochs": 4, "batch": 7, "lr": 0.2})
+    assert at.size("mnist", "resnet50", "qat").recipe["epochs"] == 2
     stepped = {"epochs": 40, "schedule": "step", "milestones": [20], "lr": 0.1}
     run = build_run(
         study="s", phase="p", scale=at, dataset="mnist", model="resnet50", seed=1, distillation=None, start=None,
@@ -113,8 +115,12 @@ def test_overrides_of_a_scale_are_merged_from_top_to_bottom_and_yield_to_the_arm
 def test_every_override_concerns_some_run() -> None:
     for at in SCALES:
         runs = grid(at)
-        assert all(any(o.concerns(r.data.dataset, r.model) for r in runs) for o in scale(at).overrides)
-        places = {"datasets": {r.data.dataset for r in runs}, "models": {r.model for r in runs}}
+        assert all(any(o.concerns(r.data.dataset, r.model, r.phase) for r in runs) for o in scale(at).overrides)
+        places = {
+            "datasets": {r.data.dataset for r in runs},
+            "models": {r.model for r in runs},
+            "phases": {r.phase for r in runs},
+        }
         assert all(set(getattr(o, kind)) <= known for o in scale(at).overrides for kind, known in places.items())
         assert set(scale(at).variants) <= places["datasets"]
 

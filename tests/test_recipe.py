@@ -142,7 +142,9 @@ def test_milestones_keep_their_share_of_the_training(study: str, name: str) -> N
     full = next(run for run in expand(study, "full") if run.recipe.epochs)
     shares = [milestone / run.recipe.epochs for milestone in run.recipe.milestones]
     assert shares == pytest.approx([milestone / full.recipe.epochs for milestone in full.recipe.milestones])
-    assert at_size({"epochs": 100, "milestones": [50]}, scale("full").size("mnist", "atq_cnn"))["milestones"] == [50]
+    assert at_size({"epochs": 100, "milestones": [50]}, scale("full").size("mnist", "atq_cnn", "p"))["milestones"] == [
+        50
+    ]
 
 
 def test_a_run_in_fp16_counts_the_steps_that_it_skipped(tmp_path: Path) -> None:

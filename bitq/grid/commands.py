@@ -24,7 +24,7 @@ def train_command(run: Run) -> str:
 
 def described(run: Run) -> Iterator[tuple[str, ...]]:
     """Yield the options of a one-off run: what it is, and in what it differs from the defaults of its scale."""
-    size = scale(run.scale).size(run.data.dataset, run.model)
+    size = scale(run.scale).size(run.data.dataset, run.model, run.phase)
     yield ("--scale", run.scale)
     yield from (("--model", run.model), ("--dataset", run.data.dataset), ("--method", run.method))
     if run.data.variant != size.variant:

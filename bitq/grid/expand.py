@@ -150,7 +150,7 @@ def build_run(
     data_variant: str | None = None,
 ) -> Run:
     """One run. What an arm changes in recipe or precision is its contrast, so it comes after what the scale changes."""
-    size = scale.size(dataset, model)
+    size = scale.size(dataset, model, phase)
     try:
         return Run(
             study=study,

@@ -33,7 +33,7 @@ def _differences(run: Run, at: Scale) -> Iterator[str]:
         yield _word(f"{run.method}.{key}" if key in SHARED else key, value)
     if run.calibration:
         yield from _changed(run.calibration, Calibration()) or ["calibrated"]
-    size = at.size(run.data.dataset, run.model)
+    size = at.size(run.data.dataset, run.model, run.phase)
     if run.data.variant != size.variant:
         yield run.data.variant
     if run.width != size.width:

@@ -101,17 +101,19 @@ class SeedCounts(Frozen):
 
 
 class Override(Frozen):
-    """What a scale changes for the data sets and networks that it names; for all of a kind of which it names none."""
+    """What a scale changes for the data sets, networks and phases that it names; all of a kind if it names none of it."""
 
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
     variant: str | None = None
     width: int | None = Field(default=None, ge=1)
     recipe: Overrides = {}
 
-    def concerns(self, dataset: str, model: str) -> bool:
-        """Tell whether it changes this network on this data set."""
-        return dataset in (self.datasets or (dataset,)) and model in (self.models or (model,))
+    def concerns(self, dataset: str, model: str, phase: str) -> bool:
+        """Tell whether it changes this network on this data set in this phase of a study."""
+        named = ((self.datasets, dataset), (self.models, model), (self.phases, phase))
+        return all(not names or name in names for names, name in named)
 
 
 class Size(NamedTuple):
@@ -144,12 +146,12 @@ class Scale(Frozen):
                 raise ValueError(f"there is no network {model!r}; allowed: {', '.join(PUBLISHED_WIDTH)}")
         return widths
 
-    def size(self, dataset: str, model: str) -> Size:
+    def size(self, dataset: str, model: str, phase: str) -> Size:
         """Merge what the scale says of all runs with its overrides for a network on a data set; the last one wins."""
         variant, recipe = self.variants.get(dataset, "official"), self.recipe
         width = self.widths.get(model) or published_width(model)
         for each in self.overrides:
-            if each.concerns(dataset, model):
+            if each.concerns(dataset, model, phase):
                 variant, width, recipe = each.variant or variant, each.width or width, {**recipe, **each.recipe}
         return Size(variant, width, recipe)
 
