@@ -101,7 +101,7 @@ class SeedCounts(Frozen):
 
 
 class Override(Frozen):
-    """What a scale changes for the data sets, networks and phases that it names; all of a kind if it names none of it."""
+    """What a scale changes for the data sets, networks and phases that it names; for all where it names none."""
 
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
