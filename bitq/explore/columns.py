@@ -72,10 +72,10 @@ def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def learning_curves(runs: pd.DataFrame, curves: pd.DataFrame) -> Json:
-    """Encode accuracy and loss by epoch, of all runs end to end."""
+    """Encode accuracy and loss by the number of epochs trained, of all runs end to end."""
     rows = _in_order(runs, curves)
     kept = [_spaced(len(of)) for of in rows]
-    epochs = [of["epoch"].to_numpy()[keep] for of, keep in zip(rows, kept, strict=True)]
+    epochs = [1 + of["epoch"].to_numpy()[keep] for of, keep in zip(rows, kept, strict=True)]
     return {"epochs": encode([each.tolist() for each in epochs])} | {
         name: _base64(np.concatenate([of[name].to_numpy()[keep] for of, keep in zip(rows, kept, strict=True)]), "<f4")
         for name in ("test_accuracy", "train_loss")

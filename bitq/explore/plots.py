@@ -146,7 +146,7 @@ def _curves() -> Any:
 
 
 def _levels() -> Any:
-    plot = _empty("levels", "code, of the smallest value first", "share of the weights, %")
+    plot = _empty("levels", "code, in ascending order of value", "share of the weights, %")
     bars = ColumnDataSource({"x": [], "top": [], "color": [], "sign": []}, name="levels")
     drawn = plot.vbar("x", top="top", width=0.85, source=bars, color="color", line_color=None)
     plot.add_tools(
