@@ -54,9 +54,6 @@ OPEN = {
     },
 }
 
-if " " in __file__:
-    OPEN["tests/slurm/test_slurm.py"] = "jobs fail in a folder with a space; without one they were seen to pass"
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

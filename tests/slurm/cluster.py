@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,12 +76,20 @@ def install() -> None:
     subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
 
 
-def until(condition: Callable[[], object], seconds: float = 180) -> None:
+def until(condition: Callable[[], object], seconds: float = 300) -> None:
     """Wait for something, but not for ever."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
+        time.sleep(0.05)
+
+
+def is_pending(process: int, number: signal.Signals) -> bool:
+    """Tell whether a signal waits for a process that stands still."""
+    text = Path(f"/proc/{process}/status").read_text()
+    waiting = re.search(r"^ShdPnd:\s*([0-9a-f]+)$", text, re.M)
+    assert waiting
+    return bool(int(waiting[1], 16) & 1 << number - 1)
 
 
 class Cluster:
@@ -95,6 +104,9 @@ class Cluster:
         (root / "munge/key").chmod(0o400)
         for number in range(4):  # devices that do nothing: one GPU each, as far as Slurm is concerned
             os.mknod(root / f"gpu{number}", 0o020600, os.makedev(1, 3))
+        # Snakemake sends the path of its Python to Slurm unquoted; this one has no space, whatever the checkout's has.
+        (root / "env").symlink_to(sys.prefix)
+        self.python = root / "env/bin/python"
         ports = dict(zip(("controller_port", "node_port"), free_ports(2), strict=True))
         (root / "etc/slurm.conf").write_text(CONF.format(node=NODE, root=root, **ports))
         (root / "etc/gres.conf").write_text(f"NodeName={NODE} Name=gpu File={root}/gpu[0-3]\n")

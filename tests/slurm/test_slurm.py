@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from bitq.results.folder import folder_of, run_digest
 from bitq.results.jobs import with_parents
 from bitq.run import Run
 from tests.plugins import install_plugin
-from tests.slurm.cluster import ROOT, Cluster, install, until, why_not
+from tests.slurm.cluster import ROOT, Cluster, install, is_pending, until, why_not
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
@@ -100,7 +100,7 @@ class Grid:
         self.results, self.state = (shared or folder) / "results", (shared or folder) / "state"
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "snakemake.log"
-        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "grid"]
+        snakemake = [str(cluster.python), "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "grid"]
         where = ["--directory", str(folder), "--profile", str(PROFILE)]
         checks = ["--slurm-init-seconds-before-status-checks", str(POLL)]
         env = os.environ | {
@@ -116,19 +116,22 @@ class Grid:
         logs = [self.log, *self.folder.rglob("*.log")]
         return "\n".join(path.read_text(errors="replace") for path in dict.fromkeys(logs))
 
-    def job(self) -> str:
-        """The first job of this grid."""
-        return min(set(self.cluster.jobs()) - self.before, key=int)
+    def jobs(self) -> list[str]:
+        """The jobs of this grid, in the order of their numbers."""
+        return sorted(set(self.cluster.jobs()) - self.before, key=int)
 
-    def until_it_trains(self) -> str:
-        """Wait for the first checkpoint; the job that wrote it."""
+    @contextmanager
+    def met_in_training(self) -> Iterator[tuple[str, int]]:
+        """Wait for the first checkpoint; its job and its process, which stands still until the end of the block."""
         until(lambda: self.process.poll() is not None or any(self.state.rglob("checkpoint.safetensors")))
         assert self.process.poll() is None, self.said()
-        return self.job()
-
-    def trainer(self) -> int:
-        """The process that trains."""
-        return int(next(self.state.rglob("lock")).read_text().split()[1])
+        trainer = int(next(self.state.rglob("lock")).read_text().split()[1])
+        os.kill(trainer, signal.SIGSTOP)
+        try:
+            yield self.jobs()[0], trainer
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(trainer, signal.SIGCONT)
 
     def ends(self, seconds: float = 420) -> int:
         try:
@@ -190,39 +193,32 @@ def test_a_part_of_the_shipped_grid_ends_with_the_bytes_of_this_machine(cluster:
 
 def test_scontrol_requeue(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
-        job = running.until_it_trains()
-        cluster.call("scontrol", "requeue", job)
+        with running.met_in_training() as (job, _):
+            cluster.call("scontrol", "requeue", job)
         complete(running, undisturbed)
         assert cluster.restarts(job) == 1 and attempts_of(running.results) == 2
 
 
 def test_scancel_with_a_signal(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
-        job = running.until_it_trains()
-        cluster.call("scancel", "--signal=TERM", job)
+        with running.met_in_training() as (job, _):
+            cluster.call("scancel", "--signal=TERM", job)
         complete(running, undisturbed)
         assert cluster.restarts(job) == 1 and attempts_of(running.results) == 2
 
 
 def test_the_time_limit(cluster: Cluster, folder: Path, undisturbed: str) -> None:
-    def seconds_left() -> int:
-        minutes, seconds = cluster.call("squeue", "--noheader", "--format=%L", "--jobs", job).split(":")
-        return 60 * int(minutes) + int(seconds)
-
     with grid(cluster, folder, "--set-resources", "train:runtime=2") as running:
-        job = running.until_it_trains()
-        process = running.trainer()
-        os.kill(process, signal.SIGSTOP)  # as long as a run of hours, at no cost
-        until(lambda: seconds_left() <= 33)  # it stops 30 s before the end, a quarter of all
-        os.kill(process, signal.SIGCONT)
+        with running.met_in_training() as (job, trainer):  # as long as a run of hours, at no cost
+            until(lambda: is_pending(trainer, signal.SIGALRM))  # its deadline, a quarter of its time before the limit
         complete(running, undisturbed)
         assert cluster.restarts(job) == attempts_of(running.results) - 1 > 0
 
 
 def test_a_node_goes_down_and_comes_back(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
-        job = running.until_it_trains()
-        cluster.crash_node()
+        with running.met_in_training() as (job, _):
+            cluster.crash_node()
         until(lambda: cluster.restarts(job) == 1)
         time.sleep(POLL + 1)  # Snakemake looks at least once
         cluster.return_node()
@@ -233,7 +229,7 @@ def test_a_node_goes_down_and_comes_back(cluster: Cluster, folder: Path, undistu
 def test_a_job_is_killed_for_its_memory(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder, "--set-resources", "train:mem_mb=150 if attempt == 1 else 4000") as running:
         assert running.ends() == 0, running.said()
-        first, second = sorted(set(cluster.jobs()) - running.before, key=int)
+        first, second = running.jobs()
         assert "Trying to restart" in running.said()
         assert digest(running.results) == undisturbed
         assert "mem=150M" in cluster.call("scontrol", "show", "job", first)
@@ -243,19 +239,34 @@ def test_a_job_is_killed_for_its_memory(cluster: Cluster, folder: Path, undistur
 
 def test_the_controller_crashes_while_the_grid_runs(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
-        running.until_it_trains()
-        cluster.restart_controller()
+        with running.met_in_training():
+            cluster.restart_controller()
         complete(running, undisturbed)
         assert attempts_of(running.results) == 1
 
 
 def test_two_schedulers_share_results_and_state(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     shared = folder / "shared"
-    with grid(cluster, folder / "one", shared=shared) as one:
-        one.until_it_trains()
-        with grid(cluster, folder / "two", shared=shared) as two:
-            refused = Grid(cluster, folder / "one", shared=shared)  # in the folder of the first
+    with ExitStack() as grids:
+        one = grids.enter_context(grid(cluster, folder / "one", shared=shared))
+        with one.met_in_training():
+            two = grids.enter_context(grid(cluster, folder / "two", shared=shared))
+            until(lambda: two.jobs() and cluster.restarts(two.jobs()[0]))  # it met the run of the first
+            refused = grids.enter_context(grid(cluster, folder / "one", shared=shared))  # in the folder of the first
             assert refused.ends() != 0 and "cannot be locked" in refused.said()
-            assert one.ends() == two.ends() == 0, one.said() + two.said()
+        assert one.ends() == two.ends() == 0, one.said() + two.said()
     assert digest(shared / "results") == undisturbed and attempts_of(shared / "results") == 1
     assert not list((shared / "state").iterdir())
+
+
+def test_a_python_that_no_job_could_start_is_refused_in_one_sentence(
+    cluster: Cluster, folder: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = folder.with_name("an environment")
+    spaced.symlink_to(sys.prefix)
+    monkeypatch.setattr(cluster, "python", spaced / "bin/python")
+    with grid(cluster, folder) as running:
+        assert running.ends() != 0 and not running.jobs()
+        said = running.log.read_text()
+    assert f"started by {spaced}/bin/python, and cannot send" in said and f"ln -s '{spaced}' ~/bitq-env" in said
+    assert "Traceback" not in said

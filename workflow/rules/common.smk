@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import sys
 import time
@@ -49,10 +50,25 @@ def check_config(*allowed):
         raise WorkflowError(f"--config {key}=… is not known here; allowed: {', '.join(allowed)}.")
 
 
+def check_python():
+    """Refuse a Python that a cluster's shell would not find: Snakemake does not quote its path (its issue 2645)."""
+    sends = workflow.non_local_exec and not workflow.executor_plugin.common_settings.implies_no_shared_fs
+    if sends and not re.fullmatch(r"[\w@%+=:,./-]+", sys.executable):
+        raise WorkflowError(
+            f"Snakemake was started by {sys.executable}, and cannot send a path with a space or the like to a cluster; "
+            f"make a link that all nodes see, ln -s {shlex.quote(sys.prefix)} ~/bitq-env, "
+            "and call ~/bitq-env/bin/python -m snakemake with the same words."
+        )
+
+
 def options(*keys):
     """`--config seed=42,123` as options of bitq."""
     chosen = {key: str(config[key]).split(",") for key in keys if key in config}
     return [word for key, values in chosen.items() for value in values for word in (f"--{key}", value)]
+
+
+onstart:
+    check_python()
 
 
 def results_of(wildcards):
