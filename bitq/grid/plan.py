@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bitq.records import Frozen
 from bitq.run import Run
+from bitq.terminal import table
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,8 @@ def plan_row(
 
 def plan_table(rows: Iterable[PlanRow], jobs: int) -> str:
     """Lay the rows out for people."""
-    side_by_side = f"hours ×{jobs}"
-    lines = [
-        f"{'study':<16} {'scale':<5} {'runs':>5} {'done':>5} {'PFLOP':>11} {'core-h':>9} {side_by_side:>9} "
-        f"{'GiB disk':>8} {'memory':>7}"
+    titles = ("study", "scale", "runs", "done", "PFLOP", "core-h", f"hours ×{jobs}", "GiB disk", "memory")
+    cells = [
+        (r.study, r.scale, r.runs, r.done, r.pflops, r.core_hours, r.hours, r.disk_gib, r.memory_gib) for r in rows
     ]
-    for r in rows:
-        lines.append(
-            f"{r.study:<16} {r.scale:<5} {r.runs:>5} {r.done:>5} {r.pflops:>11,.2f} {r.core_hours:>9,.2f} "
-            f"{r.hours:>9,.2f} {r.disk_gib:>8.2f} {r.memory_gib:>7.2f}"
-        )
-    return "\n".join(lines)
+    return table(titles, cells)

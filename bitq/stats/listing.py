@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from textwrap import indent
 
 from bitq.stats.claims import ALL_ARMS, OURS, claims, needs
 from bitq.stats.judge import Verdict, limits, number, sentence, wanting
 from bitq.stats.published import published
+from bitq.terminal import UNLIMITED, table
 
 Row = tuple[str, ...]
-HEAD: Row = ("verdict", "claim", "limit", "published", "ours", "n", "weakest place")
+HEAD: Row = ("verdict", "claim", "limit", "published", "ours", "n", "weakest place", "why")
 PUBLISHED_SCALE = "full"
 
 
@@ -33,11 +35,7 @@ def _title(work: str) -> str:
 def _block(title: str, rows: list[Row]) -> str:
     if not rows:
         return ""
-    widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in (HEAD, *rows)]
-    # What follows the columns is a sentence: it has no width.
-    ends = ["", *(row[len(HEAD)] for row in rows)]
-    return "\n".join([title, *(f"  {line}  {end}".rstrip() for line, end in zip(lines, ends, strict=True))])
+    return f"{title}\n{indent(table(HEAD, rows, left=len(HEAD), width=UNLIMITED), '  ')}"
 
 
 def _row(of: Verdict, scales: Collection[str]) -> Row:

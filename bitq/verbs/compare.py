@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitq.errors import Differs
+from bitq.terminal import table
 from bitq.verbs.common import Json, emit
-from bitq.verbs.table import table
 
 if TYPE_CHECKING:
     from bitq.stats.compare import CellComparison, Comparison

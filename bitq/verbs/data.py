@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bitq.terminal import UNLIMITED, table
 from bitq.verbs.common import Json, check_new_file, emit
 
 
@@ -46,8 +47,8 @@ def info(dataset: Annotated[str | None, typer.Argument(help="Only this set.")] =
     from bitq.data.importers import info as describe
 
     rows = describe(dataset)
-    lines = [f"{r['dataset']:<14} {r['variant']:<16} {r['status']:<9} {r['digest'][:12]}  {r['source']}" for r in rows]
-    emit(rows, as_json, "\n".join(lines))
+    shown = [(r["dataset"], r["variant"], r["status"], r["digest"][:12], r["source"]) for r in rows]
+    emit(rows, as_json, table(("data set", "variant", "status", "digest", "source"), shown, width=UNLIMITED))
 
 
 def describe(

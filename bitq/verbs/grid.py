@@ -72,14 +72,15 @@ def list_one_offs(scale: str, chosen: "Selection", results: Path | None, as_json
     from bitq.grid.oneoff import STUDY
     from bitq.paths import results_dir
     from bitq.results.listing import outcome_row
-    from bitq.verbs.listing import aligned, finished_runs
+    from bitq.terminal import records_table
+    from bitq.verbs.listing import finished_runs
 
     found = finished_runs((results or results_dir()) / scale / STUDY)
     wanted = {run.id for run in chosen.of(tuple(each.config for each in found))}
     shown = [each for each in found if each.config.id in wanted]
     outcomes = [outcome_row(each) for each in shown]
     rows = [row(each.config) | outcome for each, outcome in zip(shown, outcomes, strict=True)]
-    emit(rows, as_json, f"{aligned(outcomes)}\n{len(shown)} finished one-off runs at scale {scale}".lstrip())
+    emit(rows, as_json, f"{records_table(outcomes)}\n{len(shown)} finished one-off runs at scale {scale}".lstrip())
 
 
 def plan(

@@ -2,8 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bitq.terminal import records_table
 from bitq.verbs.common import Ints, Json, ResultsOption, ScaleOption, Texts, emit
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def models(as_json: Json = False) -> None:
     from bitq.catalogue import ABOUT_MODELS, PUBLISHED_WIDTH
 
     rows = [{"model": name, "width": PUBLISHED_WIDTH[name], "about": about} for name, about in ABOUT_MODELS.items()]
-    emit(rows, as_json, aligned(rows))
+    emit(rows, as_json, records_table(rows))
 
 
 def methods(as_json: Json = False) -> None:
@@ -23,7 +24,7 @@ def methods(as_json: Json = False) -> None:
     from bitq.catalogue import ABOUT_METHODS, SETTINGS
 
     rows = [{"method": name, "about": about, "settings": SETTINGS[name]} for name, about in ABOUT_METHODS.items()]
-    text = aligned([row | {"settings": ", ".join(row["settings"])} for row in rows])
+    text = records_table([row | {"settings": ", ".join(row["settings"])} for row in rows])
     emit(rows, as_json, text)
 
 
@@ -37,7 +38,7 @@ def datasets(as_json: Json = False) -> None:
         pixels = f"{official.image_size}×{official.image_size}×{official.channels}"
         about = f"{official.train:,} + {official.test:,} images, {pixels}, {official.classes} classes"
         rows.append({"dataset": name, "about": about, "here": variants_here(name)})
-    text = aligned([row | {"here": f"here: {', '.join(row['here']) or 'none'}"} for row in rows])
+    text = records_table([row | {"here": ", ".join(row["here"]) or "none"} for row in rows])
     emit(rows, as_json, text)
 
 
@@ -68,7 +69,7 @@ def results(
     chosen = Selection((), dataset or (), model or (), method or (), seed or ())
     ids = {run.id for run in chosen.of(tuple(each.config for each in found))}
     rows = [outcome_row(each) for each in found if each.config.id in ids]
-    emit(rows, as_json, f"{aligned(rows)}\n{len(rows)} finished runs at scale {scale} in {folder}".lstrip())
+    emit(rows, as_json, f"{records_table(rows)}\n{len(rows)} finished runs at scale {scale} in {folder}".lstrip())
 
 
 def finished_runs(folder: Path) -> "list[Finished]":
@@ -79,32 +80,3 @@ def finished_runs(folder: Path) -> "list[Finished]":
     for complaint in complaints:
         print(f"bitq: {complaint}", file=sys.stderr)
     return found
-
-
-def aligned(rows: list[dict[str, Any]]) -> str:
-    """Lay rows out in columns below their names: numbers to the right, text to the left.
-
-    >>> print(aligned([{"run": "a", "file_bytes": 12345}, {"run": "bcd", "file_bytes": None}]))
-    run  file bytes
-    a        12,345
-    bcd           –
-    """
-    columns = [column(key.replace("_", " "), [row[key] for row in rows]) for key in (rows[0] if rows else ())]
-    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
-
-
-def column(title: str, values: list[Any]) -> list[str]:
-    """Write title and cells of a column in equal width."""
-    cells = [title, *map(shown, values)]
-    width = max(map(len, cells))
-    is_number = all(isinstance(value, int | float | None) for value in values)
-    return [cell.rjust(width) if is_number else cell.ljust(width) for cell in cells]
-
-
-def shown(value: Any) -> str:
-    """Write a cell: two decimals of a fraction, thousands apart."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

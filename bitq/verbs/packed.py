@@ -9,6 +9,7 @@ import typer
 
 from bitq.errors import UsageError
 from bitq.io import must_be_writable, open_for_reading
+from bitq.terminal import records_table
 from bitq.verbs.common import DeviceOption, Json, check_new_file, emit
 
 MULTIPLY_INTEGERS = ("fast",)  # the other back ends decode the integers that they store
@@ -125,8 +126,7 @@ def demo(
 
     if file is None:
         rows = tour()
-        lines = [f"{row['method']:14}{row['levels']:>8}{row['bytes']:>9,} bytes  says {row['says']}" for row in rows]
-        emit(rows, as_json, "\n".join(["method          levels", *lines]))
+        emit(rows, as_json, records_table(rows))
         return
     found = classify(file, image, dataset, variant)
     text = f"test image {image}: class {found['class']}, the file says {found['says']} ({found['percent']:.1f} % sure)"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitq.errors import UsageError
+from bitq.terminal import table
 from bitq.verbs.common import Json, ResultsOption, ScaleOption, StateOption, Texts, emit
-from bitq.verbs.table import table
 
 if TYPE_CHECKING:
     from bitq.status.gather import Active, Row, Status
