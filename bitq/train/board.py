@@ -1,37 +1,22 @@
 """Show runs side by side: on a terminal a table that is redrawn in place, in a log each run's own lines."""
 
-import sys
 import threading
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from bitq.train.progress import live_line
+from bitq.train.progress import Display
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-class Board:
+class Board(Display):
     """How many runs are done, and the last epoch of each that is trained now."""
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
-        self.live = live_line(self.stream)
+        super().__init__(stream)
         self.total, self.done = total, 0
         self.running: dict[str, str] = {}
         self.lock = threading.Lock()  # every worker's lines come from a thread of its own
-
-    def __enter__(self) -> Self:
-        if self.live:
-            self.live.start()
-            self.live.console.show_cursor(True)  # a killed process could not bring a hidden one back
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.live:
-            self.live.stop()
 
     def begin(self, run: str) -> None:
         """Add a run to those that are trained now."""

@@ -13,25 +13,17 @@ REDRAW = 0.2  # seconds at least from one drawing to the next
 Item = TypeVar("Item")
 
 
-class Progress:
-    """Phase, epoch, loss, accuracy, time left and training images per second of one run."""
+class Display:
+    """What is drawn again in place on a terminal while it is open; `live` is None where nothing can be."""
 
-    def __init__(
-        self, title: str, epochs: int, steps: int, done_epochs: float = 0.0, stream: TextIO | None = None
-    ) -> None:
-        self.title, self.epochs, self.steps = title, epochs, steps
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.live = live_line(self.stream)
-        self.phase, self.scores = "preparing", ""
-        self.first = self.done = float(done_epochs)
-        self.start = self.last = self.drawn = time.monotonic()
-        self.images, self.training_seconds = 0, 0.0
 
     def __enter__(self) -> Self:
         if self.live:
             self.live.start()
             self.live.console.show_cursor(True)  # a killed process could not bring a hidden one back
-            self.live.console.print(self.title, soft_wrap=True)
         return self
 
     def __exit__(
@@ -39,6 +31,26 @@ class Progress:
     ) -> None:
         if self.live:
             self.live.stop()
+
+
+class Progress(Display):
+    """Phase, epoch, loss, accuracy, time left and training images per second of one run."""
+
+    def __init__(
+        self, title: str, epochs: int, steps: int, done_epochs: float = 0.0, stream: TextIO | None = None
+    ) -> None:
+        super().__init__(stream)
+        self.title, self.epochs, self.steps = title, epochs, steps
+        self.phase, self.scores = "preparing", ""
+        self.first = self.done = float(done_epochs)
+        self.start = self.last = self.drawn = time.monotonic()
+        self.images, self.training_seconds = 0, 0.0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self.live:
+            self.live.console.print(self.title, soft_wrap=True)
+        return self
 
     def begin(self, phase: str) -> None:
         """Show what the run does now."""
