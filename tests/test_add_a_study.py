@@ -18,11 +18,8 @@ from bitq.report.numberlint import asked, keys
 from bitq.report.numbers import Numbers, write_numbers
 from bitq.report.sources import Sources, load
 from bitq.report.tables import tables, write_tables
-from bitq.results.aggregate import aggregate
-from bitq.stats.judge import write_claims
-from bitq.stats.summary import write_stats
-from bitq.studies.catalogue import printed, questions, words
-from tests.synthetic import pretend_all
+from bitq.studies.catalogue import printed, words
+from tests.build import build_of
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "tests" / "example"
@@ -60,14 +57,9 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def build(added: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build folder of the example, and of a part of another study."""
-    folder = tmp_path_factory.mktemp("build")
     some = Selection(datasets=["cifar10"], models=["resnet18"], methods=["fp32", "bitnet"])
     runs = [*some.of(grid("smoke", ["bitnet"])), *grid("smoke", ["granularity"])]
-    pretend_all(runs, folder / "results")
-    aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
-    write_claims(folder / "runs.parquet", folder / "claims.json")
-    return folder
+    return build_of(runs, tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")

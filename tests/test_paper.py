@@ -20,12 +20,9 @@ from bitq.report.numberlint import asked
 from bitq.report.numbers import Numbers, write_numbers
 from bitq.report.sources import load
 from bitq.report.tables import write_tables
-from bitq.results.aggregate import aggregate
 from bitq.run import Run
-from bitq.stats.judge import write_claims
-from bitq.stats.summary import write_stats
-from bitq.studies.catalogue import printed, questions
-from tests.synthetic import pretend_all
+from bitq.studies.catalogue import printed
+from tests.build import build_of
 
 ROOT = Path(__file__).parents[1]
 CITE = re.compile(r"\\cite[pt]?\*?(?:\[[^]]*\])*\{([^}]+)\}")
@@ -38,10 +35,7 @@ def texts() -> Iterator[str]:
 
 def pipeline(folder: Path, runs: Sequence[Run]) -> Path:
     """A build folder as the pipeline leaves it before TeX, from invented results."""
-    pretend_all(runs, folder / "results")
-    aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
-    write_claims(folder / "runs.parquet", folder / "claims.json")
+    build_of(runs, folder)
     sources = load(folder, printed())
     write_tables(sources, folder / "paper" / "tables")
     write_figures(sources, folder / "paper" / "figures")

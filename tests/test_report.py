@@ -31,18 +31,17 @@ from bitq.report.sources import Sources, load
 from bitq.report.tables import tables, write_tables
 from bitq.report.values import Number
 from bitq.results import costs
-from bitq.results.aggregate import aggregate
 from bitq.results.columns import CURVES, Census
 from bitq.run import Run
 from bitq.stats.claims import claims
 from bitq.stats.families import group_of
-from bitq.stats.judge import as_json, judge, write_claims
-from bitq.stats.summary import stats, write_stats
+from bitq.stats.judge import as_json, judge
+from bitq.stats.summary import stats
 from bitq.studies.catalogue import printed, questions
 from bitq.studies.precision import backends
 from bitq.verbs.remeasure import counted
 from tests import frames
-from tests.synthetic import pretend_all
+from tests.build import build_of
 
 ROOT = Path(__file__).parents[1]
 BITNET, BOTH = ["bitnet"], ["bitnet", "bitnet-extended"]
@@ -444,13 +443,8 @@ def test_every_table_says_where_it_comes_from(study: Sources) -> None:
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build folder as the pipeline leaves it."""
-    folder = tmp_path_factory.mktemp("build")
     runs = grid("smoke", BITNET, Selection(datasets=["cifar10"], models=[R50]))
-    pretend_all(runs, folder / "results")
-    aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
-    write_claims(folder / "runs.parquet", folder / "claims.json")
-    return folder
+    return build_of(runs, tmp_path_factory.mktemp("build"))
 
 
 def test_equal_results_give_equal_bytes_at_another_time(

@@ -18,11 +18,8 @@ from bitq.report.query import Query
 from bitq.report.sources import Sources, load
 from bitq.report.tables import tables, write_tables
 from bitq.report.values import Number, count
-from bitq.results.aggregate import aggregate
-from bitq.stats.judge import write_claims
-from bitq.stats.summary import write_stats
-from bitq.studies.catalogue import printed, questions
-from tests.synthetic import pretend_all
+from bitq.studies.catalogue import printed
+from tests.build import build_of
 
 ROOT = Path(__file__).parents[1]
 PLACE = ("cifar10", "resnet18", "fp32")
@@ -55,14 +52,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def build(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build folder of both studies."""
-    folder = tmp_path_factory.mktemp("build")
     chosen = Selection(datasets=["cifar10"], models=["resnet18"], methods=["fp32", "bitnet"])
     runs = [*chosen.of(grid("smoke", ["bitnet"])), *grid("smoke", ["other"])]
-    pretend_all(runs, folder / "results")
-    aggregate(folder / "results", runs, folder)
-    write_stats(folder / "runs.parquet", folder / "stats.json", questions())
-    write_claims(folder / "runs.parquet", folder / "claims.json")
-    return folder
+    return build_of(runs, tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
