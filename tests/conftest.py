@@ -38,7 +38,6 @@ def _refuse(*_: object, **__: object) -> None:
 
 # Not yet mended. Each stays visible as xfailed with its reason, and leaves this list with its repair.
 OPEN = {
-    "test_integer_sums_of_deep_networks_are_equal_bit_by_bit[gated_fusion]": "sums of fusion.gate differ in C",
     **{
         f"test_every_method_in_every_network[{pair}]": "logits differ by more than 2/1000 under ONNX Runtime"
         for pair in (

@@ -22,7 +22,7 @@ class CWriter:
         self.arrays: list[str] = []
         self.buffers: dict[str, int] = {}  # numbers of each array between two calls
         self.statements: list[str] = []
-        self.integer_layers: dict[int, str] = {}  # names by number
+        self.integer_layers: list[str] = []  # symbols
         self.layers = 0
         self._names: dict[str, str] = {}  # of values that lie in another's array
 
@@ -67,7 +67,7 @@ class CWriter:
         symbol, self.layers = f"layer_{self.layers}", self.layers + 1
         self.arrays.append(struct(symbol, call.where, call.layer, _geometry(call, input)))
         if is_integer(call.layer):
-            self.integer_layers[self.layers - 1] = call.where
+            self.integer_layers.append(symbol)
         if isinstance(call.layer, nn.Embedding):
             self._say("embedding", f"&{symbol}", self.name_of(input), self._result(call))
             return

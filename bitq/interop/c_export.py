@@ -76,8 +76,8 @@ def header(network: Traced) -> str:
 /* Compute the logits of an image, normalised as in training, and of the tokens of its sentence where there are any. */
 void network(const float *images, const int32_t *tokens, float *logits);
 
-/* The layer of that number if it has whole levels and integer inputs, or NULL. */
-const struct layer *network_layer(int number);
+/* The layer of that name if it has whole levels and integer inputs, or NULL. */
+const struct layer *network_layer(const char *name);
 
 #endif
 """
@@ -92,9 +92,7 @@ def program(network: Traced, writer: CWriter) -> str:
     copied = f"    for (int i = 0; i < {words}; i++)\n        tokens[i] = (float)words[i];\n" if reads else ""
     unused = "" if reads else "    (void)words;\n"
     body = "".join(f"    {statement}\n" for statement in writer.statements)
-    cases = "".join(
-        f"    case {number}: return &layer_{number}; /* {name} */\n" for number, name in writer.integer_layers.items()
-    )
+    integers = "".join(f"&{symbol}, " for symbol in writer.integer_layers)
     return f"""#include "network.h"
 
 #include <math.h>
@@ -105,9 +103,12 @@ void network(const float *images, const int32_t *words, float *logits) {{
 {unused}{copied}{body}    memcpy(logits, {writer.name_of(network.output)}, CLASSES * sizeof *logits);
 }}
 
-const struct layer *network_layer(int number) {{
-    switch (number) {{
-{cases}    default: return NULL;
-    }}
+static const struct layer *const integer_layers[] = {{{integers}NULL}};
+
+const struct layer *network_layer(const char *name) {{
+    for (const struct layer *const *of = integer_layers; *of; of++)
+        if (strcmp((*of)->name, name) == 0)
+            return *of;
+    return NULL;
 }}
 """
