@@ -199,6 +199,16 @@ def test_scontrol_requeue(cluster: Cluster, folder: Path, undisturbed: str) -> N
         assert cluster.restarts(job) == 1 and attempts_of(running.results) == 2
 
 
+def test_preemption_by_a_job_that_needs_the_whole_node(cluster: Cluster, folder: Path, undisturbed: str) -> None:
+    with grid(cluster, folder) as running:
+        with running.met_in_training() as (job, _):
+            urgent = ["--partition=urgent", "--exclusive", "--mem=0", "--output=/dev/null"]
+            cluster.call("sbatch", *urgent, "--wrap=exec sleep 1")
+        until(lambda: cluster.restarts(job) == 1)
+        complete(running, undisturbed)
+        assert cluster.restarts(job) == 1 and attempts_of(running.results) == 2
+
+
 def test_scancel_with_a_signal(cluster: Cluster, folder: Path, undisturbed: str) -> None:
     with grid(cluster, folder) as running:
         with running.met_in_training() as (job, _):
@@ -259,6 +269,18 @@ def test_two_schedulers_share_results_and_state(cluster: Cluster, folder: Path, 
         assert one.ends() == two.ends() == 0, one.said() + two.said()
     assert digest(shared / "results") == undisturbed and attempts_of(shared / "results") == 1
     assert not list((shared / "state").iterdir())
+
+
+def test_a_scheduler_is_killed_and_another_one_takes_over(cluster: Cluster, folder: Path, undisturbed: str) -> None:
+    with grid(cluster, folder) as first, first.met_in_training():
+        first.kill()
+        with grid(cluster, folder) as refused:
+            assert refused.ends() != 0 and "--unlock" in refused.said()
+        with grid(cluster, folder, "--unlock") as unlocking:
+            assert unlocking.ends() == 0, unlocking.said()
+    with grid(cluster, folder) as second:  # the first one's job still trains, and is not disturbed
+        complete(second, undisturbed)
+        assert attempts_of(second.results) == 1
 
 
 def test_a_python_that_no_job_could_start_is_refused_in_one_sentence(
