@@ -37,21 +37,7 @@ def _refuse(*_: object, **__: object) -> None:
 
 
 # Not yet mended. Each stays visible as xfailed with its reason, and leaves this list with its repair.
-OPEN = {
-    **{
-        f"test_every_method_in_every_network[{pair}]": "logits differ by more than 2/1000 under ONNX Runtime"
-        for pair in (
-            "bf16-resnet20",
-            "bf16-resnet32",
-            "bf16-resnet44",
-            "bf16-vgg16",
-            "bitnet-resnet44",
-            "atq_legacy-mobilenet_v2",
-            "apot-mobilenet_v2",
-            "irnet-mobilenet_v2",
-        )
-    },
-}
+OPEN: dict[str, str] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

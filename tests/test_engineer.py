@@ -16,6 +16,7 @@ import bitq
 from bitq.errors import UsageError
 
 CLASSES = 4
+COUNT = 1000  # images that other runtimes answer
 BUILD = ["gcc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-o", "network", "network.c"]
 BUILD += ["reference.c", "main.c", "-lm"]
 
@@ -52,7 +53,7 @@ def batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(x.split(16), y.split(16), strict=True)
 
 
-@pytest.fixture(scope="module", params=["bitnet", "ttq", "int8"])
+@pytest.fixture(scope="module", params=["bitnet", "ttq", "int8", "bf16"])
 def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train the network for two epochs in a loop of one's own, and write it."""
     torch.manual_seed(0)
@@ -79,31 +80,35 @@ def logits_of(path: Path, x: Tensor) -> Tensor:
     return y
 
 
+def answers_alike(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Demand equal top-1 on 99.9 % of the images, and logits as near as codes that fall otherwise allow."""
+    assert (found.argmax(1) == wanted.argmax(1)).sum() >= 0.999 * COUNT
+    assert np.abs(found - wanted).max() < 2e-2 * np.abs(wanted).max()
+
+
 def test_it_has_learned(shipped: Path) -> None:
     x, y = images(200, seed=2)
     assert bitq.evaluate(shipped, batches(x, y), into=Net()).percent > 60  # chance: 25
 
 
 def test_onnx_runtime_gives_the_same_top_1(shipped: Path, tmp_path: Path) -> None:
-    x, _ = images(200, seed=2)
+    x, _ = images(COUNT, seed=2)
     near = bitq.to_onnx(shipped, tmp_path / "net.onnx", x[:16], into=Net())
     assert near.same == near.images == 16
     runtime = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     (found,) = runtime.run(["logits"], {"images": x.numpy()})
     wanted = logits_of(shipped, x)
-    assert np.array_equal(found.argmax(1), wanted.argmax(1).numpy())
-    assert np.abs(found - wanted.numpy()).max() < 1e-2 * wanted.abs().max()
+    answers_alike(found, wanted.numpy())
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles the program")
 def test_the_c_program_gives_the_same_top_1(shipped: Path, tmp_path: Path) -> None:
-    x, _ = images(200, seed=2)
+    x, _ = images(COUNT, seed=2)
     bitq.to_c(shipped, tmp_path, x[:1], into=Net())
     subprocess.run(BUILD, cwd=tmp_path, check=True)
     said = subprocess.run([tmp_path / "network"], input=x.numpy().tobytes(), capture_output=True, check=True).stdout
-    found, wanted = np.frombuffer(said, np.float32).reshape(200, CLASSES), logits_of(shipped, x).numpy()
-    assert np.array_equal(found.argmax(1), wanted.argmax(1))
-    assert np.abs(found - wanted).max() < 1e-2 * np.abs(wanted).max()
+    found, wanted = np.frombuffer(said, np.float32).reshape(COUNT, CLASSES), logits_of(shipped, x).numpy()
+    answers_alike(found, wanted)
 
 
 def test_the_verb_names_the_functions_for_a_network_of_ones_own(shipped: Path, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from bitq.data.inputs import Inputs, device_of
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.errors import Bug, UsageError, one_of
 from bitq.interop.calls import Traced, Value, example_for, traced, write_calls
+from bitq.interop.nearness import tolerance
 from bitq.io import write_atomic
 
 OPSET, OLDEST = 25, 18  # the first that has integers of two bits, and the oldest that has all operators used here
 FORMS = ("narrow", "packed")
-CLOSE = 1e-2  # of the largest logit: beyond it the file computes something else than the network
+CLOSE = 1e-2  # of the largest logit, where rounding does not alter logits by more
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,41 @@ def export_onnx(
 def write_onnx(
     model: nn.Module, example: Inputs, images: Inputs, path: Path, opset: int = OPSET, weights: str = "narrow"
 ) -> Comparison:
-    """Write the network, traced with two examples, to `path` if the runtime agrees with it on the images."""
+    """Write the network, traced with two examples, to `path` if the runtime agrees with it, call by call and in all."""
     content = onnx_bytes(model, example, opset, weights)
+    check_calls(model, example, opset, weights)
     found = compare(model, session(content), images)
-    if not found.largest_difference <= CLOSE * found.largest_logit:
-        raise Bug(
-            f"the ONNX graph's logits differ by {found.largest_difference:.2e} from the network's, the largest of "
-            f"which is {found.largest_logit:.2e}; nothing was written, report it with the file."
+    if not is_close(found, CLOSE) and not is_close(found, tolerance(model, images)):
+        raise UsageError(
+            f"the logits differ by {found.largest_difference:.2e} from the network's, the largest of which is "
+            f"{found.largest_logit:.2e}, though each call alone agrees with it: last bits grow from layer to layer, as "
+            "in a network whose normalisation has seen few images; train it further or calibrate it. Nothing was "
+            "written."
         )
     write_atomic(path, content)
     return found
+
+
+def is_close(found: Comparison, share: float) -> bool:
+    """Say whether logits differ by no more than a share of the largest."""
+    return found.largest_difference <= share * found.largest_logit
+
+
+def check_calls(model: nn.Module, example: Inputs, opset: int = OPSET, weights: str = "narrow") -> None:
+    """Compare each call of the graph with the network's, on the values that reach it from two examples."""
+    from bitq.interop.onnx_check import deviations
+    from bitq.interop.onnx_graph import Graph
+
+    network = traced(model, example)
+    with inference(model):
+        found = deviations(network, Graph(opset), weights, lambda content: runtime(content).run)
+    for each in found:
+        if not each.share <= each.limit:
+            raise Bug(
+                f"the ONNX graph computes {each.where} otherwise than the network: its result differs by "
+                f"{each.share:.1e} of the largest number, and {each.limit:.1e} is allowed; nothing was written, report "
+                "it with the file."
+            )
 
 
 def onnx_bytes(model: nn.Module, example: Inputs, opset: int = OPSET, weights: str = "narrow") -> bytes:
@@ -68,7 +94,7 @@ def onnx_bytes(model: nn.Module, example: Inputs, opset: int = OPSET, weights: s
     with inference(model):
         write_calls(network, writer)
     graph.node("Identity", writer._name(network.output), result="logits")
-    described = graph.model([_info(each) for each in network.inputs], _info(network.output, "logits"), about(network))
+    described = graph.model([_info(each) for each in network.inputs], [_info(network.output, "logits")], about(network))
     onnx.checker.check_model(described, full_check=True)
     content: bytes = described.SerializeToString()
     return content
@@ -106,20 +132,25 @@ def require_onnx() -> None:
         raise UsageError(f"an ONNX graph needs {error.name}; install it with: pip install 'bitq[onnx]'.") from error
 
 
-def session(content: bytes, threads: int = 1) -> Callable[[Inputs], Tensor]:
-    """Load a file's content into ONNX Runtime and return what computes logits with it."""
+def runtime(content: bytes, threads: int = 1) -> Any:
+    """Load a file's content into ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    runtime = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in runtime.get_inputs()]
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def session(content: bytes, threads: int = 1) -> Callable[[Inputs], Tensor]:
+    """Load a file's content into ONNX Runtime and return what computes logits with it."""
+    loaded = runtime(content, threads)
+    names = [each.name for each in loaded.get_inputs()]
 
     def logits(x: Inputs) -> Tensor:
         parts = (x,) if isinstance(x, Tensor) else x
         feed = {name: part.cpu().contiguous().numpy() for name, part in zip(("images", "tokens"), parts, strict=False)}
-        return torch.from_numpy(runtime.run(["logits"], {name: feed[name] for name in names})[0]).to(device_of(x))
+        return torch.from_numpy(loaded.run(["logits"], {name: feed[name] for name in names})[0]).to(device_of(x))
 
     return logits
 

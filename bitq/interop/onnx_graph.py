@@ -19,6 +19,8 @@ TYPES = {
     torch.bool: TensorProto.BOOL,
 }
 
+Infos = list[onnx.ValueInfoProto]
+
 
 @dataclass
 class Graph:
@@ -66,9 +68,9 @@ class Graph:
         """Give another shape; 0 keeps a dimension, -1 takes what is left."""
         return self.node("Reshape", value, self.integers(*shape))
 
-    def model(self, inputs: list[onnx.ValueInfoProto], output: onnx.ValueInfoProto, about: str) -> onnx.ModelProto:
+    def model(self, inputs: Infos, outputs: Infos, about: str) -> onnx.ModelProto:
         """Build the model."""
-        graph = helper.make_graph(self.nodes, "bitq", inputs, [output], list(self.constants.values()))
+        graph = helper.make_graph(self.nodes, "bitq", inputs, outputs, list(self.constants.values()))
         opset = helper.make_opsetid("", self.opset)
         version = helper.find_min_ir_version_for([opset])
         return helper.make_model(

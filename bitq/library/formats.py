@@ -26,8 +26,8 @@ def to_onnx(
     """Write a packed file as an ONNX graph, and compare ONNX Runtime's logits with the network's on `example`.
 
     `example` is a batch of inputs such as those to come; `into` is the fresh network that `load` asks for. The graph's
-    input is called `images`, its output `logits`. Nothing is written where the logits differ by more than 1 % of the
-    largest. `opset` and `weights` are those of `bitq export --format onnx`.
+    input is called `images`, its output `logits`. Nothing is written where a call computes something else, or the
+    logits differ by more than rounding explains. `opset` and `weights` are those of `bitq export --format onnx`.
 
     >>> import tempfile
     >>> from bitq.library.packing import export
