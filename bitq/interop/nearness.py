@@ -71,11 +71,11 @@ def _double(x: Inputs) -> Inputs:
     return images.double(), tokens
 
 
-def share(ours: Tensor, theirs: Tensor) -> float:
-    """Return the largest difference as a share of the largest number.
+def share(ours: Tensor, theirs: Tensor, largest: float | None = None) -> float:
+    """Return the largest difference as a share of the largest number, of `ours` unless it is given.
 
     >>> share(torch.tensor([1.0, -4.0]), torch.tensor([1.0, -3.0]))
     0.25
     """
-    largest = ours.double().abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    return float((ours.double() - theirs.double()).abs().max() / largest)
+    largest = float(ours.double().abs().max()) if largest is None else largest
+    return float((ours.double() - theirs.double()).abs().max()) / max(largest, torch.finfo(torch.float32).tiny)

@@ -15,7 +15,7 @@ from bitq.interop.onnx_graph import TYPES, Graph
 from bitq.quant.layers import QuantLayer
 from bitq.quant.static import StaticUint8
 
-LAST_BITS = 1e-5  # of the largest number of a call's result: some hundred times 2⁻²⁴
+LAST_BITS = 1e-4  # some thousand times 2⁻²⁴: normalisation subtracts means that are larger than what is left
 CODE = 1 / 127  # the step of codes next to the largest of them
 
 Run = Callable[[list[str], Mapping[str, Any]], list[Any]]
@@ -23,7 +23,7 @@ Run = Callable[[list[str], Mapping[str, Any]], list[Any]]
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far the results of one call lie apart, as a share of the largest, and how far they may."""
+    """How far the results of one call lie apart, as a share of the largest number, and how far they may."""
 
     where: str
     share: float
@@ -37,7 +37,18 @@ def deviations(network: Traced, graph: Graph, form: str, load: Callable[[bytes],
     run = load(writer.content())
     given = {name: value.example.contiguous().numpy() for name, value in writer.read.items()}
     found = zip(writer.results.values(), run(list(writer.results), given), strict=True)
-    return [Deviation(call.where, share(call.result.example, torch.from_numpy(y)), limit(call)) for call, y in found]
+    return [deviation(call, torch.from_numpy(y)) for call, y in found]
+
+
+def deviation(call: Call, found: Tensor) -> Deviation:
+    """Compare one result.
+
+    A function of huge numbers may come out tiny, as silu of negative ones does: it is judged by the larger of both.
+    """
+    result = call.result.example
+    numbers = [result] if call.layer else [result, *(each.example for each in call.args if isinstance(each, Value))]
+    largest = max(float(each.double().abs().max()) for each in numbers)
+    return Deviation(call.where, share(result, found, largest), limit(call))
 
 
 class _Apart(OnnxWriter):
