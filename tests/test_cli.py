@@ -81,7 +81,10 @@ def refused(run: Outcome, code: int, *words: str) -> bool:
         ([*ONE_OFF, "--alpha", "1"], ["need a teacher"]),
         ([*ONE_OFF, "--seed", "9" * 20], ["allowed: 0 to 4294967295"]),
         (["grid", "abc"], ["unknown run 'abc'", "Of a hash at least 6 digits are needed"]),
-        (["grid", "adhoc/cifar10/resnet18/fp32/s1"], ["no finished one-off run", "bitq grid --adhoc --scale full"]),
+        (
+            ["grid", "adhoc/cifar10/resnet18/fp32/s1"],
+            ["no finished one-off run", "bitq results --study adhoc"],
+        ),
         (["export", "README.md", "README.md"], ["README.md exists"]),
         (["export", "README.md", "nowhere/x"], ["nowhere is no folder; make it first"]),
         (["import", "README.md", "nowhere/x"], ["nowhere is no folder; make it first"]),
@@ -243,12 +246,13 @@ def test_one_off_runs_are_listed_explained_and_parents_by_name(
     )
     at = ("--scale", "smoke")
     packed = json.loads((folder_of(first, tmp_path / "results") / "results.json").read_text())["packed"]
-    listed = here("grid", "--adhoc", *at).stdout.splitlines()
+    listed = here("results", "--study", "adhoc", *at).stdout.splitlines()
     assert listed[0].split() == ["run", "status", "accuracy", "file", "bytes", "compression"]
     assert listed[1].split()[:4] == [first.id, "done", f"{packed['accuracy']:.2f}", f"{packed['file_bytes']:,}"]
-    assert listed[2] == "1 finished one-off runs at scale smoke"
-    row = json.loads(here("grid", "--adhoc", "--json", "--method", "fp32", *at).stdout)[0]
-    assert (row["accuracy"], row["file_bytes"]) == (packed["accuracy"], packed["file_bytes"])
+    assert listed[2].startswith("1 finished runs at scale smoke")
+    row = json.loads(here("results", "--study", "adhoc", "--json", "--method", "fp32", *at).stdout)[0]
+    assert (row["accuracy"], row["file_bytes"], row["method"]) == (packed["accuracy"], packed["file_bytes"], "fp32")
+    assert here("results").stdout.endswith("; there are some at smoke\n")
     assert "epochs=1" in here("grid", first.id, *at).stdout and first.id in here("grid", first.hash[:6], *at).stdout
     assert refused(here("grid", first.id[:-1], *at), UsageError.exit_code, f"Did you mean '{first.id}'")
     quantized = small_run("int4", start=first.id, epochs=0, warmup_epochs=0.0, precision="fp32")
@@ -256,7 +260,7 @@ def test_one_off_runs_are_listed_explained_and_parents_by_name(
     assert taught.arm.startswith("twn-kd-procedural@160-bf16-teacher_adhoc.fp32-procedural@160-epochs1")
     assert len(taught.arm) <= 100
     assert in_child(lambda: session(tmp_path).train([quantized, taught])) == 0
-    assert here("grid", "--adhoc", *at).stdout.endswith("3 finished one-off runs at scale smoke\n")
+    assert "3 finished runs at scale smoke" in here("results", "--study", "adhoc", *at).stdout
 
 
 def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Callable[..., Outcome]) -> None:

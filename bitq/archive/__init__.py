@@ -1,1 +1,1 @@
-"""One file with results, what they rest on and what describes them, and the way back; without torch."""
+"""Pack results into one file with all that defines and describes them, and unpack it again; without torch."""

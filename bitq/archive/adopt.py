@@ -1,4 +1,4 @@
-"""Read a bundle back: nothing of it is believed, and nothing is written before all of it has been checked."""
+"""Read a bundle back: everything in it is checked before anything is written."""
 
 import hashlib
 import os
@@ -17,9 +17,10 @@ from bitq.results.folder import MODEL, read
 from bitq.results.manifest import NAME as MANIFEST
 from bitq.results.manifest import RESULTS as LAST
 from bitq.results.manifest import by_run, read_manifest
+from bitq.results.plausible import implausible
 from bitq.results.predictions import LABELS, read_labels
 from bitq.results.schema import parse
-from bitq.results.verify import RUN_FILES, implausible
+from bitq.results.verify import RUN_FILES
 
 CHUNK = 2**20
 NAME = re.compile(r"[A-Za-z0-9_.+@=-]+(/[A-Za-z0-9_.+@=-]+)*")

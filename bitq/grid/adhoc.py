@@ -148,7 +148,7 @@ def parent(name: str, at: Scale, results: Path | None = None) -> Parent:
             raise
         raise UsageError(
             f"{name!r} is neither a run of the grid, STUDY/DATASET/MODEL/ARM/sSEED (bitq grid lists them), nor a "
-            "finished one-off run (bitq grid --adhoc lists them), nor a FILE.safetensors (bitq import writes one of a "
+            "finished one-off run (bitq results lists them), nor a FILE.safetensors (bitq import writes one of a "
             "published .pth)."
         ) from None
     return Parent(id=run.id, hash=run.hash)

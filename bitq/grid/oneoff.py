@@ -25,7 +25,7 @@ def one_off_run(name: str, scale: str, results: Path | None = None) -> Run:
     known = one_off_ids(scale, results)
     if name not in known:
         hint = did_you_mean(name, list(known))
-        listed = f"bitq grid --adhoc --scale {scale} lists all {len(known)}"
+        listed = f"bitq results --study {STUDY} --scale {scale} lists all {len(known)}"
         raise UsageError(f"there is no finished one-off run {name!r}; {listed}.{hint}")
     path = _root(scale, results).joinpath(*name.split("/")[1:], "config.json")
     try:

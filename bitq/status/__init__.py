@@ -1,1 +1,1 @@
-"""What a grid is doing, and what a run rests on, read from results/ and state/ alone; without torch."""
+"""Report the progress of a grid and what a result depends on, from results/ and state/ alone; without torch."""

@@ -1,4 +1,4 @@
-"""Why a run failed last, kept beside its state until it goes on."""
+"""Record why a run failed last, beside its state, until it is started again."""
 
 import contextlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from bitq.records import Frozen
 from bitq.results.folder import text
 
 NAME = "failure.json"
-# By exit code, as the README lists them.
+# By exit code, as docs/command-line.md lists them.
 CLASSES = {2: "usage", 65: "data", 70: "bug", 71: "diverged", 72: "memory", 74: "storage"}
 
 
@@ -28,7 +28,7 @@ class Failure(Frozen):
 
 
 def note_failure(folder: Path, error: BaseException) -> None:
-    """Keep an error that ended a run; being stopped, or running elsewhere, is none."""
+    """Record the error that ended a run; being stopped, or running elsewhere, is no failure."""
     if isinstance(error, Preempted) or not isinstance(error, Exception):
         return
     code = error.exit_code if isinstance(error, BitqError) else Bug.exit_code
@@ -38,13 +38,13 @@ def note_failure(folder: Path, error: BaseException) -> None:
 
 
 def forget_failure(folder: Path) -> None:
-    """Forget what ended the run before."""
+    """Delete the record of the last failure."""
     with contextlib.suppress(OSError):
         (folder / NAME).unlink()
 
 
 def failure_of(folder: Path) -> Failure | None:
-    """Read what ended the run last; None if nothing did."""
+    """Read the record of the last failure; None if there is none."""
     try:
         return Failure.model_validate_json(read_bytes(folder / NAME))
     except (BitqError, ValidationError):

@@ -1,4 +1,4 @@
-"""How far the runs of a grid are, per study and phase, and when they will be done."""
+"""Count finished, running, waiting and failed runs per study and phase, and estimate when all will be done."""
 
 import time
 from collections import Counter
@@ -18,7 +18,7 @@ from bitq.run import Run
 from bitq.status.failures import failure_of
 from bitq.status.unfinished import Holder, Progress, holder_of, progress_of
 
-Standing = Literal["done", "running", "waiting", "failed"]
+Condition = Literal["done", "running", "waiting", "failed"]
 
 
 class Active(Frozen):
@@ -59,15 +59,15 @@ class Status(Frozen):
     active: tuple[Active, ...]
     failures: dict[str, str]  # by run: why it failed last
     eta_hours: float | None  # until all is done, with as many processes as work now; null if none does
-    strangers: int  # unfinished runs in the state that no run of the selection is
+    unselected: int  # unfinished runs in the state that are not in the selection
 
 
 @dataclass(frozen=True)
-class Standpoint:
-    """One run."""
+class RunStatus:
+    """One run: its condition, the work it takes, and what is known of its progress."""
 
     run: Run
-    standing: Standing
+    condition: Condition
     work: float  # operations of its training
     seconds: float = 0.0  # spent
     images_per_second: float | None = None
@@ -79,10 +79,10 @@ class Standpoint:
 
 
 def status(scale: str, runs: Sequence[Run], results: Path, state: Path) -> Status:
-    """Say how far each phase is."""
-    found = [standpoint(run, results, state) for run in runs]
+    """Report the progress of every phase, with what runs now and what failed."""
+    found = [run_status(run, results, state) for run in runs]
     pace = paces(found)
-    groups: dict[tuple[str, str], list[Standpoint]] = {}
+    groups: dict[tuple[str, str], list[RunStatus]] = {}
     for each in found:
         groups.setdefault((each.run.study, each.run.phase), []).append(each)
     total = row("all", "", found, pace)
@@ -95,25 +95,25 @@ def status(scale: str, runs: Sequence[Run], results: Path, state: Path) -> Statu
         active=active,
         failures={each.run.id: each.failure[1] for each in found if each.failure},
         eta_hours=total.hours_left / len(active) if active and total.hours_left is not None else None,
-        strangers=sum(folder.name not in known for folder in state.glob("*/")) if state.is_dir() else 0,
+        unselected=sum(folder.name not in known for folder in state.glob("*/")) if state.is_dir() else 0,
     )
 
 
-def standpoint(run: Run, results: Path, state: Path) -> Standpoint:
-    """Say where one run stands."""
+def run_status(run: Run, results: Path, state: Path) -> RunStatus:
+    """Read the status of one run from its results, or else from its state."""
     work = flops(run)
     if record := trained(run, results):
         return _done(run, work, record, folder_of(run, results))
     folder = state / run.hash
     if not folder.is_dir():
-        return Standpoint(run, "waiting", work)
+        return RunStatus(run, "waiting", work)
     progress, failure = progress_of(folder), failure_of(folder)
     # Who begins a run forgets its failure: where there is one, the process in the lock has gone on to another run.
     holder = None if failure else holder_of(folder)
     seconds = progress.seconds if progress else 0.0
     if holder and progress:
         seconds += max(time.time() - max(progress.written, holder.since), 0.0)  # not while nobody worked on it
-    return Standpoint(
+    return RunStatus(
         run,
         "running" if holder else "failed" if failure else "waiting",
         work,
@@ -126,13 +126,13 @@ def standpoint(run: Run, results: Path, state: Path) -> Standpoint:
     )
 
 
-def _done(run: Run, work: float, record: dict[str, Any], folder: Path) -> Standpoint:
+def _done(run: Run, work: float, record: dict[str, Any], folder: Path) -> RunStatus:
     try:
         env = Env.model_validate(read_json(folder / "env.json"))
     except (BitqError, ValueError):  # bitq verify says what is wrong with it
-        return Standpoint(run, "done", work, share=1.0)
+        return RunStatus(run, "done", work, share=1.0)
     diverged = record.get("status") == "diverged"
-    return Standpoint(run, "done", work, env.wall_seconds, env.images_per_second, diverged, share=1.0)
+    return RunStatus(run, "done", work, env.wall_seconds, env.images_per_second, diverged, share=1.0)
 
 
 def _pace(run: Run, progress: Progress | None) -> float | None:
@@ -145,31 +145,31 @@ def _pace(run: Run, progress: Progress | None) -> float | None:
     return images * progress.epoch / progress.training_seconds
 
 
-def paces(found: Iterable[Standpoint]) -> dict[str, float]:
-    """Sum what finished runs took: seconds per operation, by network, and of all under an empty name."""
+def paces(found: Iterable[RunStatus]) -> dict[str, float]:
+    """Average the seconds per operation of finished runs by network, and of all under an empty name."""
     seconds: dict[str, float] = {}
     work: dict[str, float] = {}
     for each in found:
-        if each.standing == "done" and each.seconds and not each.diverged:
+        if each.condition == "done" and each.seconds and not each.diverged:
             for name in (each.run.model, ""):
                 seconds[name] = seconds.get(name, 0.0) + each.seconds
                 work[name] = work.get(name, 0.0) + each.work
     return {name: seconds[name] / work[name] for name in seconds if work[name]}
 
 
-def row(study: str, phase: str, group: Sequence[Standpoint], pace: dict[str, float]) -> Row:
-    """Count and add up some runs."""
-    standings = Counter(each.standing for each in group)
+def row(study: str, phase: str, group: Sequence[RunStatus], pace: dict[str, float]) -> Row:
+    """Count the runs of a group by condition, and add up their hours."""
+    conditions = Counter(each.condition for each in group)
     rates = [each.images_per_second for each in group if each.images_per_second]
     return Row(
         study=study,
         phase=phase,
         runs=len(group),
-        done=standings["done"],
+        done=conditions["done"],
         diverged=sum(each.diverged for each in group),
-        running=standings["running"],
-        waiting=standings["waiting"],
-        begun=sum(each.standing == "waiting" and each.progress is not None for each in group),
+        running=conditions["running"],
+        waiting=conditions["waiting"],
+        begun=sum(each.condition == "waiting" and each.progress is not None for each in group),
         failed=dict(sorted(Counter(each.failure[0] for each in group if each.failure).items())),
         images_per_second=round(median(rates), 1) if rates else None,
         hours_spent=sum(each.seconds for each in group) / 3600,
@@ -177,15 +177,15 @@ def row(study: str, phase: str, group: Sequence[Standpoint], pace: dict[str, flo
     )
 
 
-def _left(group: Sequence[Standpoint], pace: dict[str, float]) -> float | None:
+def _left(group: Sequence[RunStatus], pace: dict[str, float]) -> float | None:
     """Estimate the hours of one process that the unfinished runs still take."""
-    unfinished = [each for each in group if each.standing != "done"]
+    unfinished = [each for each in group if each.condition != "done"]
     if unfinished and not pace:
         return None
     return sum(each.work * (1 - each.share) * pace.get(each.run.model, pace[""]) for each in unfinished) / 3600
 
 
-def _active(each: Standpoint) -> Active:
+def _active(each: RunStatus) -> Active:
     holder, progress = each.holder, each.progress
     return Active(
         id=each.run.id,

@@ -1,4 +1,4 @@
-"""A session that keeps why its runs failed, for whoever asks later."""
+"""Train in a session that records why a run failed, for `bitq status` and `bitq why`."""
 
 from bitq.errors import StorageError
 from bitq.results.schema import Results
@@ -9,7 +9,7 @@ from bitq.train.signals import StopRequest
 
 
 class RecordedSession(Session):
-    """Train as any session does, and note beside its state what ended a run."""
+    """A session that writes what ended a run beside its state."""
 
     def ensure(self, run: Run, stop: StopRequest, need_model: bool = False) -> Results:
         """Return the run's results, trained now if they are not there."""

@@ -1,4 +1,4 @@
-"""What a stored run rests on, compared with what is there now."""
+"""Compare all that a stored result depends on with what is there now."""
 
 import importlib.metadata
 import platform
@@ -25,7 +25,7 @@ Judgement = Literal["same", "stale", "changed", "unknown"]
 
 
 class Reason(Frozen):
-    """One thing that a run rests on."""
+    """One thing that a result depends on."""
 
     aspect: Aspect
     judgement: Judgement
@@ -33,7 +33,7 @@ class Reason(Frozen):
 
 
 class Why(Frozen):
-    """All that a run rests on."""
+    """All that a result depends on."""
 
     id: str
     hash: str
@@ -145,7 +145,7 @@ def _of_parent(then: Parent | None, now: Parent, run: Run, results: Path) -> Rea
 
 
 def hash_at(folder: Path) -> str | None:
-    """Read of which run the results in a folder are; None where there are none."""
+    """Read the hash of the run whose results a folder holds; None where it holds none."""
     try:
         return str(read_json(folder / RESULTS)["hash"])
     except (BitqError, LookupError, TypeError):

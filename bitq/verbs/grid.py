@@ -1,14 +1,11 @@
 """List what runs, and plan what it will cost."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bitq.verbs.common import DeviceOption, Ints, Json, ResultsOption, ScaleOption, Texts, emit
-
-if TYPE_CHECKING:
-    from bitq.grid.select import Selection
 
 
 def grid(
@@ -28,9 +25,6 @@ def grid(
     seed: Ints = None,
     commands: Annotated[bool, typer.Option("--commands", help="Print the exact command of every run.")] = False,
     batches: Annotated[bool, typer.Option("--batches", help="Print the workflow's jobs as JSON.")] = False,
-    adhoc: Annotated[
-        bool, typer.Option("--adhoc", help="List finished one-off runs instead, with accuracy and bytes.")
-    ] = False,
     results: Annotated[
         Path | None,
         typer.Option(
@@ -54,9 +48,6 @@ def grid(
         emit(found.model_dump(mode="json") | {"id": found.id, "hash": found.hash}, as_json, explain_run(found))
         return
     chosen = Selection(phase or (), dataset or (), model or (), method or (), seed or ())
-    if adhoc:
-        list_one_offs(scale, chosen, results, as_json)
-        return
     runs = chosen.of(named) if named else select(scale, study or (), chosen)
     if batches:
         emit(jobs_of(runs, results), True)
@@ -64,23 +55,6 @@ def grid(
         emit([command(r) for r in runs], as_json, "\n".join(map(command, runs)))
     else:
         emit([row(r) for r in runs], as_json, f"{table(runs)}\n{len(runs)} runs at scale {scale}")
-
-
-def list_one_offs(scale: str, chosen: "Selection", results: Path | None, as_json: bool) -> None:
-    """Print the finished one-off runs of a scale."""
-    from bitq.grid.describe import row
-    from bitq.grid.oneoff import STUDY
-    from bitq.paths import results_dir
-    from bitq.results.listing import outcome_row
-    from bitq.terminal import records_table
-    from bitq.verbs.listing import finished_runs
-
-    found = finished_runs((results or results_dir()) / scale / STUDY)
-    wanted = {run.id for run in chosen.of(tuple(each.config for each in found))}
-    shown = [each for each in found if each.config.id in wanted]
-    outcomes = [outcome_row(each) for each in shown]
-    rows = [row(each.config) | outcome for each, outcome in zip(shown, outcomes, strict=True)]
-    emit(rows, as_json, f"{records_table(outcomes)}\n{len(shown)} finished one-off runs at scale {scale}".lstrip())
 
 
 def plan(

@@ -50,7 +50,7 @@ def variants_here(dataset: str) -> list[str]:
 
 
 def results(
-    scale: ScaleOption = "mini",
+    scale: ScaleOption = "full",
     study: Texts = None,
     dataset: Texts = None,
     model: Texts = None,
@@ -60,16 +60,27 @@ def results(
     as_json: Json = False,
 ) -> None:
     """List the finished runs of a scale, one-off runs among them: accuracy of the packed file, its bytes."""
+    from bitq.grid.describe import row
     from bitq.grid.select import Selection
     from bitq.paths import results_dir
     from bitq.results.listing import outcome_row
 
     folder = results or results_dir()
-    found = [each for each in finished_runs(folder / scale) if not study or each.config.study in study]
+    places = [folder / scale / name for name in study] if study else [folder / scale]
+    found = [each for place in places for each in finished_runs(place)]
     chosen = Selection((), dataset or (), model or (), method or (), seed or ())
     ids = {run.id for run in chosen.of(tuple(each.config for each in found))}
-    rows = [outcome_row(each) for each in found if each.config.id in ids]
-    emit(rows, as_json, f"{records_table(rows)}\n{len(rows)} finished runs at scale {scale} in {folder}".lstrip())
+    shown = [each for each in found if each.config.id in ids]
+    outcomes = [outcome_row(each) for each in shown]
+    rows = [row(each.config) | outcome for each, outcome in zip(shown, outcomes, strict=True)]
+    emit(rows, as_json, f"{records_table(outcomes)}\n{counted(len(rows), scale, folder)}".lstrip())
+
+
+def counted(rows: int, scale: str, folder: Path) -> str:
+    """Say how many runs are listed; of none, at which scales there are some."""
+    text = f"{rows} finished runs at scale {scale} in {folder}"
+    others = sorted({path.parents[5].name for path in folder.glob("*/*/*/*/*/*/results.json")} - {scale})
+    return text if rows or not others else f"{text}; there are some at {' and '.join(others)}"
 
 
 def finished_runs(folder: Path) -> "list[Finished]":

@@ -90,11 +90,11 @@ def _active(run: "Active") -> tuple[object, ...]:
 def _when(found: "Status") -> str:
     if found.total.done == found.total.runs:
         return f"all {found.total.runs} runs at scale {found.scale} are done"
-    strangers = f"; {found.strangers} unfinished runs in the state are not of this selection" if found.strangers else ""
+    others = f"; {found.unselected} unfinished runs in the state are not of this selection" if found.unselected else ""
     if found.total.hours_left is None:
-        return f"nothing is finished from which the rest could be estimated: bitq plan measures{strangers}"
+        return f"nothing is finished from which the rest could be estimated: bitq plan measures{others}"
     if found.eta_hours is None:
-        return f"nothing runs; {found.total.hours_left:,.2f} hours of one process are left{strangers}"
+        return f"nothing runs; {found.total.hours_left:,.2f} hours of one process are left{others}"
     when = time.strftime("%a %d %b %H:%M", time.localtime(time.time() + 3600 * found.eta_hours))
     side_by_side = f"{len(found.active)} side by side"
-    return f"done about {when}, in {found.eta_hours:,.2f} hours with {side_by_side}{strangers}"
+    return f"done about {when}, in {found.eta_hours:,.2f} hours with {side_by_side}{others}"

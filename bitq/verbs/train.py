@@ -80,8 +80,9 @@ def train(
     Finished runs are skipped, interrupted ones go on where they stopped, parents are trained first.
 
     One-off runs need --model, --dataset and --method; what is not given has the default, at scale mini and smoke that
-    of the scale. They are named by what differs from it and listed by bitq grid --adhoc. Every option of the groups
-    from Network to Recipe is repeatable: several values make a sweep, as in --lr 0.1 --lr 0.05 --seed 1 --seed 2.
+    of the scale. They are named by what differs from it and listed by bitq results --study adhoc. Every option of the
+    groups from Network to Recipe is repeatable: several values make a sweep, as in --lr 0.1 --lr 0.05 --seed 1
+    --seed 2.
     """
     if deadline:
         from bitq.deadline import set_deadline

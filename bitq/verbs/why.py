@@ -1,4 +1,4 @@
-"""Say what a stored run rests on."""
+"""Say whether a stored result is current."""
 
 from typing import Annotated
 
