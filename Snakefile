@@ -1,4 +1,4 @@
-# Three doors to one graph:
+# Three targets of one graph:
 #     snakemake           the paper, from the results that are here
 #     snakemake smoke     all runs at scale smoke, trained now into build/smoke/results, and the paper that they make
 #     snakemake grid      more results: --config scale=mini study=bitnet phase=5 seed=42,123 says which
@@ -41,7 +41,7 @@ include: "workflow/rules/paper.smk"
 include: "workflow/rules/explore.smk"
 
 
-# Who asks for the paper does not even load the rules that train.
+# The paper is made without the rules that train, and so without asking which runs are missing.
 if asked_for("smoke", "grid", "train", "build/smoke", "build/done"):
 
     include: "workflow/rules/batches.smk"

@@ -69,8 +69,8 @@ def loaded_by(modules: list[str]) -> set[str]:
     return set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
 
 
-def modules_of(*rooms: str) -> list[str]:
-    files = [path for room in rooms for path in sorted((ROOT / "bitq").glob(f"{room}/*.py"))]
+def modules_of(*folders: str) -> list[str]:
+    files = [path for folder in folders for path in sorted((ROOT / "bitq").glob(f"{folder}/*.py"))]
     return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
@@ -83,6 +83,32 @@ def test_nothing_right_of_the_results_loads_torch() -> None:
     modules = modules_of("results", "stats", "report", "studies", "studies/*")
     assert len(modules) > 40
     assert "torch" not in loaded_by(modules)
+
+
+# From each folder, the folders to its right; nothing may import what lies right of it.
+RIGHT_OF = {
+    "grid": {"train", "deploy", "results", "stats", "report", "studies"},
+    "data": {"grid", "train", "deploy", "results", "stats", "report", "studies"},
+    "quant": {"grid", "data", "train", "deploy", "results", "stats", "report", "studies"},
+    "models": {"grid", "data", "quant", "train", "deploy", "results", "stats", "report", "studies"},
+    "train": {"stats", "report", "studies", "explore"},
+    "results": {"train", "deploy", "stats", "report", "studies"},
+    "stats": {"train", "deploy", "report", "studies", "explore"},
+    "report": {"train", "deploy", "studies", "explore"},
+    "studies": {"train", "deploy", "explore"},
+    "library": {"grid", "results", "stats", "report", "studies"},
+}
+
+
+@pytest.mark.parametrize("folder", RIGHT_OF)
+def test_no_module_imports_what_lies_right_of_it(folder: str) -> None:
+    wrong = {
+        (path.name, name)
+        for path in sorted((ROOT / "bitq" / folder).rglob("*.py"))
+        for name in used_names(path.read_text())
+        if name.startswith("bitq.") and name.split(".")[1] in RIGHT_OF[folder] | {"verbs", "cli"}
+    }
+    assert not wrong
 
 
 def test_every_lock_gives_every_package_a_hash_and_the_same_version() -> None:

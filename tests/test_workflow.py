@@ -197,9 +197,9 @@ def test_the_format_is_snakefmts() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", ["paper", "smoke", "grid"])
-def test_the_linter_is_content(door: str, project: Path) -> None:
-    done = snakemake(project, door, "--lint", *(["--config", "scale=smoke"] if door == "grid" else []))
+@pytest.mark.parametrize("target", ["paper", "smoke", "grid"])
+def test_the_linter_is_content(target: str, project: Path) -> None:
+    done = snakemake(project, target, "--lint", *(["--config", "scale=smoke"] if target == "grid" else []))
     assert "in a good condition" in done.stdout
 
 
@@ -221,7 +221,7 @@ def test_a_profile_plans_the_grid(profile: Path, project: Path) -> None:
     assert plan(project, "grid", "--profile", str(profile), "--config", "scale=smoke") == {"train": 2, "grid": 1}
 
 
-# --- doors -----------------------------------------------------------------------------------------------------------
+# --- targets ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_bare_call_is_set_up_and_plans_the_paper_without_training(project: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_bare_call_is_set_up_and_plans_the_paper_without_training(project: Pat
 
 @pytest.mark.slow
 def test_the_paper_does_not_load_the_rules_that_train(project: Path) -> None:
-    rules = {door: snakemake(project, door, "--list-rules").stdout.split() for door in ("paper", "smoke")}
+    rules = {target: snakemake(project, target, "--list-rules").stdout.split() for target in ("paper", "smoke")}
     assert "train" not in rules["paper"] and "train" in rules["smoke"]
 
 

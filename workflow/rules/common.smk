@@ -40,12 +40,12 @@ wildcard_constraints:
 
 
 def asked_for(*starts):
-    """Does a word of the command, a target of the user or of a cluster's job, start like one of these?"""
+    """Tell whether a target of the call, a user's or a cluster job's, starts with one of these words."""
     return any(word.startswith(starts) for word in sys.argv[1:])
 
 
 def check_config(*allowed):
-    """A word of `--config` that nobody reads is a mistake."""
+    """Refuse a key of `--config` that no rule reads."""
     for key in config.keys() - set(allowed):
         raise WorkflowError(f"--config {key}=… is not known here; allowed: {', '.join(allowed)}.")
 
@@ -62,7 +62,7 @@ def check_python():
 
 
 def options(*keys):
-    """`--config seed=42,123` as options of bitq."""
+    """Turn `--config seed=42,123` into options of bitq."""
     chosen = {key: str(config[key]).split(",") for key in keys if key in config}
     return [word for key, values in chosen.items() for value in values for word in (f"--{key}", value)]
 
@@ -72,22 +72,22 @@ onstart:
 
 
 def results_of(wildcards):
-    """The finished runs behind what is built there."""
+    """Return the folder of results that a build folder is made from."""
     return RESULTS[wildcards.build]
 
 
 def selection_of(wildcards):
-    """The runs behind what is built there, as options of bitq."""
+    """Select the runs that a build folder shows, as options of bitq."""
     return ["--paper"] if wildcards.build == "build" else ["--scale", "smoke", *options("study")]
 
 
 def missing_allowed():
-    """`--config allow_missing=true` as an option of bitq."""
+    """Turn `--config allow_missing=true` into an option of bitq."""
     return "--allow-missing" if config.get("allow_missing") else ""
 
 
 def digest(*places):
-    """Of all files in these places of the project: a rule's parameter, so that it reruns when one of them changes."""
+    """Digest all files of these places: as a rule's parameter it makes the rule run again when one of them changes."""
     found = hashlib.sha256()
     for path in sorted(file for place in places for file in files_in(HERE / place)):
         found.update(f"{path.relative_to(HERE) if path.is_relative_to(HERE) else path}\0".encode())
@@ -96,25 +96,25 @@ def digest(*places):
 
 
 def files_in(place):
-    """A file itself, or all in a folder but what Python keeps there for itself."""
+    """List the files of a folder without the caches of Python, or a file itself."""
     if place.is_file():
         return [place]
     return [path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
-# What a rule reads is written all over the house (the grid, for one, knows the digests of the data), and all rules
-# together take less than half a minute: whichever part of it changes, they run again.
+# What a rule reads depends on many modules (the grid, for one, knows the digests of the data), and all rules together
+# take less than half a minute: they run again whichever module changes.
 SOURCE = digest(CONFIG, "bitq")
 
 
 def fingerprint(wildcards):
-    """Of all finished runs; of the models, which are too large to be read each time, the sizes only."""
+    """Digest all finished runs; of the packed files, too large to be read each time, only the sizes count."""
     return contents(results_of(wildcards))
 
 
 @cache
 def contents(folder):
-    """The digest of a folder of results."""
+    """Digest a folder of results once for each process."""
     found = hashlib.sha256()
     for path in sorted(files_in(Path(folder))):
         found.update(f"{path}\0{path.stat().st_size}\0".encode())
@@ -124,7 +124,7 @@ def contents(folder):
 
 
 def end_the_future(folder):
-    """A file of ours from the future would stop Snakemake for years; from now on it is from now."""
+    """Give files with a time in the future the present one, since Snakemake would wait for that time."""
     for path in folder.rglob("*"):
         if path.lstat().st_mtime > time.time() + 60:
             os.utime(path, follow_symlinks=False)
