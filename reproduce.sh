@@ -66,6 +66,7 @@ grid() {
     local words=()
     while [ $# -gt 0 ]; do
         if [ "$1" = --profile ] && [ -d "workflow/profiles/${2-}" ]; then
+            need_plugin "workflow/profiles/$2"
             words+=(--profile "workflow/profiles/$2")
             shift 2
         else
@@ -74,6 +75,15 @@ grid() {
         fi
     done
     in_venv snakemake grid "${words[@]}"
+}
+
+# Without its plugin Snakemake answers a profile of a cluster with all of its own options.
+need_plugin() {
+    local executor
+    executor=$(sed -n 's/^executor: *//p' "$1/config.yaml")
+    if [ -z "$executor" ] || "$python" -c "import snakemake_executor_plugin_$executor" 2>/dev/null; then return; fi
+    refuse "--profile $executor was given, but its plugin is not installed; call" \
+        "$python -m pip install --require-hashes -r requirements/base.txt -r requirements/$executor.txt first."
 }
 
 quick_tests() { in_venv pytest --numprocesses=2; }

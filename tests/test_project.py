@@ -100,6 +100,19 @@ RIGHT_OF = {
 }
 
 
+@pytest.mark.parametrize(("profile", "code"), [("slurm", 2), ("gpu", 0)])
+def test_a_profile_without_its_plugin_is_refused_in_one_sentence(profile: str, code: int) -> None:
+    script = (ROOT / "reproduce.sh").read_text()
+    functions = [
+        script[script.index(f"\n{name}() {{") :].split("\n}\n")[0] + "\n}\n" for name in ("need_plugin", "refuse")
+    ]
+    call = (
+        f'say() {{ echo "$*"; }}; python=/nowhere/python; {"".join(functions)} need_plugin workflow/profiles/{profile}'
+    )
+    done = subprocess.run(["bash", "-c", call], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code and (f"-r requirements/{profile}.txt first." in done.stdout) == (code == 2)
+
+
 @pytest.mark.parametrize("folder", RIGHT_OF)
 def test_no_module_imports_what_lies_right_of_it(folder: str) -> None:
     wrong = {
