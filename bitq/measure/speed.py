@@ -1,6 +1,7 @@
 """Measure what a step, an evaluated image and the end of a run cost here, and plan whole studies from that."""
 
 import tempfile
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ def _is_finished(run: Run, results: Path) -> bool:
         return False
 
 
+def _say(what: str) -> None:
+    """Name on stderr what is measured now: all of a grid take minutes."""
+    print(f"bitq plan measures {what}", file=sys.stderr, flush=True)
+
+
 class Planner:
     """Costs of runs, from one probe of each network and one of each treatment.
 
@@ -112,6 +118,7 @@ class Planner:
         shape = (run.model, run.width, run.stem, run.data.image_size, run.data.channels, run.data.words)
         key = (*shape, run.precision, run.recipe.batch, run.recipe.optimizer)
         if key not in self.speeds:
+            _say(f"{run.model} of width {run.width} at {run.data.image_size} pixels")
             self.speeds[key] = probe(run.model_copy(update=PLAIN), self.machine)
         return self.speeds[key]
 
@@ -122,6 +129,7 @@ class Planner:
     def _small_step(self, method: str, norm: Norm, precision: Precision) -> float:
         key = (method, norm, precision)
         if key not in self.steps:
+            _say(f"{method}, {precision}")
             treatment = {"method": method, "norm": norm, "precision": precision}
             self.steps[key] = step_seconds(self._small_run().model_copy(update=treatment), self.machine)
         return self.steps[key]
