@@ -1,7 +1,7 @@
 """Measure what a step, an evaluated image and the end of a run cost here, and plan whole studies from that."""
 
-import tempfile
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
