@@ -19,7 +19,6 @@ from bitq.deploy.evaluate import full_precision, inference
 from bitq.quant.activation import Int8Activation
 from bitq.quant.cast import Cast
 from bitq.quant.convert import quantized_layers
-from bitq.quant.layers import QuantLayer
 from bitq.quant.static import StaticUint8
 
 LEAST = 1e-5  # some hundred times 2⁻²⁴, where by chance torch's own sums are off by less
@@ -34,11 +33,6 @@ def tolerance(model: nn.Module, x: Inputs) -> float:
         rounded, unrounded = model(x), plain(x)
         exact = plain.double()(_double(x))
     return LEAST + 2 * share(rounded, unrounded) + SUMS * share(unrounded, exact)
-
-
-def rounds_its_input(layer: QuantLayer) -> bool:
-    """Say whether a layer's input is rounded to 16 bits or to codes."""
-    return isinstance(layer.quantizer, Cast) or isinstance(layer.activation, ROUNDING)
 
 
 def without_rounding(model: nn.Module) -> nn.Module:
