@@ -9,7 +9,7 @@ from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.tex import Tex, as_written, escape, interval, listed, number
 from bitq.stats.cells import matching
-from bitq.stats.claims import OURS, Claim, needs
+from bitq.stats.claims import OURS, TWO_SEEDS, Claim, needs
 from bitq.stats.claims import claims as read_claims
 from bitq.stats.judge import limits, wanting
 from bitq.stats.needed import Needed
@@ -119,13 +119,14 @@ def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
     """Group the claims that no run shown can decide by what they need."""
     by_need: dict[str, list[Record]] = {}
     for record in records:
-        by_need.setdefault(_needs(book[record["id"]]), []).append(record | {"source": _source(record)})
+        by_need.setdefault(_needs(record, book[record["id"]]), []).append(record | {"source": _source(record)})
     return [{"needs": needs, "claims": claims} for needs, claims in by_need.items()]
 
 
-def _needs(claim: Claim) -> str:
-    """Describe the runs that a claim needs."""
-    return listed(needs(claim))
+def _needs(record: Record, claim: Claim) -> str:
+    """Describe the runs that a claim needs; where every arm is there, one has a single seed."""
+    only_one = all(each["n"] for each in record["evidence"])
+    return TWO_SEEDS if only_one else listed(needs(claim))
 
 
 def _source(record: Record) -> str:

@@ -11,7 +11,7 @@ from bitq.report import names
 from bitq.report.notes import Notes
 from bitq.report.query import Query, span
 from bitq.report.sources import Record, Sources
-from bitq.report.table import place
+from bitq.report.table import NOTHING, place
 from bitq.report.tex import Tex, at, render, render_text
 
 Row = dict[str, Any]
@@ -49,6 +49,8 @@ class Pivot:
     def text(self, query: Query) -> str:
         """Render the table as LaTeX."""
         rows = self.rows(query)
+        if not rows["blocks"]:
+            return NOTHING
         values = {"rows": rows, "query": query, "notes": Notes()}
         table = {"caption": Tex(render_text(self.caption, **values)), "gap": Tex(self.gap)}
         return render("pivot.tex.j2", name=self.name, source=place(self.rows), table=table, **values)

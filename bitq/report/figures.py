@@ -8,15 +8,18 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from bitq.io import write_atomic
-from bitq.report import overview
+from bitq.report import file_sizes, overview, schema
 from bitq.report.query import Query
 from bitq.report.sources import Sources
 from bitq.report.style import RC, WIDTH
 from bitq.report.table import place
 from bitq.report.tex import Tex, render
+
+NOTHING = "% Written by: bitq figures. No run shown has anything to draw here.\n"
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Figure:
     caption: str  # LaTeX
 
     def files(self, query: Query) -> dict[str, bytes]:
-        """Render the figure and the LaTeX around it."""
+        """Render the figure and the LaTeX around it; where nothing was drawn the latter is a comment."""
         # Without pyplot there is no window system, and no state but what the context restores.
         with matplotlib.rc_context(RC):
             canvas = Canvas(figsize=(WIDTH, self.height))
             self.draw(query, canvas)
+            if not shows(canvas):
+                return {"tex": NOTHING.encode()}
             drawing = pdf(canvas)
         words = {"name": Tex(self.name), "caption": Tex(self.caption), "source": place(self.draw)}
         tex = render("figure.tex.j2", query=query, **words).encode()
@@ -45,17 +50,33 @@ SHARED = (
         "accuracy_per_byte",
         overview.accuracy_per_byte,
         4.5,  # the drawing sets it by its panels
-        "Accuracy against the size of the same file (logarithmic), all arms of all studies. Small points are seeds, "
+        "Accuracy against the size of the same file (logarithmic), all arms that were run. Small points are seeds, "
         "open marks their means; the grey line joins what no smaller file reaches. An arrow leads from the size that a "
         "published factor of compression would give this network to the file that was measured.",
+    ),
+    Figure(
+        "way_of_a_number",
+        schema.way,
+        1.75,
+        "The way of every low-bit accuracy in this paper, with the numbers of one arm. Under each step stands what is "
+        "checked there; a run that fails a check has no result.",
+    ),
+    Figure(
+        "file_sizes",
+        file_sizes.waterfall,
+        3.0,  # the drawing sets it by its panels
+        "From the size that a published factor of compression promises to the file on disk, for the arms whose works "
+        "publish one. Codes are set against the size by the factor; what else has to ship is added to them. "
+        "``Times'' is the size of the same network in 32-bit floating point over that size.",
     ),
     Figure(
         "claim_map",
         overview.claim_map,
         4.0,  # the drawing sets it by its rows
         "Every claim on accuracy that the runs decide or could, at its weakest place: the estimate and its 95\\,\\% "
-        "interval as the distance to the limit of the claim, positive (shaded) where the claim holds. The axis is "
-        "linear within one point and logarithmic beyond. Table~\\ref{tab:verdicts} has the same claims in words.",
+        "interval as the distance to the limit of the claim, positive (shaded) where the claim holds; a diamond is the "
+        "same quantity at the same place from the work's own figures, where it has them. The axis is linear within one "
+        "point and logarithmic beyond. Table~\\ref{tab:verdicts} has the same claims in words.",
     ),
 )
 
@@ -75,6 +96,14 @@ def figures(sources: Sources) -> Mapping[str, Callable[[], dict[str, bytes]]]:
     of_studies = [(figure, printed.study) for printed in sources.printed for figure in printed.figures]
     found = {figure.name: partial(figure.files, Query(sources.of(study))) for figure, study in of_studies}
     return {figure.name: partial(figure.files, Query(sources)) for figure in SHARED} | found
+
+
+def shows(canvas: Canvas) -> bool:
+    """Return whether something was drawn at a place of the data, beside lines that cross a whole panel."""
+    panels = canvas.axes
+    lines = (line for axes in panels for line in axes.lines if line.get_transform() == axes.transData)
+    shapes = (shape for axes in panels for shape in axes.patches if shape.get_data_transform() == axes.transData)
+    return any(len(np.asarray(line.get_xdata())) for line in lines) or any(shapes)
 
 
 def pdf(canvas: Canvas) -> bytes:

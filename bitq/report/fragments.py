@@ -17,14 +17,13 @@ from bitq.grid.study import scale as read_scale
 from bitq.grid.study import scales as all_scales
 from bitq.io import sha256_file, write_atomic
 from bitq.paths import config_dir
-from bitq.report import contrasts, names
+from bitq.report import contrasts, names, prose
 from bitq.report.query import Query, span
 from bitq.report.sources import Sources
 from bitq.report.tex import Tex, render
 from bitq.stats.families import group_of
 
 Row = dict[str, Any]
-INPUT = re.compile(r"\\input\{([^}]+)\}")
 # The mark in a caption, and the label behind it.
 PROVENANCE = re.compile(
     r"\\provenance\{(?P<place>[^}]+)\}\{(?P<digest>\w+)\}(?:(?!\\provenance\{).)*?"
@@ -65,12 +64,14 @@ def write_fragments(sources: Sources, build_dir: Path, folder: Path, chosen: Con
         "studies": lambda: {"studies": [checked_section(folder, study) for study in shown]},
         "results": lambda: {"studies": [study for study in shown if _section(folder, f"result-{study}").exists()]},
         "availability": lambda: {"version": version("bitq"), **compute(sources.all_runs)},
-        # Last, since it lists what the others read.
-        "reproducibility": lambda: behind(build_dir, folder, sources),
     }
     for name, more in parts.items():
         write_atomic(folder / f"{name}.tex", render(f"paper/{name}.tex.j2", **values, **more()).encode())
-    return [folder / f"{name}.tex" for name in parts]
+    prose.prune(folder, DOCUMENTS, shown)
+    # Last, since it lists what is read after that.
+    appendix = render("paper/reproducibility.tex.j2", **values, **behind(build_dir, folder, sources))
+    write_atomic(folder / "reproducibility.tex", appendix.encode())
+    return [folder / f"{name}.tex" for name in (*parts, "reproducibility")]
 
 
 def behind(build_dir: Path, folder: Path, sources: Sources) -> Row:
@@ -143,12 +144,7 @@ def artefacts(folder: Path) -> Iterator[Artefact]:
 
 def in_order(folder: Path, name: str) -> Iterator[str]:
     """Yield a TeX file, then those that it reads; a file that does not exist is left for LaTeX to report."""
-    path = folder / f"{name.removesuffix('.tex')}.tex"
-    if path.exists():
-        text = path.read_text(encoding="utf-8")
-        yield text
-        for inner in INPUT.findall(text):
-            yield from in_order(folder, inner)
+    yield from (path.read_text(encoding="utf-8") for path in prose.read_by(folder, name))
 
 
 def machines(runs: pd.DataFrame) -> list[Row]:

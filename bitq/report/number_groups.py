@@ -10,7 +10,7 @@ from bitq.report import names
 from bitq.report.cost import parameters
 from bitq.report.query import Query
 from bitq.report.sources import Arm, Record, Sources
-from bitq.report.tex import as_written, at, escape, number, p_value, percent, signed
+from bitq.report.tex import NONE, as_written, at, escape, interval, number, p_value, percent, signed
 from bitq.report.values import Number, count, inline, measure, span, words
 from bitq.results.costs import cost_of, counted
 from bitq.run import Run
@@ -146,10 +146,25 @@ def _contrast(key: str, record: Record | None) -> Iterator[Number]:
     difference, effect, smallest = (at(record, name) for name in ("difference", "d_z", "detectable"))
     yield measure(f"diff.{key}", difference, signed(difference))
     yield span(f"diffci.{key}", at(record, "interval"), sign=True)
+    yield count(f"n.{key}", at(record, "n"))
+    yield Number(f"change.{key}", change(record), () if difference is None else (difference,))
     for head, p in (("p", at(record, "p")), ("holm", at(record, "p_holm"))):
         yield measure(f"{head}.{key}", p, p_value(p))
     yield measure(f"dz.{key}", effect, number(effect))
     yield measure(f"mde.{key}", smallest, number(smallest, 1))
+
+
+def change(record: Record | None) -> str:
+    r"""Format a difference in points with its interval, which one pair does not have.
+
+    >>> change({"difference": -0.5, "interval": None, "n": 1})
+    '\\ensuremath{-0.50} points (n = 1)'
+    """
+    if record is None or record["difference"] is None:
+        return NONE
+    bounds = record["interval"]
+    spread = inline(interval(bounds)) if bounds else f"(n = {record['n']})"
+    return f"{inline(signed(record['difference']))} points {spread}"
 
 
 def _recoveries(sources: Sources) -> Iterator[Group]:

@@ -12,6 +12,7 @@ from bitq.errors import UsageError
 from bitq.grid.study import studies
 from bitq.paths import config_dir
 from bitq.records import Frozen, read_yaml
+from bitq.report import names
 from bitq.report.numbers import Numbers
 from bitq.report.printed import Printed
 from bitq.report.values import Number
@@ -25,7 +26,7 @@ DIGITS = r"(?<![\w.])\d+(?:\.\d+)?(?![\w]|\.\d)"
 # The first end of a range is a percentage too: 30--74 %.
 PERCENTAGE = re.compile(rf"(?:({DIGITS})\s*(?:--|–|-|to|and)\s*)?({DIGITS})\$?(?:\s|~|\\,)*\\?%")
 DECIMAL = re.compile(r"(?<![\w.])(\d+\.\d+)(?![\w]|\.\d)")
-KEY = re.compile(r"\\(bq|pub|verdict)\{([^{}]*)\}")
+KEY = re.compile(r"\\(bq|pub|verdict|whenknown)\{([^{}]*)\}")
 
 WORD = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
@@ -46,7 +47,7 @@ SHARE = re.compile(
 TEX_COMMENT = re.compile(r"(?<!\\)%.*")
 # No prose: labels, files, addresses, lengths.
 TEX_NAMES = re.compile(
-    r"\\(?:bq|pub|verdict|label|\w*ref|cite\w*|input|includegraphics|url|href|setlength|[hv]space\*?)"
+    r"\\(?:bq|pub|verdict|when\w+|label|\w*ref|cite\w*|input|includegraphics|url|href|setlength|[hv]space\*?)"
     r"(?:\[[^\]]*\])*\{[^{}]*\}"
 )
 TEX_LENGTH = re.compile(r"\d*\.?\d+\s*(?:\\(?:text|line|column)width|(?:em|ex|pt|mm|cm)\b)")
@@ -87,6 +88,10 @@ class Computed:
         self.numbers = tuple(numbers)
         self.keys = frozenset(number.key for number in self.numbers)
         self._printed: dict[tuple[int, bool], dict[str, list[str]]] = {}
+
+    def knows(self, key: str) -> bool:
+        """Return whether a key exists, at any data set where it names all of them."""
+        return any(key.replace(".*.", f".{dataset}.") in self.keys for dataset in names.DATASETS)
 
     def like(self, typed: Typed) -> list[str]:
         """Find the keys whose value, rounded like the typed number, equals it up to sign."""
@@ -133,7 +138,7 @@ def problems(root: Path, computed: Computed, allowed: Iterable[Allowed], unread:
             continue
         name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
         for line, key in keys(text):
-            if key not in computed.keys:
+            if not computed.knows(key):
                 yield f"{name}:{line}: there is no number {key!r}; {_nearest(key, computed)}."
         for count in counts(text, markdown=path.suffix == ".md"):
             fitting = {each for each in allowed if fnmatch(name, each.file) and each.number == count.digits}
@@ -164,7 +169,7 @@ def _nearest(key: str, computed: Computed) -> str:
 
 def keys(text: str) -> Iterator[tuple[int, str]]:
     """Yield the keys that a LaTeX text asks for, with their lines."""
-    prefix = {"bq": "", "pub": "pub.", "verdict": "verdict."}
+    prefix = {"bq": "", "pub": "pub.", "verdict": "verdict.", "whenknown": ""}
     for found in KEY.finditer(_blank(text, TEX_COMMENT)):
         if "#" not in found[2]:  # a parameter of a macro is no key
             yield _line(text, found.start()), prefix[found[1]] + " ".join(found[2].split())

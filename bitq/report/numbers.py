@@ -3,7 +3,7 @@ r"""The numbers of the prose, each computed when a text asks for it: `\bq{acc.bi
 Keys are built from the names of the grid:
 
   HEAD.<study>.<data set>.<network>.<arm>          acc sd ci n best bytes compression bits codebits zeros params
-  HEAD.<family>.<data set>.<network>               diff diffci p holm dz mde, where a family has one pair of arms
+  HEAD.<family>.<data set>.<network>               diff diffci change n p holm dz mde, of a family with one pair
   HEAD.<family>.<data set>.<network>.<arm>.<arm>   the same, first arm minus second, where it has several
   HEAD.<study>.<data set>.<network>.<kept>.<low>   rec recci: percent of the gap that starts at <low>
   HEAD.full.<study>.<data set>.<network>           macs params of the published network
@@ -13,7 +13,11 @@ A study has further numbers from its own module, and there are
   pub.<id>, verdict.<id>                           \pub{id} and \verdict{id}: config/published.yaml, config/claims.yaml
   words                                            runs, seeds, hours, claims, machines, settings
 
-What has no result at the scale shown is a dash; what no study, family or file knows is an error.
+With `*` in the place of the data set a key lists every data set that has a value: 78.10 % on CIFAR-10 and 50.02 % on
+CIFAR-100. `change` is a difference with its interval, or n = 1.
+
+What has no result at the scale shown is a dash, and bitq/report/prose.py leaves out the sentence that quotes it; what
+no study, family or file knows is an error.
 """
 
 import re
@@ -24,10 +28,12 @@ from pathlib import Path
 
 from bitq.errors import UsageError
 from bitq.io import write_atomic
+from bitq.report import names
 from bitq.report.number_groups import Maker, groups
 from bitq.report.printed import Printed
 from bitq.report.query import Query
 from bitq.report.sources import Sources
+from bitq.report.tex import NONE, listed
 from bitq.report.values import Number
 
 PREAMBLE = r"""% Written by: bitq numbers. A change here is lost; numbers.md lists the keys.
@@ -40,6 +46,9 @@ PREAMBLE = r"""% Written by: bitq numbers. A change here is lost; numbers.md lis
 \makeatother
 """
 
+# What follows each value of a list over data sets.
+UNITS = dict.fromkeys(("acc", "best", "sd", "rec", "zeros"), r"\,\%")
+
 
 class Numbers:
     """All numbers that a text may ask for, by key; each is computed when it is asked for."""
@@ -49,10 +58,24 @@ class Numbers:
         self._made: dict[str, dict[str, Number]] = {}
 
     def __getitem__(self, key: str) -> Number:
+        if ".*." in key:
+            return self._everywhere(key)
         for name in (key.partition(".")[2], key, *self._own):  # words have no point, and are of the group ""
             if key in (found := self._group(name)):
                 return found[key]
         raise UsageError(f"there is no number {key!r}; use a key that bitq/report/numbers.py explains.")
+
+    def _everywhere(self, key: str) -> Number:
+        """List the values of a number at every data set that has one."""
+        places = {dataset: key.replace(".*.", f".{dataset}.") for dataset in names.DATASETS}
+        if not any(place in self for place in places.values()):
+            raise UsageError(
+                f"there is no number {key!r} at any data set; use a key that bitq/report/numbers.py explains."
+            )
+        found = {dataset: self[place].text for dataset, place in places.items() if place in self}
+        told = {dataset: text for dataset, text in found.items() if text != NONE}
+        unit = UNITS.get(key.partition(".")[0], "")
+        return Number(key, listed([f"{text}{unit} on {names.dataset(name)}" for name, text in told.items()]) or NONE)
 
     def __contains__(self, key: str) -> bool:
         try:

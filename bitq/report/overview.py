@@ -164,6 +164,7 @@ class Judged:
     middle: float
     low: float
     high: float
+    published: float | None  # the same quantity from the work's own figures
 
 
 def judged(query: Query) -> list[Judged]:
@@ -183,8 +184,17 @@ def _judged(record: Record) -> Judged | None:
         return None
     upper = low is None or (high is not None and abs(high - estimate) < abs(estimate - low))
     limit, sign = (high, -1.0) if upper else (low, 1.0)
-    ends = sorted(sign * (end - limit) for end in bounds)
-    return Judged(record["id"], record["verdict"], sign * (estimate - limit), *ends)
+    low, high = sorted(sign * (end - limit) for end in bounds)
+    own = _own_figure(record, evidence)
+    middle = sign * (estimate - limit)
+    return Judged(record["id"], record["verdict"], middle, low, high, None if own is None else sign * (own - limit))
+
+
+def _own_figure(record: Record, evidence: Record) -> float | None:
+    """Return what the work's own figures give for a quantity at the same place."""
+    same = ("quantity", "dataset", "model")
+    figures = record["own"]["figures"] if record["own"] else ()
+    return next((each["estimate"] for each in figures if all(each[key] == evidence[key] for key in same)), None)
 
 
 def claim_map(query: Query, figure: Canvas) -> None:
@@ -198,8 +208,10 @@ def claim_map(query: Query, figure: Canvas) -> None:
         for row, each in enumerate(some):
             axes.plot([each.low, each.high], [row, row], color=COLOURS[each.verdict], lw=1.0)
             axes.plot([each.middle], [row], "o", color=COLOURS[each.verdict], ms=3)
+            if each.published is not None:
+                axes.plot([each.published], [row], "D", color=BLACK, mfc="white", ms=3.2, mew=0.7, zorder=3)
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)
-        ends = [abs(end) for each in found for end in (each.low, each.high)]
+        ends = [abs(end) for each in found for end in (each.low, each.high, each.published or 0)]
         axes.set_xlim(-1.3 * max(ends, default=1), 1.3 * max(ends, default=1))
         axes.set_yticks(range(len(some)), [each.id.replace("_", " ") for each in some], fontsize=7)
         axes.set_ylim(half - 0.4, -0.6)
@@ -207,7 +219,8 @@ def claim_map(query: Query, figure: Canvas) -> None:
         axes.grid(axis="x")
         axes.set_xlabel("distance to the limit, points")
     handles = [_handle(names.verdict(verdict), Mark(colour, "o")) for verdict, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    handles.append(_handle("from the work's own figures", Mark(BLACK, "D")))
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
 
 
 # --- protocol ---------------------------------------------------------------------------------------------------------

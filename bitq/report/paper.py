@@ -10,7 +10,8 @@ from pathlib import Path
 from bitq.errors import DataError
 from bitq.grid.paper import Config, config
 from bitq.io import write_atomic
-from bitq.report.fragments import INPUT, write_fragments
+from bitq.report.fragments import write_fragments
+from bitq.report.prose import INPUT
 from bitq.report.sources import Sources
 from bitq.report.typeset import typeset
 

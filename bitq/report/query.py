@@ -62,11 +62,11 @@ class Query:
         return found
 
     def score(self, dataset: str, model: str, arm: str) -> Score | None:
-        """Return the accuracy of an arm; None if it is not part of this scale."""
+        """Return the accuracy of an arm; None if no run of it is there."""
         found = self.cell(dataset, model, arm)
-        planned = self.sources.planned_seeds.get((dataset, model, arm), set())
         if found is None:
-            return Score(None, None, None, 0, {}, missing=tuple(sorted(planned))) if planned else None
+            return None
+        planned = self.sources.planned_seeds.get((dataset, model, arm), set())
         record = self.sources.cells[dataset, model, arm]
         return Score(
             mean=record["mean"],
@@ -146,14 +146,11 @@ class Query:
         return " ".join(sentences) or self.where()
 
     def counts(self) -> str:
-        """Describe the runs that were used, and how many are missing; nothing if none were used."""
+        """Describe the runs that were used; nothing if none were."""
         if not self.hashes:
             return ""
-        diverged, census = int((self._rows()["status"] == "diverged").sum()), self.sources.census
-        sentence = f"{counted(len(self.hashes), 'run')}, {diverged or 'none'} diverged"
-        if census.missing:
-            sentence += f"; {census.missing} of {census.expected} planned runs are missing from the results"
-        return f"{sentence}."
+        diverged = int((self._rows()["status"] == "diverged").sum())
+        return f"{counted(len(self.hashes), 'run')}, {diverged or 'none'} diverged."
 
     def seeds(self) -> str:
         """Return the number of seeds of the arms, or its range."""
@@ -207,7 +204,7 @@ class Query:
 def _where(scale: str, runs: pd.DataFrame) -> str:
     if runs.empty:
         return ""
-    return f"Scale {scale}: {_images(runs)}, {_width(runs)}, {_epochs(runs)}."
+    return f"Scale {scale}: {_images(runs)}, {_width(runs)}, {_epochs(runs)}, {_seeds(runs)}."
 
 
 def _images(runs: pd.DataFrame) -> str:
@@ -225,6 +222,11 @@ def _width(runs: pd.DataFrame) -> str:
 def _epochs(runs: pd.DataFrame) -> str:
     epochs = span(runs["epochs"])
     return f"{epochs} epoch{'' if epochs == '1' else 's'}"
+
+
+def _seeds(runs: pd.DataFrame) -> str:
+    seeds = span(runs.groupby(["study", "dataset", "model", "arm"])["seed"].nunique())
+    return f"{seeds} seed{'' if seeds == '1' else 's'} an arm"
 
 
 def span(values: "pd.Series[int]") -> str:

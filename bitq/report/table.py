@@ -10,9 +10,10 @@ from bitq.report import names
 from bitq.report.columns import Column
 from bitq.report.notes import Notes
 from bitq.report.query import Query
-from bitq.report.tex import Tex, escape, not_run, render, render_text
+from bitq.report.tex import NONE, Tex, escape, listed, render, render_text
 
 RULE, SPACE = r"\midrule", r"\addlinespace"
+NOTHING = "% Written by: bitq tables. No run shown has anything to put here.\n"
 
 
 @dataclass(frozen=True)
@@ -26,40 +27,63 @@ class Table:
     group: Callable[[Any], object] | None = None  # the heading under which a row stands
     between: str = RULE  # groups
     size: str = r"\footnotesize"
-    empty: str = ""  # said where there are no rows, if not that nothing was run
 
     def text(self, query: Query) -> str:
-        """Render the table as LaTeX."""
+        """Render the table as LaTeX; without rows it is a comment."""
         rows, notes = self.rows(query), Notes()
-        lines = list(self._lines(rows, notes))  # first, since the caption counts the runs behind the cells
-        caption = render_text(f"{self.caption}", query=query, rows=rows)
-        table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(self.spec), "lines": map(Tex, lines)}
+        if not rows:
+            return NOTHING
+        # First, since the caption counts the runs behind the cells.
+        cells = [[escape(column.cell(row, notes)) for column in self.columns] for row in rows]
+        kept = with_values(self.columns, cells)
+        columns = [self.columns[place] for place in kept]
+        lines = list(self._lines(columns, rows, [[line[place] for place in kept] for line in cells]))
+        caption = render_text(f"{self.caption}{self._left_out(kept)}", query=query, rows=rows)
+        spec = f"@{{}}{''.join(column.align for column in columns)}@{{}}"
+        table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec), "lines": map(Tex, lines)}
         return render("columns.tex.j2", name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
 
-    @property
-    def spec(self) -> str:
-        """The alignment of all columns."""
-        return f"@{{}}{''.join(column.align for column in self.columns)}@{{}}"
+    def _left_out(self, kept: Sequence[int]) -> str:
+        """Name the columns that are left out, since a caption may speak of them."""
+        lost = [column for number, column in enumerate(self.columns) if number not in kept]
+        named = [f"{column.over} {column.head}".strip() if column.head else "interval" for column in lost]
+        return f" Without a value in these runs, and left out: {listed(list(dict.fromkeys(named)))}." if named else ""
 
-    def _lines(self, rows: list[Any], notes: Notes) -> Iterator[str]:
-        yield from heads(self.columns)
-        if not rows:
-            nothing = rf"\multicolumn{{{len(self.columns)}}}{{c}}{{{self.empty}}} \\"
-            yield from (RULE, nothing if self.empty else not_run(len(self.columns)))
-        for number, (heading, group) in enumerate(groupby(rows, self.group or (lambda _: ""))):
+    def _lines(self, columns: Sequence[Column], rows: list[Any], cells: list[list[str]]) -> Iterator[str]:
+        yield from heads(columns)
+        headed = zip(map(self.group or (lambda _: ""), rows), cells, strict=True)
+        for number, (heading, group) in enumerate(groupby(headed, lambda each: each[0])):
             yield self.between if number else RULE
             if heading:
-                yield rf"\multicolumn{{{len(self.columns)}}}{{@{{}}l}}{{\emph{{{escape(heading)}}}}} \\"
-            yield from self._body(group, notes)
+                yield rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{escape(heading)}}}}} \\"
+            yield from _body(columns, [line for _, line in group])
 
-    def _body(self, rows: Iterable[Any], notes: Notes) -> Iterator[str]:
-        above: list[str] = [""] * len(self.columns)
-        for row in rows:
-            cells = [escape(column.cell(row, notes)) for column in self.columns]
-            repeated = zip(self.columns, cells, above, strict=True)
-            shown = ["" if column.once and cell == before else cell for column, cell, before in repeated]
-            above = cells
-            yield rf"{' & '.join(shown)} \\"
+
+def _body(columns: Sequence[Column], lines: list[list[str]]) -> Iterator[str]:
+    above: list[str] = [""] * len(columns)
+    for cells in lines:
+        repeated = zip(columns, cells, above, strict=True)
+        shown = ["" if column.once and cell == before else cell for column, cell, before in repeated]
+        above = cells
+        yield rf"{' & '.join(shown)} \\"
+
+
+def with_values(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
+    """List the columns in which at least one cell has a value; a head that spans others stays with any of them."""
+    there = [any(line[place] not in ("", NONE) for line in cells) for place in range(len(columns))]
+    return [
+        place
+        for place, column in enumerate(columns)
+        if there[place] or (column.head and any(there[other] for other in _spanned(columns, place)))
+    ]
+
+
+def _spanned(columns: Sequence[Column], place: int) -> Iterator[int]:
+    """Yield the columns to the right that share the head of one."""
+    for other in range(place + 1, len(columns)):
+        if columns[other].head is not None:
+            return
+        yield other
 
 
 def heads(columns: Sequence[Column]) -> Iterator[str]:
@@ -99,6 +123,8 @@ class Template:
     def text(self, query: Query) -> str:
         """Render the table as LaTeX."""
         rows = self.rows(query)
+        if not rows:
+            return NOTHING
         values = {"rows": rows, "query": query, "notes": Notes(), "names": names}
         return render(f"{self.name}.tex.j2", name=self.name, source=place(self.rows), **values)
 

@@ -40,7 +40,6 @@ TABLES = (
         ),
         "The protocol in one table, as the runs shown have it. Seeds are those of one arm; hours of training, packing "
         "and reading back are added over processes.",
-        empty="no study has results",
     ),
     Table(
         "fronts",
@@ -85,7 +84,6 @@ TABLES = (
         ),
         "Statements that are true or false by construction, of our grid, format or rules. No count of verdicts "
         "includes them.",
-        empty="no checks",
     ),
     Template("claims", claimed.claims),
     Template("published_vs_ours", claimed.published_vs_ours),

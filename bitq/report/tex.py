@@ -171,11 +171,6 @@ def scientific(value: float | None) -> Tex:
     return Tex(rf"${digit}\cdot10^{{{int(power)}}}$")
 
 
-def not_run(columns: int) -> Tex:
-    """Format the line of a table whose runs are not part of this scale."""
-    return Tex(rf"\multicolumn{{{columns}}}{{c}}{{not run at this scale}} \\")
-
-
 def counted(count: int, noun: str) -> str:
     """Format a number with its noun.
 
@@ -244,7 +239,6 @@ def environment() -> Environment:
         finalize=escape,
     )
     found.filters |= FILTERS | {"Tex": Tex}
-    found.globals["not_run"] = not_run
     return found
 
 

@@ -70,6 +70,7 @@ class Claim(Frozen):
 
 
 ALL_ARMS = "all arms of the claim"
+TWO_SEEDS = "two seeds of every arm"  # one has no interval
 NEEDS = {
     "scale": "the schedule of the publication",
     "variant": "the official images",

@@ -15,6 +15,7 @@ from bitq.stats.needed import Needed, Spread, needed
 from bitq.stats.predicates import ArmAt, Limits, Quantity, Term
 
 Decision = Literal["holds", "fails", "undecided", "missing"]
+ONE_SEED = "one seed has no interval"
 NO_RATIO = {"undecided": "the denominator is not surely positive", "fails": "the denominator is negative"}
 FEWEST_EVENTS = 6  # discordant seeds with which the exact paired test can reach 2.5 %: 1 in 64
 
@@ -189,6 +190,8 @@ def _shared_seeds(a: Cell, b: Cell) -> tuple[int, ...]:
 
 
 def _by_intervals(quantity: Quantity, found: Estimate, levels: tuple[float, float]) -> Judged:
+    if found.n == 1:
+        return {"verdict": "missing", "note": ONE_SEED}
     level, corrected = levels
     verdict, note = _decide(quantity, found, levels)
     interval = found.interval(level)
@@ -259,7 +262,7 @@ def _positive(own: Interval, family: Interval, inclusive: bool) -> Decision:
 
 def _needed(quantity: Quantity, found: Estimate, levels: tuple[float, float]) -> Needed:
     """Find the seeds after which the estimate, were it true, would lie surely on its side of the limits."""
-    if found.n < 2 or found.value is None:
+    if found.value is None:
         return Needed(seeds=2)
     distances = [
         (float(found.means[0] - limit * found.means[1]) * sign, limit)

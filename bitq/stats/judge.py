@@ -227,7 +227,7 @@ def _sensitivity(claim: Claim, evidence: list[Evidence]) -> Sensitivity | None:
 def sentence(of: Evidence) -> str:
     """Describe a piece of evidence in words."""
     place = "/".join(filter(None, (of.dataset, of.model)))
-    if of.verdict == "missing":
+    if of.verdict == "missing" and not of.n:
         return f"{place}: {of.note}" if place else of.note
     value = "no value" if of.estimate is None else number(of.estimate)
     spread = f" [{number(of.interval[0])}, {number(of.interval[1])}]" if of.interval else ""

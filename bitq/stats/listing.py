@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from textwrap import indent
 
-from bitq.stats.claims import ALL_ARMS, OURS, claims, needs
+from bitq.stats.claims import ALL_ARMS, OURS, TWO_SEEDS, claims, needs
 from bitq.stats.judge import Verdict, limits, number, sentence, wanting
 from bitq.stats.published import published
 from bitq.terminal import UNLIMITED, table
@@ -77,6 +77,8 @@ def _why(of: Verdict, word: str) -> str:
 
 
 def _needs(of: Verdict) -> list[str]:
+    if all(each.n for each in of.evidence):
+        return [TWO_SEEDS]
     book = claims()
     claim = next((each for each in (*book.claims, *book.checks) if each.id == of.id), None)
     return needs(claim) if claim else [ALL_ARMS]

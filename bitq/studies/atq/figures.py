@@ -13,7 +13,7 @@ from bitq.studies.atq.contrasts import ATQ, LEGACY
 MODEL, FIRST, DATASETS = "atq_cnn", "fashion_mnist", ("fashion_mnist", "mnist")
 TRAINED_LEGACY, ZEROED = f"{LEGACY}-online_kd", f"{LEGACY}-zeroed"
 HEADLINE = ("fp32", ATQ, "atq", TRAINED_LEGACY, ZEROED)
-LAYERS = ("conv1", "conv2", "fc1", "fc2")
+FEWEST = 3  # epochs that make a curve
 
 
 def accuracy_comparison(query: Query, figure: Canvas) -> None:
@@ -29,6 +29,8 @@ def accuracy_comparison(query: Query, figure: Canvas) -> None:
 
 def curves(query: Query, figure: Canvas) -> None:
     """Draw the share of zeros, and the test accuracy, at the end of each epoch."""
+    if query.curves(FIRST, MODEL, ATQ)["epoch"].nunique() < FEWEST:
+        return
     zeros, accuracy = figure.subplots(1, 2)
     _curves(zeros, query, "zeros", (f"{ATQ}-constant", ATQ, f"{ATQ}-cubic", f"{ATQ}-zeros70"))
     zeros.set_ylabel("zero weights, %")
@@ -55,23 +57,3 @@ def _mean_curve(query: Query, arm: str, column: str) -> list[float]:
     """Average a curve over the seeds, epoch by epoch."""
     curves: pd.DataFrame = query.curves(FIRST, MODEL, arm)
     return [] if curves.empty else [float(value) for value in curves.groupby("epoch")[column].mean()]
-
-
-def ternary_distribution(query: Query, figure: Canvas) -> None:
-    """Draw the shares of the codes in each layer: ATQ in all layers, and the published arithmetic."""
-    panels = figure.subplots(1, 2)
-    for axes, arm in zip(panels, ("atq", TRAINED_LEGACY), strict=True):
-        draw.codes(axes, _histograms(query, arm))
-        axes.set_title(query.sources.prints.label(arm))
-    draw.code_legend(figure)
-
-
-def _histograms(query: Query, arm: str) -> dict[str, draw.Histogram]:
-    """Sum the histogram of each layer over the seeds."""
-    found = {name: rows for name, rows in query.layers(FIRST, MODEL, arm).groupby("layer")}
-    return {name: _added(found[name]) for name in LAYERS if name in found}
-
-
-def _added(rows: pd.DataFrame) -> draw.Histogram:
-    counts = [float(sum(of_code)) for of_code in zip(*rows["histogram"], strict=True)]
-    return list(zip(rows["signs"].iloc[0], counts, strict=True))

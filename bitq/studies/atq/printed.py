@@ -208,13 +208,6 @@ FIGURES = (
         "Fashion-MNIST, after each epoch, mean over the seeds of an arm. Left: zeros among the ternary weights; "
         "schedules end at seven tenths of the training, and the last epoch has what ships. Right: test accuracy.",
     ),
-    Figure(
-        "atq_codes",
-        figures.ternary_distribution,
-        2.0,
-        "Codes in the file by layer, Fashion-MNIST, all seeds together. In the published arithmetic, which leaves the "
-        "convolutions alone, the weights of the mask count as zeros: their value is in the residual.",
-    ),
 )
 PRINTED = Printed(
     tables=TABLES,

@@ -1,12 +1,8 @@
-"""Print the study on an image with a sentence: its tables, its figure, numbers and the names of its arms."""
+"""Print the study on an image with a sentence: its tables, numbers and the names of its arms."""
 
 from collections.abc import Iterator
 
-from matplotlib.figure import Figure as Canvas
-
-from bitq.report import draw
 from bitq.report.columns import BYTES, COMPR, COVERAGE, ZEROS, Column, Line, accuracy, difference, label, of_runs, there
-from bitq.report.figures import Figure
 from bitq.report.printed import Printed
 from bitq.report.query import Query
 from bitq.report.sources import Record
@@ -75,17 +71,6 @@ def _bytes_in(line: Line, layers: tuple[str, ...]) -> float | None:
     return float(stored[found["layer"].str.startswith(layers)].sum()) / max(files, 1)
 
 
-def controls(query: Query, figure: Canvas) -> None:
-    """Draw both inputs beside each alone, in full precision and ternary."""
-    panels = figure.subplots(1, len(CONTROLLED), sharey=True)
-    for axes, arm in zip(panels, CONTROLLED, strict=True):
-        shown = {"both": BOTH} | {words.replace(" ", "\n"): model for model, words in CONTROLS.items()}
-        scores = {words: query.score(DATASET, model, arm) for words, model in shown.items()}
-        draw.dots(axes, {words: list(score.by_seed.values()) if score else [] for words, score in scores.items()})
-        axes.set_title(ARMS[arm])
-    panels[0].set_ylabel(draw.PERCENT)
-
-
 def numbers(query: Query) -> Iterator[Number]:
     """Yield the gain of both inputs over each alone."""
     for arm in CONTROLLED:
@@ -132,15 +117,6 @@ PRINTED = Printed(
             "Where the bytes of the packed files are, mean over seeds: codes with their values and scales by place, "
             "then what ships in full precision (biases, normalisation, layers that were kept), running statistics, and "
             "the header.",
-        ),
-    ),
-    figures=(
-        Figure(
-            "multimodal_controls",
-            controls,
-            2.3,
-            "Accuracy of the packed file with both inputs and with one of them blanked, the network otherwise the "
-            "same. Small points are seeds, marks and numbers their means.",
         ),
     ),
     numbers=numbers,

@@ -54,5 +54,4 @@ TABLE = Table(
     "that the engine computes from integers, found on its tensors, in percent; accuracy here and there; test images "
     "with the same answer, and the largest difference of a logit.<% if rows %> One file each, seed << rows | "
     "map(attribute='seed') | unique | list | listed >>, n = 1.<% endif %>",
-    empty="no engine was measured on the files shown",
 )

@@ -1,17 +1,26 @@
 """Draw the figures of the study on precision."""
 
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from bitq.report import draw
 from bitq.report.columns import Line
 from bitq.report.query import Query
-from bitq.report.style import BLACK
+from bitq.report.style import Mark
 from bitq.studies.precision.arms import CASTS, CURVES, PLACE
+
+MARKS = (*draw.MARKS[1:5], draw.MARKS[0])
+WIDTHS = {"fp32": 32.0} | dict.fromkeys(CASTS, 16.0)  # bits of a weight where none is packed
+FEWEST = 3  # epochs that make a curve
 
 
 def loss_scaling(query: Query, figure: Canvas) -> None:
     """Draw the loss scale of training in fp16 and the steps it skipped, a line for each seed."""
     curves = query.curves(*PLACE, "fp32-trained_fp16")
+    if curves["epoch"].nunique() < FEWEST:
+        return
     panels = figure.subplots(1, 2)
     for axes, column, unit in zip(panels, ("loss_scale", "skipped_share"), (1, 100), strict=True):
         by_seed = {f"seed {seed}": [unit * value for value in rows[column]] for seed, rows in curves.groupby("seed")}
@@ -24,41 +33,42 @@ def loss_scaling(query: Query, figure: Canvas) -> None:
 
 
 def accuracy_against_bits(query: Query, figure: Canvas) -> None:
-    """Draw accuracy over the bits of a weight, and over the bytes of the file."""
+    """Draw accuracy over the bits of a weight, and over the bytes of the file, FP32 included."""
     panels = figure.subplots(1, 2, sharey=True)
-    for (label, arms), mark in zip(CURVES.items(), draw.MARKS[1:], strict=False):
-        scores = {arm: score for arm in arms if (score := query.score(*PLACE, arm)) and score.mean is not None}
-        for axes, place in zip(panels, (_bits, _bytes), strict=True):
-            at = {arm: x for arm in scores if (x := place(query, arm)) is not None}
-            means = [scores[arm].mean for arm in at]
-            axes.plot(list(at.values()), means, color=mark.color, ls=mark.line, marker=mark.marker, ms=4, label=label)
-            for arm, x in at.items():
-                seeds = list(scores[arm].by_seed.values())
-                axes.plot([x] * len(seeds), seeds, ".", color=mark.color, ms=2.5, mew=0)
-    full = query.score(*PLACE, "fp32")
-    for axes, label in zip(panels, ("bits a weight, scales included", "KiB on disk"), strict=True):
-        if full and full.mean is not None:
-            axes.axhline(full.mean, color=BLACK, lw=0.8)
-            axes.annotate(
-                "FP32", (0, full.mean), (3, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                backgroundcolor="white", bbox={"pad": 0.5, "fc": "white", "ec": "none"},
-            )  # fmt: skip
+    labels = ("bits a weight, scales included", "KiB on disk")
+    for axes, place, label in zip(panels, (_bits, _kib), labels, strict=True):
+        for (name, arms), mark in zip((CURVES | {"FP32": ("fp32",)}).items(), MARKS, strict=True):
+            _curve(axes, query, place, arms, mark, name)
         draw.log_scale(axes)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.margins(x=0.08)
         axes.set_xlabel(label)
-    panels[0].set_xticks([2, 3, 4, 5, 6, 8, 16], ["2", "3", "4", "5", "6", "8", "16"])
+    panels[0].set_xticks([2, 3, 4, 5, 6, 8, 16, 32], ["2", "3", "4", "5", "6", "8", "16", "32"])
     panels[0].minorticks_off()
-    panels[0].set_xlim(1.8, 18)
+    panels[0].set_xlim(1.8, 40)
     panels[0].set_ylabel(draw.PERCENT)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+
+
+Place = Callable[[Query, str], float | None]
+
+
+def _curve(axes: Axes, query: Query, place: Place, arms: Sequence[str], mark: Mark, name: str) -> None:
+    """Draw one line over the arms that have runs, their seeds as small points."""
+    scored = [(x, score) for arm in arms if (score := query.score(*PLACE, arm)) if (x := place(query, arm))]
+    means = [(x, score.mean) for x, score in scored if score.mean is not None]
+    if means:
+        across, up = zip(*means, strict=True)
+        axes.plot(across, up, color=mark.color, ls=mark.line, marker=mark.marker, mfc="none", ms=4, label=name)
+    for x, score in scored:
+        seeds = list(score.by_seed.values())
+        axes.plot([x] * len(seeds), seeds, ".", color=mark.color, ms=2.5, mew=0)
 
 
 def _bits(query: Query, arm: str) -> float | None:
-    return 16.0 if arm in CASTS else Line(query, *PLACE, arm).mean("bits_per_packed_weight")
+    return WIDTHS.get(arm) or Line(query, *PLACE, arm).mean("bits_per_packed_weight")
 
 
-def _bytes(query: Query, arm: str) -> float | None:
+def _kib(query: Query, arm: str) -> float | None:
     size = Line(query, *PLACE, arm).mean("file_bytes")
     return None if size is None else size / 1024

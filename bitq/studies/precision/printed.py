@@ -231,8 +231,7 @@ FIGURES = (
         figures.accuracy_against_bits,
         2.6,
         "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized, "
-        "or at sixteen bits cast; "
-        "marks are means, small points seeds. The horizontal line is the FP32 network.",
+        "or at sixteen bits cast; marks are means, small points seeds. FP32 stands at its own size.",
     ),
 )
 PRINTED = Printed(

@@ -1,6 +1,7 @@
 """Print the study on Ring quantization: its tables, figures, numbers and the names of its arms."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -57,13 +58,6 @@ METHODS = {
     "Three bits": (f"{RING}-n8", "lsq-keep_last-w3", "dorefa-keep_last-w3", "apot-keep_last-w3"),
     "Four bits": (f"{RING}-n16", "lsq-keep_last-w4", "apot-keep_last-w4"),
 }
-BY_LEVELS = {
-    "ring": (*(f"{RING}-n{n}" for n in (2, 3, 4, 8, 16)),),
-    "line": (f"{RING}-n4_line", f"{RING}-n8_line"),
-    "LSQ": ("lsq-keep_last-w2", "lsq-keep_last-w3"),
-    "DoReFa": ("dorefa-keep_last-w2", "dorefa-keep_last-w3"),
-    "published, snapped": (f"{RING_LEGACY}-r4_snapped", f"{RING_LEGACY}-r8_snapped"),
-}
 STAGES = {
     "soft": f"{RING_LEGACY}-r{{}}",
     "snapped": f"{RING_LEGACY}-r{{}}_snapped",
@@ -71,6 +65,8 @@ STAGES = {
     "hard,\nline": f"{RING}-n{{}}_line",
     "hard,\nring": f"{RING}-n{{}}",
 }
+# Points of the ring → name of the network in print → arm.
+HISTOGRAMS = {size: {"snapped": f"{RING_LEGACY}-r{size}_snapped", "hard ring": f"{RING}-n{size}"} for size in (4, 8)}
 PUBLISHED = 3  # the first stages, which are of one network
 SERIES = {
     ("resnet20", 4): Mark(BLUE, "o"),
@@ -202,42 +198,58 @@ def _template(axes: Axes, along: Sequence[float], values: Sequence[float], color
     axes.grid(visible=False)
 
 
-def hardening(query: Query, figure: Canvas) -> None:
-    """Draw the published network soft, snapped and hard, and accuracy over levels."""
-    stages, levels = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
-    for (model, size), mark in SERIES.items():
+def slopes(query: Query, figure: Canvas) -> None:
+    """Draw the published network soft, snapped and recalibrated as slopes, and where the weights of the files are."""
+    found = [(name, arm, size) for size in (4, 8) for name, arm in HISTOGRAMS[size].items() if query.cell(*PLACE, arm)]
+    left, right = figure.subfigures(1, 2, width_ratios=(3, 2), squeeze=False)[0]
+    _slopes(left.subplots(), query)
+    if found:
+        panels = right.subplots(-(-len(found) // 2), min(len(found), 2), squeeze=False).flat
+        for axes, (name, arm, size) in zip(panels, found, strict=False):
+            _histogram(axes, query, arm, size)
+            axes.set_title(f"{name}, {size}", fontsize=7)
+        for axes in list(panels)[len(found) :]:
+            axes.set_visible(False)
+
+
+def _slopes(axes: Axes, query: Query) -> None:
+    for place, ((model, size), mark) in enumerate(SERIES.items()):
         arms = [arm.format(size) for arm in STAGES.values()]
-        name = f"{names.model(model)}, {size} points"
-        _means(stages, query, model, range(PUBLISHED), arms[:PUBLISHED], mark, name)
-        for place, arm in list(enumerate(arms))[PUBLISHED:]:  # other networks
-            _means(stages, query, model, [place], [arm], mark, None)
-    stages.set_xticks(range(len(STAGES)), list(STAGES))
-    stages.set_ylabel(draw.PERCENT)
-    stages.set_ylim(0, 104)
-    marks = (
-        Mark(BLUE, "o"),
-        Mark(GREEN, "^", ":"),
-        Mark(VERMILLION, "s", "--"),
-        Mark(ORANGE, "D", "-."),
-        Mark(BLACK, "X", ":"),
-    )
-    for (name, group), mark in zip(BY_LEVELS.items(), marks, strict=True):
-        counted = [(levels_of, arm) for arm in group if (levels_of := _levels(query, arm))]
-        _means(levels, query, MODELS[0], [found for found, _ in counted], [arm for _, arm in counted], mark, name)
+        name = f"{names.model(model)}, {size}"
+        aside = 0.04 * (place - 1.5)
+        _means(axes, query, model, [aside + at for at in range(PUBLISHED)], arms[:PUBLISHED], mark, name)
+        for at, arm in list(enumerate(arms))[PUBLISHED:]:  # other networks
+            _means(axes, query, model, [aside + at], [arm], mark, None)
     full = query.score(*PLACE, "fp32")
     if full and full.mean is not None:
-        levels.axhline(full.mean, color=BLACK, lw=0.7, label="FP32")
-    draw.log_scale(levels)
-    levels.set_xticks([2, 3, 4, 8, 16], ["2", "3", "4", "8", "16"])
-    levels.minorticks_off()
-    levels.set_xlabel("levels in the file")
-    for axes in (stages, levels):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=6.5, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+        axes.axhline(full.mean, color=BLACK, lw=0.7, ls=":")
+        axes.annotate(
+            "ResNet-20, FP32", (1, full.mean), (0, -2), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va="top", fontsize=7,
+        )  # fmt: skip
+    axes.set_xticks(range(len(STAGES)), list(STAGES))
+    axes.set_xlim(-0.3, len(STAGES) - 0.7)
+    axes.set_ylabel(draw.PERCENT)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def _histogram(axes: Axes, query: Query, arm: str, size: int) -> None:
+    """Draw the share of the weights at each level of the ring, over all layers and seeds."""
+    layers = query.layers(*PLACE, arm)
+    rows = layers[layers["histogram"].map(len) == layers["histogram"].map(len).max()]
+    counts = [float(sum(of_level)) for of_level in zip(*rows["histogram"], strict=True)]
+    ring = sorted(set(both_ends(size) if "legacy" in arm else quarter_step(size)))
+    places = ring if len(ring) == len(counts) else list(range(len(counts)))
+    shares = [100 * count / (sum(counts) or 1) for count in counts]
+    axes.bar(places, shares, width=0.7 * min((b - a for a, b in pairwise(places)), default=1), color=BLUE)
+    axes.set_xticks([places[0], places[-1]], [f"{place:.3g}" for place in (places[0], places[-1])])
+    axes.tick_params(labelsize=6.5)
+    axes.set_ylabel("weights, %", fontsize=7)
 
 
 def _means(
-    axes: Axes, query: Query, model: str, places: Sequence[int], arms: Sequence[str], mark: Mark, name: str | None
+    axes: Axes, query: Query, model: str, places: Sequence[float], arms: Sequence[str], mark: Mark, name: str | None
 ) -> None:
     """Draw the arms' means joined by a line, their seeds as small points."""
     found = [
@@ -249,7 +261,7 @@ def _means(
     means = [(place, score.mean) for place, score in found if score.mean is not None]
     if means:
         x, y = zip(*means, strict=True)
-        axes.plot(x, y, color=mark.color, marker=mark.marker, ls=mark.line, ms=3.5, label=name)
+        axes.plot(x, y, color=mark.color, marker=mark.marker, ls=mark.line, ms=3.5, mfc="none", label=name)
 
 
 FIGURES = (
@@ -262,13 +274,12 @@ FIGURES = (
         "out, so that every point has its own. Numbers count the places along the ring.",
     ),
     Figure(
-        "ring_hardening",
-        hardening,
+        "ring_slopes",
+        slopes,
         3.0,
-        "Left: the published network soft, snapped to its ring without and with new batch statistics, beside networks "
-        "trained with hard levels. Right: ResNet-20 over the number of levels that are really in the file. Accuracy of "
-        "that file; small points are seeds, marks their means, which a line joins where they are of one network or one "
-        "method. The horizontal line is FP32.",
+        "Left: accuracy of the file of the published network, soft, snapped to its ring, and with new batch "
+        "statistics (lines), beside networks trained with hard levels. Small points are seeds, marks their means. "
+        "Right: where the weights of ResNet-20 are on the levels of its file, by the number of points.",
     ),
 )
 

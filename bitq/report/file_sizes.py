@@ -1,0 +1,89 @@
+"""Show how a published factor of compression becomes the size of a file: part by part of the bytes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from bitq.report import names
+from bitq.report.overview import Point, claimed, points
+from bitq.report.query import Query
+from bitq.report.style import BLUE, VERMILLION
+
+COLUMNS = 2  # panels side by side
+PARTS = {
+    "codes": "codes, as packed",
+    "residuals": "residuals",
+    "values_scales": "values and scales",
+    "float_parameters": "32-bit parameters",
+    "buffers": "running statistics",
+    "header": "header",
+}
+
+
+@dataclass(frozen=True)
+class Fall:
+    """The bytes that a published factor would give an arm, and what its file has besides, part by part."""
+
+    point: Point
+    formula: float
+    parts: dict[str, float]
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """Changes from the size by the formula to that of the file; codes are compared with the formula's."""
+        first, *others = self.parts.items()
+        return {first[0]: first[1] - self.formula} | {name: size for name, size in others if size}
+
+    @property
+    def title(self) -> str:
+        """Name the arm and its network."""
+        line = self.point.line
+        return f"{line.label}, {names.model(line.model)}"
+
+
+def falls(query: Query) -> Iterator[Fall]:
+    """Yield the arms whose work publishes a factor, each on the first data set that has it."""
+    seen = set()
+    for point, size in claimed(list(points(Query(query.sources)))):
+        study = point.line.query.sources.study
+        key = (study, point.line.model, point.line.arm)
+        if key not in seen:
+            seen.add(key)
+            line = point.line.of(query=query.of(study))  # records the runs of these arms alone
+            yield Fall(point, size, {name: line.mean(f"bytes_{part}") or 0.0 for part, name in PARTS.items()})
+
+
+def waterfall(query: Query, figure: Canvas) -> None:
+    """Draw, for every arm with a published factor, the way from the size by that factor to the file."""
+    found = list(falls(query))
+    rows = -(-len(found) // COLUMNS) or 1
+    figure.set_figheight(0.2 + 1.45 * rows)
+    panels = figure.subplots(rows, min(COLUMNS, len(found) or 1), squeeze=False).flat
+    for axes, fall in zip(panels, found, strict=False):
+        _fall(axes, fall)
+    for axes in list(panels)[len(found) :]:
+        axes.set_visible(False)
+
+
+def _fall(axes: Axes, fall: Fall) -> None:
+    whole = fall.point.size * fall.point.factor
+    steps = fall.steps
+    ends = [end / 1024 for end in accumulate(steps.values(), initial=fall.formula)]
+    bars = ["by the published factor", *steps, "the file"]
+    axes.barh(0, ends[0], color="0.75", height=0.65)
+    for row, (before, after) in enumerate(pairwise(ends), 1):
+        axes.barh(row, after - before, left=before, color=VERMILLION if after > before else BLUE, height=0.65)
+    axes.barh(len(bars) - 1, ends[-1], color="0.45", height=0.65)
+    for row, end in ((0, ends[0]), (len(bars) - 1, ends[-1])):
+        text = f"{end:.3g} KiB, {whole / 1024 / end:.1f} times"
+        axes.annotate(text, (end, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+    axes.set_yticks(range(len(bars)), bars, fontsize=7)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(0, 1.5 * max(ends))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False)
+    axes.set_title(fall.title)
+    axes.set_xlabel("KiB")
