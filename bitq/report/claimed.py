@@ -207,7 +207,7 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
     order = {name: place for place, name in enumerate([*names.MODELS, *names.DATASETS])}
     for dataset, model, arm in sorted(figures, key=lambda key: (order[key[1]], order[key[0]])):
         best, *others = figures[dataset, model, arm]
-        of_grid = [_of_grid(query, dataset, model, each) for each in query.sources.prints.asked.get(arm, (arm,))]
+        of_grid = [of_grid(query, dataset, model, each) for each in query.sources.prints.asked.get(arm, (arm,))]
         published_there = {"published": query.read(best.model_dump()), "others": _others(best, others)}
         for place, ours in enumerate(of_grid):
             told = {"published": None, "others": ""} if place else published_there
@@ -226,8 +226,8 @@ def _measured_here(query: Query, dataset: str, model: str, arm: str) -> Row:
     }
 
 
-def _of_grid(query: Query, dataset: str, model: str, arm: str) -> str:
-    """Return the grid's name of a figure's arm, which may be defined in claims.yaml."""
+def of_grid(query: Query, dataset: str, model: str, arm: str) -> str:
+    """Return the grid's name of a published arm, which may be defined in claims.yaml."""
     criteria = read_claims().arms.get(arm, {"arm": arm})
     found = matching(query.sources.runs, dataset=dataset, model=model, **criteria)["arm"].unique()
     return str(found[0]) if len(found) == 1 else arm

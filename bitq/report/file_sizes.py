@@ -13,6 +13,7 @@ from bitq.report.query import Query
 from bitq.report.style import BLUE, VERMILLION
 
 COLUMNS = 2  # panels side by side
+MOST = 3  # arms of a study
 PARTS = {
     "codes": "codes, as packed",
     "residuals": "residuals",
@@ -45,13 +46,13 @@ class Fall:
 
 
 def falls(query: Query) -> Iterator[Fall]:
-    """Yield the arms whose work publishes a factor, each on the first data set that has it."""
-    seen = set()
+    """Yield the first arms of each work that publishes a factor, each on the first data set that has it."""
+    seen: dict[str, list[str]] = {}
     for point, size in claimed(list(points(Query(query.sources)))):
         study = point.line.query.sources.study
-        key = (study, point.line.model, point.line.arm)
-        if key not in seen:
-            seen.add(key)
+        shown = seen.setdefault(study, [])
+        if point.line.arm not in shown and len(shown) < MOST:
+            shown.append(point.line.arm)
             line = point.line.of(query=query.of(study))  # records the runs of these arms alone
             yield Fall(point, size, {name: line.mean(f"bytes_{part}") or 0.0 for part, name in PARTS.items()})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bitq.grid.expand import expand
 from bitq.grid.study import by_size, studies
-from bitq.report import names
+from bitq.report import audit, names
 from bitq.report.cost import parameters
 from bitq.report.query import Query
 from bitq.report.sources import Arm, Record, Sources
@@ -28,6 +28,8 @@ PERCENT_UNITS = ("%", "% of the gap", "% of parameters", "% of weights")
 def groups(sources: Sources) -> Iterator[Group]:
     """Yield all groups; keys depend on grid and configuration, not on the runs there are."""
     yield "", partial(_words, sources)
+    for found in audit.numbers():
+        yield found.key.removeprefix("audit."), partial(_one, found)
     for study in dict.fromkeys(map(group_of, studies())):
         of = sources.of(study)
         for part in (_arms, _contrasts, _recoveries, _networks):
@@ -36,6 +38,10 @@ def groups(sources: Sources) -> Iterator[Group]:
         yield f"verdict.{record['id']}", partial(_verdict, record)
     for figure in published().figures.values():
         yield f"pub.{figure.id}", partial(_published, figure)
+
+
+def _one(number: Number) -> Iterator[Number]:
+    yield number
 
 
 def _words(sources: Sources) -> Iterator[Number]:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from bitq.report import names
+from bitq.report.claimed import of_grid
 from bitq.report.columns import Line
 from bitq.report.draw import MARKS, PERCENT, log_scale
 from bitq.report.query import Query
@@ -17,7 +18,7 @@ from bitq.report.sources import Record
 from bitq.report.style import BLACK, BLUE, VERMILLION, Mark
 from bitq.report.tex import listed
 from bitq.stats.claims import claims as read_claims
-from bitq.stats.published import Figure, published
+from bitq.stats.published import published
 
 COLUMNS = 3  # panels side by side
 GREY = Mark("0.45", "o")
@@ -101,7 +102,8 @@ def accuracy_per_byte(query: Query, figure: Canvas) -> None:
         axes.set_visible(False)
     if figure.axes:
         figure.axes[0].set_ylabel(PERCENT)
-    handles = [_handle(names.METHODS.get(name, "INT"), mark) for name, mark in marks.items()]
+    drawn = {family(point.method) for of_dataset in found.values() for point in of_dataset}
+    handles = [_handle(names.METHODS.get(name, "INT"), mark) for name, mark in marks.items() if name in drawn]
     handles += [_handle("other", GREY), _handle("size by the published factor", Mark(BLACK, "D"))]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
 
@@ -128,20 +130,24 @@ def claimed(found: Sequence[Point]) -> Iterator[tuple[Point, float]]:
     """Yield the arms whose work publishes a factor of compression, with the size that this factor gives."""
     factors = _factors()
     for point in found:
-        of = point.line.query.sources
-        for arm, ours in {each: of.prints.asked.get(each, (each,))[0] for each in factors.get(of.study, {})}.items():
-            if ours == point.line.arm and point.line.model == factors[of.study][arm].model:
-                factor = factors[of.study][arm].value
-                if isinstance(factor, float | int) and factor > 1:
-                    yield point, point.size * point.factor / factor
+        for (work, model, arm), factor in factors.items():
+            line = point.line
+            if (work, model) == (line.query.sources.study, line.model) and line.arm in _ours(line, arm):
+                yield point, point.size * point.factor / factor
 
 
-def _factors() -> Mapping[str, Mapping[str, Figure]]:
-    """Collect the published factors of compression by work and arm, the first of each."""
-    found: dict[str, dict[str, Figure]] = {}
+def _ours(line: Line, arm: str) -> set[str]:
+    """Return our arms that stand beside a published one."""
+    asked = line.query.sources.prints.asked.get(arm, (arm,))
+    return {of_grid(line.query, line.dataset, line.model, each) for each in asked}
+
+
+def _factors() -> Mapping[tuple[str, str, str], float]:
+    """Collect the published factors of compression by work, network and arm, the first of each."""
+    found: dict[tuple[str, str, str], float] = {}
     for figure in published().figures.values():
-        if figure.quantity == "compression" and figure.arm:
-            found.setdefault(figure.work, {}).setdefault(figure.arm, figure)
+        if figure.quantity == "compression" and isinstance(figure.value, float | int) and figure.value > 1:
+            found.setdefault((figure.work, figure.model, figure.arm), figure.value)
     return found
 
 

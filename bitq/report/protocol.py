@@ -72,6 +72,7 @@ PARAMETERS: dict[str, Callable[[Run], object]] = {
 
 
 COLUMNS = 3  # data sets side by side
+FOREMOST = 2  # deviations of a study in the table of the main text
 
 
 def configuration(query: Query) -> list[Row]:
@@ -150,4 +151,14 @@ def deviations(query: Query) -> list[Row]:
         {"study": study} | query.read(deviation.model_dump())
         for study in query.sources.groups
         for deviation in read_study(study).deviations
+    ]
+
+
+def main_deviations(query: Query) -> list[Row]:
+    """List the first deviations of each study that is shown, which change most."""
+    return [
+        {"study": study} | query.read(deviation.model_dump())
+        for study in query.sources.groups
+        if query.sources.shows(study)
+        for deviation in read_study(study).deviations[:FOREMOST]
     ]

@@ -158,7 +158,7 @@ class Query:
 
     def seeds_behind(self) -> str:
         """Describe the number of seeds in a sentence; nothing if no arm was queried."""
-        return f"n = {self.seeds()} seeds." if self.n else ""
+        return f"n = {self.seeds()} {'seed' if self.n == {1} else 'seeds'}." if self.n else ""
 
     def hardware(self) -> str:
         """List the devices and machines that trained the runs used."""

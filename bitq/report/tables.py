@@ -9,7 +9,7 @@ from bitq.report.columns import BITS, BYTES, COMPRESSION, Column, accuracy, labe
 from bitq.report.query import Query
 from bitq.report.sources import Sources
 from bitq.report.table import SPACE, Table, Template
-from bitq.report.tex import Tex, breakable, number
+from bitq.report.tex import Tex, breakable, marked, number
 
 TABLES = (
     Template("configuration", protocol.configuration),
@@ -24,6 +24,19 @@ TABLES = (
         gap="3pt",
     ),
     Template("deviations", protocol.deviations),
+    Table(
+        "main_deviations",
+        protocol.main_deviations,
+        (
+            Column("What", lambda row, _: marked(row["what"]), r">{\raggedright}p{34mm}"),
+            Column("Original", lambda row, _: marked(row["original"]), r">{\raggedright}p{58mm}"),
+            Column("Here", lambda row, _: marked(row["here"]), r">{\raggedright\arraybackslash}p{58mm}"),
+        ),
+        "The deviations from the published protocols that change most, by study.",
+        group=lambda row: row["study"],
+        between=SPACE,
+        size=r"\scriptsize",
+    ),
     Table(
         "protocol",
         overview.designs,
@@ -65,7 +78,7 @@ TABLES = (
         audit.rows,
         (
             Column("Defect", lambda row, _: row["defect"], r">{\raggedright}p{74mm}"),
-            Column("Shown by", lambda row, _: row["evidence"], r">{\raggedright}p{34mm}"),
+            Column("Shown by", lambda row, _: row["shown_by"], r">{\raggedright}p{34mm}"),
             Column("Test", lambda row, _: breakable(row["test"].removeprefix("test_")), r"p{48mm}"),
         ),
         "What the originals' programs and texts do, each with the test in \\code{tests/test\\_audit.py} that derives "

@@ -127,9 +127,13 @@ def kd_plane(query: Query, figure: Canvas) -> None:
             _whisker(axes, across["difference"], up["difference"], up["interval"], mark, filled=True)
             if across["interval"]:
                 axes.plot(across["interval"], [up["difference"]] * 2, color=mark.color, lw=0.8)
+    reach = 1.15 * max(map(abs, (*axes.dataLim.get_points().ravel(), 0.5)))
+    if np.isfinite(reach):
+        axes.plot([-reach, reach], [-reach, reach], color="0.5", lw=0.7, ls="--", zorder=0)
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
     _zero(axes)
     axes.axvline(0, color=BLACK, lw=0.6)
-    axes.axline((0, 0), slope=1, color="0.5", lw=0.7, ls="--")
     axes.set_xlabel("effect on the float student, points")
     legend = [(names.dataset(name), DATASET_MARKS[name], True) for name in DATASETS]
     _finish(figure, "effect on the ternary student", legend)

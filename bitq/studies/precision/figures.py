@@ -34,6 +34,8 @@ def loss_scaling(query: Query, figure: Canvas) -> None:
 
 def accuracy_against_bits(query: Query, figure: Canvas) -> None:
     """Draw accuracy over the bits of a weight, and over the bytes of the file, FP32 included."""
+    if not any(query.score(*PLACE, arm) for arms in CURVES.values() for arm in arms):
+        return
     panels = figure.subplots(1, 2, sharey=True)
     labels = ("bits a weight, scales included", "KiB on disk")
     for axes, place, label in zip(panels, (_bits, _kib), labels, strict=True):

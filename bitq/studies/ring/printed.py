@@ -213,13 +213,14 @@ def slopes(query: Query, figure: Canvas) -> None:
 
 
 def _slopes(axes: Axes, query: Query) -> None:
+    stages = [name for name, arm in STAGES.items() if any(_at_stage(query, *of, arm) for of in SERIES)]
     for place, ((model, size), mark) in enumerate(SERIES.items()):
-        arms = [arm.format(size) for arm in STAGES.values()]
-        name = f"{names.model(model)}, {size}"
-        aside = 0.04 * (place - 1.5)
-        _means(axes, query, model, [aside + at for at in range(PUBLISHED)], arms[:PUBLISHED], mark, name)
-        for at, arm in list(enumerate(arms))[PUBLISHED:]:  # other networks
-            _means(axes, query, model, [aside + at], [arm], mark, None)
+        name, aside = f"{names.model(model)}, {size}", 0.04 * (place - 1.5)
+        slope = {at: stage for at, stage in enumerate(stages) if stage in list(STAGES)[:PUBLISHED]}
+        for some in (slope, *({at: stage} for at, stage in enumerate(stages) if at not in slope)):  # other networks
+            arms = [STAGES[stage].format(size) for stage in some.values()]
+            named = name if name not in axes.get_legend_handles_labels()[1] else None
+            _means(axes, query, model, [aside + at for at in some], arms, mark, named)
     full = query.score(*PLACE, "fp32")
     if full and full.mean is not None:
         axes.axhline(full.mean, color=BLACK, lw=0.7, ls=":")
@@ -227,11 +228,15 @@ def _slopes(axes: Axes, query: Query) -> None:
             "ResNet-20, FP32", (1, full.mean), (0, -2), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", va="top", fontsize=7,
         )  # fmt: skip
-    axes.set_xticks(range(len(STAGES)), list(STAGES))
-    axes.set_xlim(-0.3, len(STAGES) - 0.7)
+    axes.set_xticks(range(len(stages)), stages)
+    axes.set_xlim(-0.4, len(stages) - 0.6)
     axes.set_ylabel(draw.PERCENT)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def _at_stage(query: Query, model: str, size: int, arm: str) -> bool:
+    return query.score(DATASET, model, arm.format(size)) is not None
 
 
 def _histogram(axes: Axes, query: Query, arm: str, size: int) -> None:
