@@ -207,9 +207,10 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
     order = {name: place for place, name in enumerate([*names.MODELS, *names.DATASETS])}
     for dataset, model, arm in sorted(figures, key=lambda key: (order[key[1]], order[key[0]])):
         best, *others = figures[dataset, model, arm]
-        of_grid = [of_grid(query, dataset, model, each) for each in query.sources.prints.asked.get(arm, (arm,))]
+        named = (of_grid(query, dataset, model, each) for each in query.sources.prints.asked.get(arm, (arm,)))
+        beside = [each for each in named if (dataset, model, each) in query.sources.arms]
         published_there = {"published": query.read(best.model_dump()), "others": _others(best, others)}
-        for place, ours in enumerate(of_grid):
+        for place, ours in enumerate(beside):
             told = {"published": None, "others": ""} if place else published_there
             yield (
                 {"study": work, "dataset": dataset, "model": model} | told | _measured_here(query, dataset, model, ours)
@@ -222,7 +223,7 @@ def _measured_here(query: Query, dataset: str, model: str, arm: str) -> Row:
     return {
         "label": query.sources.prints.label(arm),
         "best_epoch": cell and cell["best_mean"],
-        "ours": query.score(dataset, model, arm) if query.sources.knows(dataset, model, arm) else None,
+        "ours": query.score(dataset, model, arm),
     }
 
 
