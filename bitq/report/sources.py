@@ -141,10 +141,6 @@ class Sources:
             if name not in known:
                 raise one_of(f"{kind} of study {self.study!r}:", name, known)
 
-    def knows(self, dataset: str, model: str, arm: str) -> bool:
-        """Return whether the study has this data set, this network and this arm, though perhaps not together."""
-        return all(name in known for name, known in zip((dataset, model, arm), self._known, strict=True))
-
     @cached_property
     def _known(self) -> tuple[set[str], ...]:
         return tuple({key[place] for key in (*self.grid_arms, *self.arms)} for place in range(3))

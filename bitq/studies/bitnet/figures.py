@@ -52,6 +52,8 @@ def arm_gaps(query: Query, figure: Canvas) -> None:
         for arm, dataset, model in product(_arms(query), DATASETS, MODELS)
         if arm != "fp32" and (gap := query.difference(dataset, model, arm, "fp32")) and gap["difference"] is not None
     }
+    if not gaps:
+        return
     arms = sorted({arm for arm, _, _ in gaps}, key=lambda arm: -_middle(gaps, arm))
     figure.set_figheight(0.9 + 0.17 * len(arms))
     axes = figure.subplots()
