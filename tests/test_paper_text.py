@@ -1,6 +1,7 @@
 """The text of the paper: what it refers to is there, whichever studies have results."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from bitq.grid.select import Selection, grid
 from bitq.grid.study import studies
+from bitq.report.paper import PDFS
+from bitq.report.prose import NUMBER, read_by
 from tests.test_paper import needs_tex, pipeline, typeset_paper
 
 SECTIONS = Path(__file__).parents[1] / "paper" / "sections"
@@ -16,9 +19,9 @@ GENERATED = {"tab:scales"}  # rendered from data, always there
 
 
 def outside_studies(text: str) -> str:
-    r"""Drop what stands only where a study has results: the second argument of \whenstudy."""
+    r"""Drop what stands only where there are results: the second argument of \whenstudy and \whenknown."""
     kept, start = "", 0
-    for found in re.finditer(r"\\whenstudy\{[^}]*\}\{", text):
+    for found in re.finditer(r"\\when(?:study|known)\{[^}]*\}\{", text):
         if found.start() < start:
             continue
         kept, end, depth = kept + text[start : found.start()], found.end(), 1
@@ -64,3 +67,51 @@ def test_the_paper_is_built_without_a_study(missing: str, tmp_path: Path) -> Non
     runs = [run for run in grid("smoke", shown, Selection(seeds=[42])) if not run.study.startswith(missing)]
     typeset_paper(pipeline(tmp_path, runs))
     assert f"study-{missing}" not in (tmp_path / "paper" / "tex" / "studies.tex").read_text()
+
+
+# A handful of runs, as there are while a grid is being trained.
+FEW = {
+    "bitnet": Selection(datasets=["cifar10"], models=["resnet18"], methods=["fp32", "bitnet", "ttq"], seeds=[42]),
+    "ring": Selection(models=["resnet20"], methods=["fp32", "lsq", "ring"], seeds=[42]),
+    "precision": Selection(methods=["fp32"], seeds=[42]),
+}
+
+
+def at_scale(scale: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the paper show all studies at one scale."""
+    shutil.copytree(SECTIONS.parents[1] / "config", folder / "config")
+    monkeypatch.setenv("BITQ_CONFIG", str(folder / "config"))
+    chosen = folder / "config" / "paper.yaml"
+    text = chosen.read_text(encoding="utf-8")
+    head, studies_of, rest = re.split(r"(?ms)^(studies:.*?)\n\n", text, maxsplit=1)
+    chosen.write_text(f"{head}{re.sub(r': (smoke|mini|full)$', f': {scale}', studies_of, flags=re.M)}\n\n{rest}")
+
+
+@pytest.mark.slow
+@needs_tex
+@pytest.mark.parametrize("scale", ["smoke", "mini", "full"])
+def test_the_paper_of_a_handful_of_runs_has_no_gaps(
+    scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_scale(scale, tmp_path, monkeypatch)
+    runs = [run for study, some in FEW.items() for run in grid(scale, [study], some)]
+    typeset_paper(pipeline(tmp_path, runs))
+    folder = tmp_path / "paper" / "tex"
+    numbers = dict(NUMBER.findall((folder / "numbers.tex").read_text(encoding="utf-8")))
+    read = [path for name in PDFS for path in read_by(folder, name) if path.parent.name == "sections"]
+    quoted = {key for path in read for key in re.findall(r"\\bq\{([^{}#]+)\}", path.read_text(encoding="utf-8"))}
+    assert "acc.bitnet.*.resnet18.fp32" in quoted
+    assert not {key for key in quoted if numbers[" ".join(key.split())] == "--"}
+    assert numbers["claims holds"] == numbers["claims undecided"] == "0"  # n = 1 decides nothing
+    assert "1 seed an arm" in (folder / "notice.tex").read_text(encoding="utf-8")
+    assert numbers["change.bitnet_vs_fp32.*.resnet18"].endswith("points (n = 1) on CIFAR-10")
+    assert not [path for path in (folder / "tables").glob("*.tex") if "not run" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.slow
+@needs_tex
+@pytest.mark.parametrize("scale", ["mini", "full"])
+def test_the_paper_of_a_whole_grid_is_built(scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_scale(scale, tmp_path, monkeypatch)
+    typeset_paper(pipeline(tmp_path, grid(scale)))
+    assert f"Scale of this build: {scale}." in (tmp_path / "paper" / "tex" / "notice.tex").read_text(encoding="utf-8")

@@ -27,6 +27,7 @@ class Table:
     group: Callable[[Any], object] | None = None  # the heading under which a row stands
     between: str = RULE  # groups
     size: str = r"\footnotesize"
+    position: str = "htbp"  # of the float; H: where it stands in the text
 
     def text(self, query: Query) -> str:
         """Render the table as LaTeX; without rows it is a comment."""
@@ -41,6 +42,7 @@ class Table:
         caption = render_text(f"{self.caption}{self._left_out(kept)}", query=query, rows=rows)
         spec = f"@{{}}{''.join(column.align for column in columns)}@{{}}"
         table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec), "lines": map(Tex, lines)}
+        table["position"] = Tex(self.position)
         return render("columns.tex.j2", name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
 
     def _left_out(self, kept: Sequence[int]) -> str:

@@ -71,6 +71,7 @@ TABLES = (
         "weight.",
         group=lambda line: line.group,
         between=SPACE,
+        size=r"\scriptsize",
     ),
     Template("verdicts", claimed.verdicts),
     Table(
@@ -97,6 +98,7 @@ TABLES = (
         ),
         "Statements that are true or false by construction, of our grid, format or rules. No count of verdicts "
         "includes them.",
+        position="H",  # a long table follows, which would send a float to a page of its own
     ),
     Template("claims", claimed.claims),
     Template("published_vs_ours", claimed.published_vs_ours),
