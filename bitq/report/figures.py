@@ -16,9 +16,10 @@ from bitq.report import file_sizes, overview, schema
 from bitq.report.query import Query
 from bitq.report.sources import Sources
 from bitq.report.style import RC, WIDTH
-from bitq.report.table import place
+from bitq.report.table import ANYWHERE, HERE, place
 from bitq.report.tex import Tex, render
 
+LOW = 2.3  # inches up to which a figure stays where it stands in the text
 NOTHING = "% Written by: bitq figures. No run shown has anything to draw here.\n"
 
 
@@ -40,7 +41,8 @@ class Figure:
             if not shows(canvas):
                 return {"tex": NOTHING.encode()}
             drawing = pdf(canvas)
-        words = {"name": Tex(self.name), "caption": Tex(self.caption), "source": place(self.draw)}
+        position = Tex(HERE if canvas.get_figheight() <= LOW else ANYWHERE)
+        words = {"position": position, "name": Tex(self.name), "caption": Tex(self.caption), "source": place(self.draw)}
         tex = render("figure.tex.j2", query=query, **words).encode()
         return {"pdf": drawing, "tex": tex, "csv": query.data()}
 
@@ -67,7 +69,7 @@ SHARED = (
         3.0,  # the drawing sets it by its panels
         "From the size that a published factor of compression promises to the file on disk, for the arms whose works "
         "publish one. Codes are set against the size by the factor; what else has to ship is added to them. "
-        "``Times'' is the size of the same network in 32-bit floating point over that size.",
+        "Beside each size stands the factor by which the same network in 32-bit floating point is larger.",
     ),
     Figure(
         "claim_map",

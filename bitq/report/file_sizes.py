@@ -12,14 +12,14 @@ from bitq.report.overview import Point, claimed, points
 from bitq.report.query import Query
 from bitq.report.style import BLUE, VERMILLION
 
-COLUMNS = 2  # panels side by side
+COLUMNS = 3  # panels side by side
 MOST = 3  # arms of a study
 PARTS = {
-    "codes": "codes, as packed",
+    "codes": "codes",
     "residuals": "residuals",
-    "values_scales": "values and scales",
-    "float_parameters": "32-bit parameters",
-    "buffers": "running statistics",
+    "values_scales": "values, scales",
+    "float_parameters": "floats",
+    "buffers": "statistics",
     "header": "header",
 }
 
@@ -61,7 +61,7 @@ def waterfall(query: Query, figure: Canvas) -> None:
     """Draw, for every arm with a published factor, the way from the size by that factor to the file."""
     found = list(falls(query))
     rows = -(-len(found) // COLUMNS) or 1
-    figure.set_figheight(0.2 + 1.45 * rows)
+    figure.set_figheight(0.15 + 1.35 * rows)
     panels = figure.subplots(rows, min(COLUMNS, len(found) or 1), squeeze=False).flat
     for axes, fall in zip(panels, found, strict=False):
         _fall(axes, fall)
@@ -73,18 +73,18 @@ def _fall(axes: Axes, fall: Fall) -> None:
     whole = fall.point.size * fall.point.factor
     steps = fall.steps
     ends = [end / 1024 for end in accumulate(steps.values(), initial=fall.formula)]
-    bars = ["by the published factor", *steps, "the file"]
+    bars = ["as published", *steps, "the file"]
     axes.barh(0, ends[0], color="0.75", height=0.65)
     for row, (before, after) in enumerate(pairwise(ends), 1):
         axes.barh(row, after - before, left=before, color=VERMILLION if after > before else BLUE, height=0.65)
     axes.barh(len(bars) - 1, ends[-1], color="0.45", height=0.65)
     for row, end in ((0, ends[0]), (len(bars) - 1, ends[-1])):
-        text = f"{end:.3g} KiB, {whole / 1024 / end:.1f} times"
-        axes.annotate(text, (end, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
-    axes.set_yticks(range(len(bars)), bars, fontsize=7)
+        text = f"{end:.3g} KiB, {whole / 1024 / end:.1f}"
+        axes.annotate(text, (end, row), (3, 0), textcoords="offset points", va="center", fontsize=6.5)
+    axes.set_yticks(range(len(bars)), bars, fontsize=6.5)
     axes.set_ylim(len(bars) - 0.4, -0.6)
-    axes.set_xlim(0, 1.5 * max(ends))
+    axes.set_xlim(0, 1.7 * max(ends))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
-    axes.set_title(fall.title)
+    axes.set_title(fall.title, fontsize=7.5)
     axes.set_xlabel("KiB")

@@ -13,6 +13,7 @@ from bitq.report.query import Query
 from bitq.report.tex import NONE, Tex, escape, listed, render, render_text
 
 RULE, SPACE = r"\midrule", r"\addlinespace"
+HERE, ANYWHERE, SHORT = "H", "htbp", 20  # positions of a float, and the lines of a table that stays where it is
 NOTHING = "% Written by: bitq tables. No run shown has anything to put here.\n"
 
 
@@ -27,7 +28,7 @@ class Table:
     group: Callable[[Any], object] | None = None  # the heading under which a row stands
     between: str = RULE  # groups
     size: str = r"\footnotesize"
-    position: str = "htbp"  # of the float; H: where it stands in the text
+    position: str = ""  # of the float, if not by its length
 
     def text(self, query: Query) -> str:
         """Render the table as LaTeX; without rows it is a comment."""
@@ -42,7 +43,7 @@ class Table:
         caption = render_text(f"{self.caption}{self._left_out(kept)}", query=query, rows=rows)
         spec = f"@{{}}{''.join(column.align for column in columns)}@{{}}"
         table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec), "lines": map(Tex, lines)}
-        table["position"] = Tex(self.position)
+        table["position"] = Tex(self.position or _position(spec, lines))
         return render("columns.tex.j2", name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
 
     def _left_out(self, kept: Sequence[int]) -> str:
@@ -59,6 +60,11 @@ class Table:
             if heading:
                 yield rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{escape(heading)}}}}} \\"
             yield from _body(columns, [line for _, line in group])
+
+
+def _position(spec: str, lines: Sequence[str]) -> str:
+    """Keep a short table where it stands in the text, so that it cannot drift; a long one may move to fill pages."""
+    return HERE if len(lines) <= SHORT and "p{" not in spec else ANYWHERE
 
 
 def _body(columns: Sequence[Column], lines: list[list[str]]) -> Iterator[str]:

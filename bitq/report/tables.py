@@ -8,7 +8,7 @@ from bitq.report import audit, claimed, contrasts, names, overview, protocol
 from bitq.report.columns import BITS, BYTES, COMPRESSION, Column, accuracy, label
 from bitq.report.query import Query
 from bitq.report.sources import Sources
-from bitq.report.table import SPACE, Table, Template
+from bitq.report.table import HERE, SPACE, Table, Template
 from bitq.report.tex import Tex, breakable, marked, number
 
 TABLES = (
@@ -98,7 +98,7 @@ TABLES = (
         ),
         "Statements that are true or false by construction, of our grid, format or rules. No count of verdicts "
         "includes them.",
-        position="H",  # a long table follows, which would send a float to a page of its own
+        position=HERE,  # a long table follows, which would send a float to a page of its own
     ),
     Template("claims", claimed.claims),
     Template("published_vs_ours", claimed.published_vs_ours),

@@ -302,11 +302,10 @@ TABLES = (
         (
             *_recipe_columns("TTQ"),
             Column(r"$p_\mathrm{H}$", lambda row, _: p_value(at(row["difference"], "p_holm"))),
-            Column("$d_z$", lambda row, _: number(at(row["difference"], "d_z"), 1)),
         ),
         f"The recipe against TTQ: {RECIPE} TTQ with all layers ternary; test accuracy in percent {SPREAD}. $\\Delta$ "
         "is the recipe minus TTQ with its 95\\,\\% $t$ interval, $p_\\mathrm{H}$ the paired test after Holm's "
-        "correction, $d_z$ the difference in standard deviations of the differences.",
+        "correction.",
         group=_of_model,
     ),
     Table(
@@ -335,12 +334,11 @@ TABLES = (
             *delta(lambda row: row),
             Column("$p$", lambda row, _: p_value(row["p"])),
             Column(r"$p_\mathrm{H}$", lambda row, _: p_value(row["p_holm"])),
-            Column("$d_z$", lambda row, _: number(row["d_z"])),
             Column("MDE", lambda row, _: number(row["detectable"], 1)),
         ),
         "Tests of the main contrasts, first arm minus second. $\\Delta$ is the mean difference in points over n pairs "
         "of one seed, with its 95\\,\\% $t$ interval; $p$ is that of the paired $t$ test, $p_\\mathrm{H}$ the same "
-        "after Holm's correction within the family; $d_z$ is in standard deviations of the differences; MDE is the "
+        "after Holm's correction within the family; MDE is the "
         "smallest difference that this test finds with a power of << query.sources.stats.settings.power >>.",
         group=lambda row: row["question"],
     ),
