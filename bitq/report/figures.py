@@ -31,6 +31,7 @@ class Figure:
     draw: Callable[[Query, Canvas], None]
     height: float  # inches
     caption: str  # LaTeX
+    position: str = ""  # of the float, if not by its height
 
     def files(self, query: Query) -> dict[str, bytes]:
         """Render the figure and the LaTeX around it; where nothing was drawn the latter is a comment."""
@@ -41,7 +42,7 @@ class Figure:
             if not shows(canvas):
                 return {"tex": NOTHING.encode()}
             drawing = pdf(canvas)
-        position = Tex(HERE if canvas.get_figheight() <= LOW else ANYWHERE)
+        position = Tex(self.position or (HERE if canvas.get_figheight() <= LOW else ANYWHERE))
         words = {"position": position, "name": Tex(self.name), "caption": Tex(self.caption), "source": place(self.draw)}
         tex = render("figure.tex.j2", query=query, **words).encode()
         return {"pdf": drawing, "tex": tex, "csv": query.data()}
@@ -70,6 +71,7 @@ SHARED = (
         "From the size that a published factor of compression promises to the file on disk, for the arms whose works "
         "publish one. Codes are set against the size by the factor; what else has to ship is added to them. "
         "Beside each size stands the factor by which the same network in 32-bit floating point is larger.",
+        HERE,
     ),
     Figure(
         "claim_map",

@@ -6,7 +6,7 @@ from bitq.io import read_json
 from bitq.paths import measured_dir
 from bitq.report.columns import Column
 from bitq.report.query import Query
-from bitq.report.table import Table
+from bitq.report.table import ANYWHERE, Table
 from bitq.report.tex import number, percent, scientific
 from bitq.studies.precision.arms import BITS, LINEAR
 
@@ -54,4 +54,5 @@ TABLE = Table(
     "that the engine computes from integers, found on its tensors, in percent; accuracy here and there; test images "
     "with the same answer, and the largest difference of a logit.<% if rows %> One file each, seed << rows | "
     "map(attribute='seed') | unique | list | listed >>, n = 1.<% endif %>",
+    position=ANYWHERE,
 )
