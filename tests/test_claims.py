@@ -207,7 +207,7 @@ def test_at_the_same_n_the_spread_decides(spread: float) -> None:
 
 def test_one_run_has_no_interval_so_it_decides_nothing() -> None:
     found = verdict({"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}, runs_of(bitnet=(99,), fp32=(1,)))
-    assert (found.verdict, found.evidence[0].n, found.evidence[0].interval) == ("undecided", 1, None)
+    assert (found.verdict, found.evidence[0].n, found.evidence[0].interval) == ("missing", 1, None)
 
 
 def test_diverged_runs_are_told_and_can_be_what_a_claim_is_about() -> None:
