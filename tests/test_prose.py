@@ -60,7 +60,7 @@ def test_a_reference_falls_with_the_section_that_falls(tmp_path: Path) -> None:
 
 
 def test_a_brace_that_never_closes_is_told() -> None:
-    with pytest.raises(DataError, match="never closed"):
+    with pytest.raises(DataError, match="opens a brace that nothing closes"):
         pruned(r"\whenknown{a}{open", KNOWN)
 
 

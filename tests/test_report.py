@@ -431,7 +431,7 @@ def test_a_measurement_of_another_file_is_left_out(
 
 
 def behind(body: str) -> str:
-    found = re.search(r"\\provenance\{bitq/(?:report|studies/\w+)/\w+\.py:[\w\\]+\}\{([0-9a-f]{12})\}", body)
+    found = re.search(r"\\provenance\{bitq/(?:report|studies/\w+)/[\w\\]+\.py:[\w\\]+\}\{([0-9a-f]{12})\}", body)
     assert found
     return found[1]
 

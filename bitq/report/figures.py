@@ -105,8 +105,9 @@ def figures(sources: Sources) -> Mapping[str, Callable[[], dict[str, bytes]]]:
 def shows(canvas: Canvas) -> bool:
     """Return whether something was drawn at a place of the data, beside lines that cross a whole panel."""
     panels = canvas.axes
-    lines = (line for axes in panels for line in axes.lines if line.get_transform() == axes.transData)
-    shapes = (shape for axes in panels for shape in axes.patches if shape.get_data_transform() == axes.transData)
+    # Not ==: on empty axes, from 0 to 1, the places of the data are those of the panel.
+    lines = (line for axes in panels for line in axes.lines if line.get_transform() is axes.transData)
+    shapes = (shape for axes in panels for shape in axes.patches if shape.get_data_transform() is axes.transData)
     return any(len(np.asarray(line.get_xdata())) for line in lines) or any(shapes)
 
 

@@ -144,14 +144,15 @@ def _closing(text: str, start: int) -> int:
         depth += OPENED[found[0]]
         if not depth:
             return found.start()
-    raise DataError(f"a brace is never closed in {text[start - 40 : start + 40]!r}; close it.")
+    where = text[max(start - 40, 0) : start + 40]
+    raise DataError(f"the text {where!r} opens a brace that nothing closes; give its closing brace.")
 
 
 def sentences(text: str) -> list[str]:
     r"""Split a text into sentences, each with the space behind it; braces and environments stay whole.
 
-    >>> sentences("One. \\emph{Two. Three.} Four.")
-    ['One. ', '\\emph{Two. Three.} ', 'Four.']
+    >>> sentences("One. \\emph{Two. Three} and. Four.")
+    ['One. ', '\\emph{Two. Three} and. ', 'Four.']
     """
     found, start = [], 0
     for end in END.finditer(text):
