@@ -8,7 +8,7 @@ import pytest
 from bitq.errors import DataError
 from bitq.report.prose import Known, prune, pruned, sentences
 
-KNOWN = Known({"a": "1.5", "b": "--", "verdict.c": "holds", "verdict.d": "not judged"}, {"ring"}, {"tab:there"})
+KNOWN = Known({"a": "1.5", "b": "--", "verdict.c": "holds", "verdict.d": "not judged"}, {"ring"}, {"tab:gone"})
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ KNOWN = Known({"a": "1.5", "b": "--", "verdict.c": "holds", "verdict.d": "not ju
             r"That ``\verdict{d}'', this ``\verdict{c}''.",
         ),
         (r"The work says \pub{x} (verdict: ``\verdict{d}'').", r"The work says \pub{x} (verdict: ``\verdict{d}'')."),
+        (r"Slips \bq{typo}. And Table~\ref{tab:typo}.", r"Slips \bq{typo}. And Table~\ref{tab:typo}."),
         (r"First. \whenknown{b}{Leaning on it. }Last.", "First. Last."),
         (r"First. \whenknown{a}{Leaning on it. }Last.", "First. Leaning on it. Last."),
         (r"\whenstudy{atq}{Of \bq{a}. }\whenstudy{ring}{With \bq{a}. Of \bq{b}. }End.", r"With \bq{a}. End."),

@@ -1,8 +1,9 @@
 r"""Leave out of the text what no result is behind, so that no sentence has a gap and no reference leads nowhere.
 
 A sentence goes if one of its numbers has no value, if all that it says are verdicts that were not reached, or if it
-refers to a table, figure or section that is not there; a heading goes with the last of its text. Sentences that lean on
-another one say so: `\whenknown{key}{text}`. Text of a study stands in `\whenstudy{name}{text}`.
+refers to a table, figure or section that is not shown; a heading goes with the last of its text. Sentences that lean on
+another one say so: `\whenknown{key}{text}`. Text of a study stands in `\whenstudy{name}{text}`. A number or label that
+no file knows is a slip of the pen: its sentence stays, and LaTeX reports it.
 """
 
 import re
@@ -28,25 +29,26 @@ OPENED = {"{": 1, "}": -1, r"\begin{": 2, r"\end{": 0}
 END = re.compile(r"(?<=[.!?])(?:''|\)|\])*\s+(?=[A-Z`$\\(])")
 HEADING = re.compile(r"\s*\\(section|subsection)\{")
 TITLE = re.compile(r"\s*(?:\\noindent\s*)?\\paragraph\{[^{}]*\}\s*")
+KINDS = {"tables": "tab", "figures": "fig"}
 LEVELS = ("section", "subsection")
 NOT_JUDGED = names.verdict("missing")
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a text can rest on: printed numbers by key, studies with results, and labels that exist."""
+    """What a text can rest on: printed numbers by key, studies with results, and labels that other builds have."""
 
     values: Mapping[str, str]
     studies: Collection[str]
-    labels: Collection[str]
+    hidden: Collection[str]
 
     def has(self, key: str) -> bool:
         """Return whether a number has a value, or a claim a verdict."""
-        return self.values.get(" ".join(key.split()), NONE) not in (NONE, NOT_JUDGED)
+        return self.values.get(" ".join(key.split())) not in (NONE, NOT_JUDGED)
 
     def bears(self, sentence: str) -> bool:
         """Return whether all is there that a sentence says."""
-        if any(label not in self.labels for label in REFERENCE.findall(sentence)):
+        if any(label in self.hidden for label in REFERENCE.findall(sentence)):
             return False
         quoted = QUOTED.findall(sentence)
         if not all(self.has(key) for kind, key in quoted if kind == "bq"):
@@ -66,13 +68,13 @@ def prune(folder: Path, documents: Collection[str], studies: Collection[str]) ->
         raise DataError(f"{numbers} does not exist; write it with: bitq numbers.")
     values = dict(NUMBER.findall(numbers.read_text(encoding="utf-8")))
     files = {path: path.read_text(encoding="utf-8") for name in documents for path in read_by(folder, name)}
-    texts, labels = files, labels_of(files.values())
+    possible, texts, shown = possible_labels(folder), files, labels_of(files.values())
     while True:
-        known = Known(values, studies, labels)
+        known = Known(values, studies, possible - shown)
         texts = {path: pruned(text, known, folder) if _is_prose(path) else text for path, text in files.items()}
-        if (left := labels_of(texts.values())) == labels:
+        if (left := labels_of(texts.values())) == shown:
             break
-        labels = left
+        shown = left
     for path, text in texts.items():
         write_atomic(path, text.encode())
 
@@ -95,6 +97,13 @@ def labels_of(texts: Collection[str]) -> set[str]:
     return {label for text in texts for label in LABEL.findall(text)}
 
 
+def possible_labels(folder: Path) -> set[str]:
+    """Collect the labels of all sections of all builds, and those of the tables and figures that they read."""
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.tex")]
+    floats = (Path(name) for text in texts for name in INPUT.findall(text))
+    return labels_of(texts) | {f"{KINDS[path.parent.name]}:{path.stem}" for path in floats if path.parent.name in KINDS}
+
+
 def pruned(text: str, known: Known, folder: Path | None = None) -> str:
     r"""Prune a section, paragraph by paragraph.
 
@@ -110,7 +119,7 @@ def pruned(text: str, known: Known, folder: Path | None = None) -> str:
 def _shows(folder: Path, name: str) -> bool:
     """Return whether a file that is read shows something: a table or figure without data has no label."""
     path = folder / f"{name.removesuffix('.tex')}.tex"
-    return path.parent.name not in ("tables", "figures") or not path.exists() or bool(LABEL.search(path.read_text()))
+    return path.parent.name not in KINDS or not path.exists() or bool(LABEL.search(path.read_text()))
 
 
 def _paragraph(text: str, known: Known) -> str:

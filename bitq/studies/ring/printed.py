@@ -1,6 +1,6 @@
 """Print the study on Ring quantization: its tables, figures, numbers and the names of its arms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
@@ -200,13 +200,14 @@ def _template(axes: Axes, along: Sequence[float], values: Sequence[float], color
 
 def slopes(query: Query, figure: Canvas) -> None:
     """Draw the published network soft, snapped and recalibrated as slopes, and where the weights of the files are."""
-    found = [(name, arm, size) for size in (4, 8) for name, arm in HISTOGRAMS[size].items() if query.cell(*PLACE, arm)]
+    arms = [(name, arm, size) for size in (4, 8) for name, arm in HISTOGRAMS[size].items()]
+    found = [(name, size, at) for name, arm, size in arms if (at := _histogram(query, arm, size))]
     left, right = figure.subfigures(1, 2, width_ratios=(3, 2), squeeze=False)[0]
     _slopes(left.subplots(), query)
     if found:
         panels = right.subplots(-(-len(found) // 2), min(len(found), 2), squeeze=False).flat
-        for axes, (name, arm, size) in zip(panels, found, strict=False):
-            _histogram(axes, query, arm, size)
+        for axes, (name, size, shares) in zip(panels, found, strict=False):
+            _bars(axes, shares)
             axes.set_title(f"{name}, {size}", fontsize=7)
         for axes in list(panels)[len(found) :]:
             axes.set_visible(False)
@@ -239,16 +240,21 @@ def _at_stage(query: Query, model: str, size: int, arm: str) -> bool:
     return query.score(DATASET, model, arm.format(size)) is not None
 
 
-def _histogram(axes: Axes, query: Query, arm: str, size: int) -> None:
-    """Draw the share of the weights at each level of the ring, over all layers and seeds."""
-    layers = query.layers(*PLACE, arm)
-    rows = layers[layers["histogram"].map(len) == layers["histogram"].map(len).max()]
-    counts = [float(sum(of_level)) for of_level in zip(*rows["histogram"], strict=True)]
+def _histogram(query: Query, arm: str, size: int) -> dict[float, float]:
+    """Compute the share of the weights at each level of the ring, over all layers and seeds, in percent."""
+    layers = [histogram for histogram in query.layers(*PLACE, arm)["histogram"] if len(histogram)]
+    widest = max(map(len, layers), default=0)
+    counts = [float(sum(level)) for level in zip(*(each for each in layers if len(each) == widest), strict=True)]
     ring = sorted(set(both_ends(size) if "legacy" in arm else quarter_step(size)))
-    places = ring if len(ring) == len(counts) else list(range(len(counts)))
-    shares = [100 * count / (sum(counts) or 1) for count in counts]
-    axes.bar(places, shares, width=0.7 * min((b - a for a, b in pairwise(places)), default=1), color=BLUE)
-    axes.set_xticks([places[0], places[-1]], [f"{place:.3g}" for place in (places[0], places[-1])])
+    levels = ring if len(ring) == len(counts) else [float(place) for place in range(len(counts))]
+    return {level: 100 * count / (sum(counts) or 1) for level, count in zip(levels, counts, strict=True)}
+
+
+def _bars(axes: Axes, shares: Mapping[float, float]) -> None:
+    levels = list(shares)
+    width = 0.7 * min((b - a for a, b in pairwise(levels)), default=1)
+    axes.bar(levels, list(shares.values()), width=width, color=BLUE)
+    axes.set_xticks([levels[0], levels[-1]], [f"{level:.3g}" for level in (levels[0], levels[-1])])
     axes.tick_params(labelsize=6.5)
     axes.set_ylabel("weights, %", fontsize=7)
 
