@@ -92,18 +92,25 @@ def test_without_any_run_nothing_passes(tmp_path: Path) -> None:
 
 
 def test_one_missing_run_fails_unless_that_is_allowed(root: Path) -> None:
+    (root / NAME).unlink()
     (folder_of(A, root) / "results.json").unlink()
     assert kinds(verify(root, RUNS)) == {A.path: "missing"}
     allowed = verify(root, RUNS, allow_missing=True)
     require(allowed)
     assert (allowed.present, allowed.missing) == (len(RUNS) - 1, 1)
-    assert f"bitq train {A.id}" in describe(allowed)
+    assert f"not trained yet: 1 of {A.scale}/{A.study}" in describe(allowed)
 
 
 def test_allowing_missing_runs_allows_nothing_else(root: Path) -> None:
+    (root / NAME).unlink()
     shutil.rmtree(folder_of(A, root))
     (folder_of(B, root) / "history.json").unlink()
     assert kinds(verify(root, RUNS, allow_missing=True)) == {A.path: "missing", B.path: "damaged"}
+
+
+def test_a_run_that_the_manifest_lists_may_not_be_lost(root: Path) -> None:
+    shutil.rmtree(folder_of(A, root))
+    assert kinds(verify(root, RUNS, allow_missing=True)) == {A.path: "lost"}
 
 
 def test_one_extra_run_fails_only_within_the_selection(root: Path) -> None:
@@ -142,10 +149,10 @@ def take_over(root: Path) -> None:
 
 
 TAMPERINGS: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
-    "deleted": (lambda root: shutil.rmtree(folder_of(A, root)), {A.path: "missing"}),
+    "deleted": (lambda root: shutil.rmtree(folder_of(A, root)), {A.path: "lost"}),
     "swapped": (lambda root: swap(root, A.path, B.path), {A.path: "swapped", B.path: "swapped"}),
-    "moved": (lambda root: move(root, A, B), {A.path: "missing", B.path: "swapped"}),
-    "moved away": (lambda root: folder_of(A, root).rename(root / "a"), {A.path: "missing", "a": "swapped"}),
+    "moved": (lambda root: move(root, A, B), {A.path: "lost", B.path: "swapped"}),
+    "moved away": (lambda root: folder_of(A, root).rename(root / "a"), {A.path: "lost", "a": "swapped"}),
     "copied over another": (lambda root: copy(root, A, B.path), {B.path: "duplicated"}),
     "copied": (lambda root: copy(root, A, "mini/s1"), {"mini/s1": "duplicated"}),
     "claimed twice": (take_over, {"twin": "duplicated"}),
@@ -205,7 +212,7 @@ def test_a_run_that_the_manifest_does_not_list_is_told(root: Path) -> None:
 
 def test_a_growing_grid_may_have_runs_that_the_manifest_does_not_list(root: Path) -> None:
     (root / NAME).unlink()
-    write_manifest(root, RUNS[1:])
+    write_manifest(root, RUNS[2:])
     shutil.rmtree(folder_of(B, root))
     verdict = verify(root, RUNS, allow_missing=True)
     assert verdict.ok and verdict.unlisted == (A.path,) and verdict.present == len(RUNS) - 1

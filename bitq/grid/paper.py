@@ -14,6 +14,7 @@ class Config(Frozen):
     """config/paper.yaml: which runs the paper shows, what it is called, what its first page says of its numbers."""
 
     studies: Annotated[dict[str, str], Field(min_length=1)]  # study: scale
+    growing: bool  # runs may be missing, and the paper says how many
     title: str
     subtitles: dict[str, str]  # by scale
     notices: dict[str, str]  # by scale

@@ -13,7 +13,7 @@ from bitq.report.query import Query
 from bitq.report.tex import NONE, Tex, escape, listed, render, render_text
 
 RULE, SPACE = r"\midrule", r"\addlinespace"
-HERE, ANYWHERE, SHORT = "H", "htbp", 20  # positions of a float, and the lines of a table that stays where it is
+HERE, ANYWHERE, SHORT = "!ht", "htbp", 20  # positions of a float, and the lines of a table that stays where it is
 NOTHING = "% Written by: bitq tables. No run shown has anything to put here.\n"
 
 

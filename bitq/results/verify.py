@@ -30,7 +30,7 @@ from bitq.results.remeasured import read_remeasured
 from bitq.results.schema import RECORDS, Env, Results, parse
 from bitq.run import Run
 
-Kind = Literal["missing", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted", "stray"]
+Kind = Literal["missing", "lost", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted", "stray"]
 RUN_FILES = {f"{record}.json" for record in RECORDS} | {PREDICTIONS, MODEL}
 
 
@@ -121,9 +121,12 @@ def describe(verdict: Verdict) -> str:
     if verdict.unlisted:
         lines.append(
             f"{len(verdict.unlisted)} complete runs are not in {NAME}, {verdict.unlisted[0]} for one: only their own "
-            "digests vouch for them; bitq verify --manifest adds them once the grid is complete."
+            "digests vouch for them; bitq verify --manifest adds them."
         )
-    return "\n".join(lines + ([_listing(verdict)] if verdict.ok and (verdict.problems or verdict.unfinished) else []))
+    missing = Counter("/".join(problem.path.split("/")[:2]) for problem in verdict.problems if problem.kind == "missing")
+    if verdict.ok and missing:
+        lines.append(f"not trained yet: {', '.join(f'{count} of {place}' for place, count in missing.items())}")
+    return "\n".join(lines + [_unfinished(path) for path in verdict.unfinished if verdict.ok])
 
 
 def _distinct(name: str, values: Mapping[str, int]) -> str:
@@ -133,7 +136,11 @@ def _distinct(name: str, values: Mapping[str, int]) -> str:
 
 def _listing(verdict: Verdict) -> str:
     rows = [f"  {problem.kind:<10}  {problem.path}: {problem.text}" for problem in verdict.problems]
-    return "\n".join(rows + [f"  {'unfinished':<10}  {path}" for path in verdict.unfinished])
+    return "\n".join(rows + [_unfinished(path) for path in verdict.unfinished])
+
+
+def _unfinished(path: str) -> str:
+    return f"  {'unfinished':<10}  {path}"
 
 
 def _environments(environments: Sequence[Env]) -> dict[str, dict[str, int]]:
@@ -185,6 +192,9 @@ class _Survey:
 
     def _of_expected(self, path: str, run: Run) -> Problem | None:
         if path not in self.claims:
+            if path in self.listed:
+                lost = f"{NAME} lists it, but its files are gone; restore them from where the results came."
+                return Problem(kind="lost", path=path, text=lost)
             begun = "begun, not finished" if self.names.get(path) else "not trained yet"
             return Problem(kind="missing", path=path, text=f"{begun}; {command(run)} does it.")
         claim = self.claims[path]
