@@ -98,7 +98,7 @@ def test_one_missing_run_fails_unless_that_is_allowed(root: Path) -> None:
     allowed = verify(root, RUNS, allow_missing=True)
     require(allowed)
     assert (allowed.present, allowed.missing) == (len(RUNS) - 1, 1)
-    assert f"not trained yet: 1 of {A.scale}/{A.study}" in describe(allowed)
+    assert f"not there yet: 1 of {A.scale}/{A.study}" in describe(allowed)
 
 
 def test_allowing_missing_runs_allows_nothing_else(root: Path) -> None:

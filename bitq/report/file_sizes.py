@@ -62,10 +62,10 @@ def waterfall(query: Query, figure: Canvas) -> None:
     found = list(falls(query))
     rows = -(-len(found) // COLUMNS) or 1
     figure.set_figheight(0.15 + 1.35 * rows)
-    panels = figure.subplots(rows, min(COLUMNS, len(found) or 1), squeeze=False).flat
+    panels = list(figure.subplots(rows, min(COLUMNS, len(found) or 1), squeeze=False).flat)
     for axes, fall in zip(panels, found, strict=False):
         _fall(axes, fall)
-    for axes in list(panels)[len(found) :]:
+    for axes in panels[len(found) :]:
         axes.set_visible(False)
 
 

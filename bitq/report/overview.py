@@ -82,7 +82,7 @@ def accuracy_per_byte(query: Query, figure: Canvas) -> None:
     found = _by_dataset(query)
     rows = -(-max(len(found), 1) // COLUMNS)
     figure.set_figheight(0.5 + 2.0 * rows)
-    panels = figure.subplots(rows, min(COLUMNS, max(len(found), 1)), squeeze=False).flat
+    panels = list(figure.subplots(rows, min(COLUMNS, max(len(found), 1)), squeeze=False).flat)
     marks = dict(zip(FAMILIES, MARKS, strict=True))
     for axes, (dataset, there) in zip(panels, found.items(), strict=False):
         axes.set_title(names.dataset(dataset))
@@ -98,7 +98,7 @@ def accuracy_per_byte(query: Query, figure: Canvas) -> None:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("KiB on disk")
-    for axes in list(panels)[len(found) :]:
+    for axes in panels[len(found) :]:
         axes.set_visible(False)
     if figure.axes:
         figure.axes[0].set_ylabel(PERCENT)

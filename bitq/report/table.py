@@ -14,6 +14,7 @@ from bitq.report.tex import NONE, Tex, escape, listed, render, render_text
 
 RULE, SPACE = r"\midrule", r"\addlinespace"
 HERE, ANYWHERE, SHORT = "!ht", "htbp", 20  # positions of a float, and the lines of a table that stays where it is
+LONG = 40  # lines of a table that may break across pages
 NOTHING = "% Written by: bitq tables. No run shown has anything to put here.\n"
 
 
@@ -39,12 +40,15 @@ class Table:
         cells = [[escape(column.cell(row, notes)) for column in self.columns] for row in rows]
         kept = with_values(self.columns, cells)
         columns = [self.columns[place] for place in kept]
+        head = list(heads(columns))
         lines = list(self._lines(columns, rows, [[line[place] for place in kept] for line in cells]))
         caption = render_text(f"{self.caption}{self._left_out(kept)}", query=query, rows=rows)
         spec = f"@{{}}{''.join(column.align for column in columns)}@{{}}"
-        table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec), "lines": map(Tex, lines)}
+        table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec)}
+        table |= {"head": [*map(Tex, head)], "lines": [*map(Tex, lines)]}
         table["position"] = Tex(self.position or _position(spec, lines))
-        return render("columns.tex.j2", name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
+        template = "long_columns.tex.j2" if len(lines) > LONG else "columns.tex.j2"
+        return render(template, name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
 
     def _left_out(self, kept: Sequence[int]) -> str:
         """Name the columns that are left out, since a caption may speak of them."""
@@ -53,10 +57,10 @@ class Table:
         return f" Without a value in these runs, and left out: {listed(list(dict.fromkeys(named)))}." if named else ""
 
     def _lines(self, columns: Sequence[Column], rows: list[Any], cells: list[list[str]]) -> Iterator[str]:
-        yield from heads(columns)
         headed = zip(map(self.group or (lambda _: ""), rows), cells, strict=True)
         for number, (heading, group) in enumerate(groupby(headed, lambda each: each[0])):
-            yield self.between if number else RULE
+            if number:
+                yield self.between
             if heading:
                 yield rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{escape(heading)}}}}} \\"
             yield from _body(columns, [line for _, line in group])

@@ -123,9 +123,9 @@ def describe(verdict: Verdict) -> str:
             f"{len(verdict.unlisted)} complete runs are not in {NAME}, {verdict.unlisted[0]} for one: only their own "
             "digests vouch for them; bitq verify --manifest adds them."
         )
-    missing = Counter("/".join(problem.path.split("/")[:2]) for problem in verdict.problems if problem.kind == "missing")
+    missing = Counter("/".join(each.path.split("/")[:2]) for each in verdict.problems if each.kind == "missing")
     if verdict.ok and missing:
-        lines.append(f"not trained yet: {', '.join(f'{count} of {place}' for place, count in missing.items())}")
+        lines.append(f"not there yet: {', '.join(f'{count} of {place}' for place, count in missing.items())}")
     return "\n".join(lines + [_unfinished(path) for path in verdict.unfinished if verdict.ok])
 
 

@@ -205,11 +205,11 @@ def slopes(query: Query, figure: Canvas) -> None:
     left, right = figure.subfigures(1, 2, width_ratios=(3, 2), squeeze=False)[0]
     _slopes(left.subplots(), query)
     if found:
-        panels = right.subplots(-(-len(found) // 2), min(len(found), 2), squeeze=False).flat
+        panels = list(right.subplots(-(-len(found) // 2), min(len(found), 2), squeeze=False).flat)
         for axes, (name, size, shares) in zip(panels, found, strict=False):
             _bars(axes, shares)
             axes.set_title(f"{name}, {size}", fontsize=7)
-        for axes in list(panels)[len(found) :]:
+        for axes in panels[len(found) :]:
             axes.set_visible(False)
 
 
