@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bitq.io import read_json, sha256_file
+from bitq.results.folder import MODEL
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["reproduce.sh", ".ci/run"]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -49,6 +52,17 @@ def reproduce(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_no_file_names_a_machine_or_a_package_index() -> None:
     texts = {path: path.read_bytes().decode(errors="ignore") for path in project_files()}
     assert {str(path): found[0] for path, text in texts.items() if (found := FOREIGN.search(text))} == {}
+
+
+def test_packed_files_ship_with_their_results_in_five_megabytes() -> None:
+    shipped = [path for path in project_files() if path.name == MODEL]
+    recorded = {path: read_json(path.with_name("results.json"))["packed"]["sha256"] for path in shipped}
+    assert shipped and {path: sha256_file(path) for path in shipped} == recorded
+    assert sum(path.stat().st_size for path in shipped) <= 5 * 2**20
+
+
+def test_the_repository_stays_small() -> None:
+    assert sum(path.stat().st_size for path in project_files()) <= 60e6
 
 
 def test_nothing_that_ships_can_unpickle() -> None:
