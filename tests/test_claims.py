@@ -17,7 +17,7 @@ from bitq.cli import app
 from bitq.errors import UsageError
 from bitq.grid.expand import expand
 from bitq.io import canonical_json
-from bitq.stats.claims import Book, Claim, Requires, claims
+from bitq.stats.claims import Claim, ClaimSet, Requires, claims
 from bitq.stats.images import Images
 from bitq.stats.judge import Verdict, judge, write_claims
 from bitq.stats.layers import MOST_ZEROS
@@ -68,7 +68,7 @@ def claim_of(predicate: Row, **requires: Any) -> Claim:
 
 def verdict(predicate: Row, runs: pd.DataFrame, arms: Row | None = None, **requires: Any) -> Verdict:
     """The verdict on it."""
-    return judge(Book(arms=arms or {}, claims=(claim_of(predicate, **requires),)), runs)[0]
+    return judge(ClaimSet(arms=arms or {}, claims=(claim_of(predicate, **requires),)), runs)[0]
 
 
 def runs_of(column: str = "accuracy", **arms: tuple[float, ...]) -> pd.DataFrame:
@@ -295,7 +295,7 @@ def test_a_claim_never_pools_arms() -> None:
     with pytest.raises(UsageError, match="pools runs of machine"):
         verdict({"kind": "threshold", "arm": "bitnet", "above": 0}, runs)
     claim = claim_of({"kind": "threshold", "arm": "bitnet", "above": 0})
-    assert judge(Book(arms={}, claims=(claim,)), runs, across=["machine"])[0].verdict == "holds"
+    assert judge(ClaimSet(arms={}, claims=(claim,)), runs, across=["machine"])[0].verdict == "holds"
 
 
 @pytest.mark.parametrize(
@@ -437,13 +437,13 @@ def counted(predicate: Count, wish: str) -> list[Row]:
     return rows + rows[:1] * wrong
 
 
-def alone(id: str) -> Book:
+def alone(id: str) -> ClaimSet:
     """The book with this claim, or with this check, and no other."""
     claim = ALL[IDS.index(id)]
     return BOOK.model_copy(update={name: (claim,) * (claim in getattr(BOOK, name)) for name in ("claims", "checks")})
 
 
-def judged(book: Book, runs: pd.DataFrame) -> list[Verdict]:
+def judged(book: ClaimSet, runs: pd.DataFrame) -> list[Verdict]:
     """Verdicts on a book that holds a claim or a check; the packed layers are those of whole networks."""
     return judge(book, runs, layers=runs[["hash", "zeros"]], only_checks=not book.claims)
 
@@ -527,7 +527,7 @@ def test_what_is_no_direction_is_judged_on_the_published_protocol_alone() -> Non
     changed: tuple[Row, ...] = ({"scale": "mini"}, {"variant": "cifar10-q5"}, {"width": 8})
     for changes in changed:
         rows = [row(run(arm, seed)) | changes for arm in ("fp32", "bitnet") for seed in SEEDS]
-        found = judge(Book(arms={}, claims=(near, fast.model_copy(update={"id": "y"}))), table(rows))
+        found = judge(ClaimSet(arms={}, claims=(near, fast.model_copy(update={"id": "y"}))), table(rows))
         assert {each.verdict for each in found} == {"missing"}, changes
 
 
@@ -575,7 +575,7 @@ def test_predictions_widen_the_interval_to_new_images() -> None:
     frame, hard = table(rows), rng.random(500)
     correct = {name: hard + 0.1 * rng.random(500) < share / 100 for name, share in zip(frame["hash"], frame["accuracy"], strict=True)}  # fmt: skip # noqa: E501
     images = Images(correct, dict.fromkeys(correct, 0))
-    book = Book(arms={}, claims=(claim_of({"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}),))
+    book = ClaimSet(arms={}, claims=(claim_of({"kind": "difference", "a": "bitnet", "b": "fp32", "above": 0}),))
     old, new = judge(book, frame)[0].evidence[0], judge(book, frame, images=images)[0].evidence[0]
     assert old.interval == new.interval_seeds and old.interval and new.interval
     assert (old.new_images, new.new_images) == (False, True)

@@ -45,7 +45,7 @@ def rows(query: Query) -> list[dict[str, Any]]:
     """List the findings with the titles of their works."""
     works = published().works
     return [
-        query.read(finding.model_dump() | {"title": works[finding.work].title, "shown_by": finding.shown_by})
+        query.track(finding.model_dump() | {"title": works[finding.work].title, "shown_by": finding.shown_by})
         for finding in findings()
     ]
 

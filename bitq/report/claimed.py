@@ -46,7 +46,7 @@ def claims(query: Query) -> list[Row]:
     works = [*published().works, OURS]
     found: dict[str, list[Record]] = {work: [] for work in works}
     for record in query.sources.claims["verdicts"]:
-        found[record["work"]].append(query.read(record))
+        found[record["work"]].append(query.track(record))
     return [
         {
             "title": _title(work),
@@ -63,7 +63,7 @@ def verdicts(query: Query) -> list[Row]:
     book = {claim.id: claim for claim in read_claims().claims}
     works = {work: _title(work) for work in [*published().works, OURS]}
     records = [each for each in query.sources.claims["verdicts"] if each["weakest"] is not None]
-    found = [query.read(record) for record in records]
+    found = [query.track(record) for record in records]
     return [
         {"title": title, "rows": [_at_weakest(query, each, book[each["id"]]) for each in found if each["work"] == work]}
         for work, title in works.items()
@@ -73,7 +73,7 @@ def verdicts(query: Query) -> list[Row]:
 
 def checks(query: Query) -> list[Record]:
     """List the checks of the grid, which no count of verdicts includes."""
-    return [query.read(record) for record in query.sources.claims.get("checks", ())]
+    return [query.track(record) for record in query.sources.claims.get("checks", ())]
 
 
 def _at_weakest(query: Query, record: Record, claim: Claim) -> Row:
@@ -209,7 +209,7 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
         best, *others = figures[dataset, model, arm]
         named = (of_grid(query, dataset, model, each) for each in query.sources.prints.asked.get(arm, (arm,)))
         beside = [each for each in named if (dataset, model, each) in query.sources.arms]
-        published_there = {"published": query.read(best.model_dump()), "others": _others(best, others)}
+        published_there = {"published": query.track(best.model_dump()), "others": _others(best, others)}
         for place, ours in enumerate(beside):
             told = {"published": None, "others": ""} if place else published_there
             yield (

@@ -176,7 +176,7 @@ class Judged:
 def judged(query: Query) -> list[Judged]:
     """List the claims that runs decide by an interval, in the order of their works."""
     book = {claim.id for claim in read_claims().claims}
-    found = [query.read(each) for each in query.sources.claims["verdicts"] if each["id"] in book]
+    found = [query.track(each) for each in query.sources.claims["verdicts"] if each["id"] in book]
     return [each for record in found if (each := _judged(record))]
 
 

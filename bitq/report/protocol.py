@@ -148,7 +148,7 @@ def _counts(query: Query, study: str, scale: str) -> Iterator[Row]:
 def deviations(query: Query) -> list[Row]:
     """List the deviations from the published protocols with their reasons."""
     return [
-        {"study": study} | query.read(deviation.model_dump())
+        {"study": study} | query.track(deviation.model_dump())
         for study in query.sources.groups
         for deviation in read_study(study).deviations
     ]
@@ -157,7 +157,7 @@ def deviations(query: Query) -> list[Row]:
 def main_deviations(query: Query) -> list[Row]:
     """List the first deviations of each study that is shown, which change most."""
     return [
-        {"study": study} | query.read(deviation.model_dump())
+        {"study": study} | query.track(deviation.model_dump())
         for study in query.sources.groups
         if query.sources.shows(study)
         for deviation in read_study(study).deviations[:FOREMOST]

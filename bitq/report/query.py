@@ -116,7 +116,7 @@ class Query:
         self.hashes.update(self.sources.runs["hash"])
         return self.sources.runs
 
-    def read(self, record: Record) -> Record:
+    def track(self, record: Record) -> Record:
         """Add a record that is no run to the provenance digest."""
         self.others.append(record)
         return record
@@ -189,7 +189,7 @@ class Query:
         seeds = [*record["seeds"], *record["diverged_a"], *record["diverged_b"]]
         self.hashes.update(runs.loc[here & arms & runs["seed"].isin(seeds), "hash"])
         self.n.add(record["n"])
-        return self.read(record)
+        return self.track(record)
 
     def _rows_of(self, table: pd.DataFrame, of: Cell | None) -> pd.DataFrame:
         seeds = of.rows.set_index("hash")["seed"] if of else pd.Series(dtype="int64")

@@ -103,7 +103,7 @@ class Question(Frozen):
     claims: tuple[str, ...] = ()  # that the same contrasts decide, over the same seeds
 
 
-class Book(Frozen):
+class ClaimSet(Frozen):
     """All claims, the checks of the grid, and the arms that have no name of their own in the grid."""
 
     arms: dict[str, dict[str, Any]]  # criteria by name; any other name is an arm of the grid
@@ -112,7 +112,7 @@ class Book(Frozen):
     checks: tuple[Claim, ...] = ()  # true or false by construction: printed apart, and counted nowhere
 
     @model_validator(mode="after")
-    def _ids_are_unique(self) -> "Book":
+    def _ids_are_unique(self) -> "ClaimSet":
         ids = [claim.id for claim in (*self.claims, *self.checks)]
         for name in ids:
             if ids.count(name) > 1:
@@ -133,7 +133,7 @@ class Book(Frozen):
 
 
 @cache
-def claims() -> Book:
+def claims() -> ClaimSet:
     """Read config/claims.yaml."""
-    book: Book = read_yaml(Book, config_dir() / "claims.yaml")
+    book: ClaimSet = read_yaml(ClaimSet, config_dir() / "claims.yaml")
     return book

@@ -11,14 +11,14 @@ from bitq.grid.study import by_size
 from bitq.io import write_json
 from bitq.records import Frozen
 from bitq.stats.cells import Cell, find, read_runs, read_table
-from bitq.stats.claims import Book, Claim, claims
+from bitq.stats.claims import Claim, ClaimSet, claims
 from bitq.stats.count import count
 from bitq.stats.decide import Decision, Evidence, all_of, any_of, finite, weigh
 from bitq.stats.families import group_of
 from bitq.stats.images import FILE, NONE, Images, read_images
 from bitq.stats.layers import with_layers
 from bitq.stats.needed import Needed
-from bitq.stats.own import Own, own_figures
+from bitq.stats.own import SelfConsistency, own_figures
 from bitq.stats.predicates import About, ArmAt, Audited, Count, Quantity
 from bitq.stats.published import Published, published
 from bitq.stats.sensitivity import Sensitivity, sensitivity
@@ -34,7 +34,7 @@ class Verdict(Frozen):
     note: str
     about: About
     published: dict[str, Any]  # the figures that the claim states, by id
-    own: Own | None  # the claim tested against the work's own tables
+    own: SelfConsistency | None  # the claim tested against the work's own tables
     scale: str
     verdict: Decision
     reason: str  # the numbers that decide, in words
@@ -55,7 +55,7 @@ class Grounds:
 
 
 def judge(
-    book: Book,
+    book: ClaimSet,
     frame: pd.DataFrame,
     across: Collection[str] = (),
     images: Images = NONE,
@@ -93,7 +93,7 @@ def as_json(found: Mapping[str, list[Verdict]]) -> dict[str, Any]:
     return {"schema_version": 2, **records}
 
 
-def _verdict(book: Book, claim: Claim, grounds: Mapping[str, Grounds], figures: Published) -> Verdict:
+def _verdict(book: ClaimSet, claim: Claim, grounds: Mapping[str, Grounds], figures: Published) -> Verdict:
     judged = [(scale, _evidence(book, claim, of_scale)) for scale, of_scale in grounds.items()]
     of_study = next((each for each in judged if not _of_study(claim, grounds[each[0]].runs).empty), judged[0])
     scale, evidence = next((each for each in judged if _together(claim, each[1]) != "missing"), of_study)
@@ -118,7 +118,7 @@ def _verdict(book: Book, claim: Claim, grounds: Mapping[str, Grounds], figures: 
     )
 
 
-def _evidence(book: Book, claim: Claim, grounds: Grounds) -> list[Evidence]:
+def _evidence(book: ClaimSet, claim: Claim, grounds: Grounds) -> list[Evidence]:
     if isinstance(claim.predicate, Audited):
         return [_audited(claim.predicate)]
     if isinstance(claim.predicate, Count):
@@ -144,7 +144,7 @@ def _of_study(claim: Claim, runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["study"].map(group_of) == (claim.study or claim.work)]
 
 
-def _at_places(book: Book, claim: Claim, grounds: Grounds) -> Iterator[Evidence]:
+def _at_places(book: ClaimSet, claim: Claim, grounds: Grounds) -> Iterator[Evidence]:
     assert claim.requires and not isinstance(claim.predicate, Count | Audited)
     runs = _of_study(claim, grounds.runs)
     asked = [

@@ -21,20 +21,20 @@ class OwnFigure(Frozen):
     agrees: bool
 
 
-class Own(Frozen):
+class SelfConsistency(Frozen):
     """The agreement of a work's own figures with its claim, at the places for which it published them."""
 
     verdict: Literal["agrees", "contradicts"]
     figures: tuple[OwnFigure, ...]
 
 
-def own_figures(claim: Claim, figures: Published) -> Own | None:
+def own_figures(claim: Claim, figures: Published) -> SelfConsistency | None:
     """Test a claim against the work's own tables; None if they lack an arm at every place."""
     found = tuple(_computed(claim, figures.own_means(claim.work)))
     if claim.requires is None or not found:
         return None
     enough = all if claim.requires.need == "all" else any
-    return Own(verdict="agrees" if enough(each.agrees for each in found) else "contradicts", figures=found)
+    return SelfConsistency(verdict="agrees" if enough(each.agrees for each in found) else "contradicts", figures=found)
 
 
 def _computed(claim: Claim, means: Means) -> Iterator[OwnFigure]:

@@ -33,7 +33,7 @@ def measured(query: Query) -> list[dict[str, Any]]:
     records = read_json(path) if path.exists() else []
     found = [row for row in records if row.get("hash") in shipped and row["file_sha256"] == shipped[row["hash"]]]
     query.hashes.update(row["hash"] for row in found)
-    return [query.read(row) | {"label": labels[row["arm"]]} for row in found]
+    return [query.track(row) | {"label": labels[row["arm"]]} for row in found]
 
 
 TABLE = Table(
