@@ -126,11 +126,12 @@ for title, verbs in VERBS.items():
         body = (lambda: None) if verb is train.train else verb
         app.command(name, help=verb.__doc__, epilog=f"Example: {example}", rich_help_panel=title)(body)
 
+COMMANDS = "Commands"
 images = group("Fetch, import and inspect image sets.")
-images.command("fetch", epilog="Example: bitq data fetch cifar10")(data.fetch)
-images.command("import", epilog="Example: bitq data import cifar10 cifar10.npz")(data.import_)
-images.command("info", epilog="Example: bitq data info")(data.info)
-images.command("describe", epilog="Example: bitq data describe cifar10")(data.describe)
+images.command("fetch", rich_help_panel=COMMANDS, epilog="Example: bitq data fetch cifar10")(data.fetch)
+images.command("import", rich_help_panel=COMMANDS, epilog="Example: bitq data import cifar10 cifar10.npz")(data.import_)
+images.command("info", rich_help_panel=COMMANDS, epilog="Example: bitq data info")(data.info)
+images.command("describe", rich_help_panel=COMMANDS, epilog="Example: bitq data describe cifar10")(data.describe)
 app.add_typer(images, name="data", rich_help_panel="What there is")
 
 
