@@ -29,7 +29,7 @@ def read_yaml(record: type[Record], path: Path) -> Record:
         with open_for_reading(path) as file:
             content = yaml.load(file, Loader=_Loader)
         if content is None:
-            raise UsageError(f"{path} is empty; write a {record.__name__.lower()} into it, or delete it.")
+            raise UsageError(f"{path} is empty; write its keys and values into it, or delete it.")
         return record.model_validate(content)
     except yaml.YAMLError as error:
         raise DataError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct it there.") from error
@@ -50,6 +50,8 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"there is no key {key!r} here{given and f' (given: {given})'}; leave it out.{more}"
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("model_type", "dataclass_type"):
+        return f"{key}{' ' if key else ''}{given} was given; write keys and values, as in name: value.{more}"
     if given and what.startswith(ALLOWED):
         return f"{key} {given} was given; allowed: {allowed_values(what)}.{more}"
     return f"{key}{': ' if key else ''}{what}{given and f' (given: {given})'}.{more}"

@@ -12,9 +12,10 @@ import typer
 import yaml
 
 from bitq.cli import app
+from bitq.data.registry import variant
 from bitq.errors import UsageError
 from bitq.grid.commands import train_command
-from bitq.measure.card import write_card
+from bitq.measure.card import head, write_card
 from bitq.results.folder import MODEL, folder_of, read
 from bitq.run import Run
 from bitq.verbs.train import chosen_runs
@@ -36,18 +37,26 @@ def parts(card: str) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(head), text
 
 
+def test_a_card_of_real_images_names_their_set() -> None:
+    card = {
+        "spec": {"dataset": "cifar10", "model": "resnet20", "method": "ttq"},
+        "data": variant("cifar10", "official"),
+    }
+    found = head(card | {"title": "a network", "measured": {"accuracy": 90.0}})
+    assert found["datasets"] == ["cifar10"]
+
+
 def test_a_card_says_what_the_records_say(file: Path) -> None:
     run = read(file.parent)
     packed = run.results.packed
     assert packed
-    head, text = parts(write_card(file))
-    (model,) = head["model-index"]
+    top, text = parts(write_card(file))
+    (model,) = top["model-index"]
     assert model["results"][0]["metrics"][0]["value"] == round(packed.accuracy, 2)
-    assert (head["library_name"], head["datasets"], head["pipeline_tag"]) == (
-        "bitq",
-        ["cifar10"],
-        "image-classification",
-    )
+    assert (top["library_name"], top["pipeline_tag"]) == ("bitq", "image-classification")
+    # Drawn images are not those of the set whose name they bear.
+    assert top["datasets"] == [] and model["results"][0]["dataset"]["name"] == "procedural"
+    assert model["name"].endswith("for procedural images")
     for words in (
         f"{packed.accuracy:.2f} % ({packed.correct} of {packed.images} test images)",
         f"{packed.file_bytes:,} bytes",

@@ -16,11 +16,14 @@ from typer.testing import CliRunner
 from bitq.cli import app
 from bitq.errors import UsageError
 from bitq.grid.expand import expand
+from bitq.grid.study import studies
 from bitq.io import canonical_json
 from bitq.stats.claims import Claim, ClaimSet, Requires, claims
+from bitq.stats.families import group_of
 from bitq.stats.images import Images
 from bitq.stats.judge import Verdict, judge, write_claims
 from bitq.stats.layers import MOST_ZEROS
+from bitq.stats.listing import listing
 from bitq.stats.own import own_figures
 from bitq.stats.predicates import Audited, Count, Predicate
 from bitq.stats.published import TRUSTED, published
@@ -605,7 +608,26 @@ def test_the_verb_lists_what_partial_results_decide_and_what_is_not_run_yet(tmp_
     ]
     text = claims_of("--results", str(tmp_path), "--scale", "smoke", "--study", "bitnet")
     assert "not judged   bitnet.kd.loss" in text and "not yet run  bitnet.ternary.costs" in text
-    assert "Checks of the grid" in text and text.rstrip().splitlines()[-1].startswith(f"{len(BOOK.claims)} claims: ")
+    count = len(BOOK.of_studies(["bitnet"]).claims)
+    assert "Checks of the grid" in text and text.rstrip().splitlines()[-1].startswith(f"{count} claims: ")
+    assert "ring." not in text and "ours.kd.mixup" in text
+
+
+def test_a_study_and_its_extension_decide_the_same_claims_and_every_claim_has_a_study() -> None:
+    assert BOOK.of_studies(["bitnet"]) == BOOK.of_studies(["bitnet-extended"])
+    groups = {group_of(study) for study in studies()}
+    parts = [BOOK.of_studies([group]) for group in groups]
+    assert sum(len(part.claims) for part in parts) == len(BOOK.claims)
+    assert sum(len(part.checks) for part in parts) == len(BOOK.checks)
+
+
+def test_a_claim_is_a_paragraph_where_a_terminal_is_too_narrow_for_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"verdicts": judge(BOOK.of_studies(["ring"]), table([])), "checks": []}
+    assert max(map(len, listing(found, {"full"}).splitlines())) > 80
+    monkeypatch.setattr("bitq.stats.listing.width_of_terminal", lambda: 80)
+    narrow = listing(found, {"full"})
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "not yet run  ring.depth\n" in narrow and "limit above 0; published 89.29, 89.27;" in narrow
 
 
 def test_a_table_of_runs_is_not_asked_for_a_selection(tmp_path: Path) -> None:

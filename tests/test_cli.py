@@ -30,6 +30,7 @@ from bitq.results.folder import MODEL, folder_of
 from bitq.results.predictions import PREDICTIONS
 from bitq.run import Recipe
 from bitq.verbs.options import shown
+from bitq.verbs.packed import named
 from tests.support import in_child, session, small_run
 
 TEACHER = "bitnet/cifar10/resnet18/fp32/s42"
@@ -282,6 +283,8 @@ def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Cal
     assert "ternary_distribution.pdf" in plots and "no training_curve: it needs the records of a run" in plots
     shown = here("demo", str(alone), "--dataset", "cifar10", "--variant", "procedural@640", "--image", "3").stdout
     assert shown.startswith("test image 3: class")
+    answer = {"class": 6, "class_name": "frog", "says": 3, "says_name": None}
+    assert (named(answer, "class"), named(answer, "says")) == ("6 (frog)", "3")
     two = tmp_path / "two.safetensors"
     assert (
         json.loads(here("export", str(alone), str(two), "--packing", "b2", "--json").stdout)["bytes"] > found["bytes"]

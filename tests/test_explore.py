@@ -165,6 +165,12 @@ def test_every_claim_is_there_with_its_verdict_and_its_limits(made: str) -> None
     assert [each["data-id"] for each in items] == [claim.id for claim in claims().claims]
     assert {each["data-verdict"] for each in items} <= {"holds", "fails", "undecided", "not judged"}
     assert made.count("<td>missing</td>") == 0  # printed as: not judged
+    assert "missing at this scale" in made and "ours are of scale smoke." in made
+
+
+def test_a_legend_names_what_has_a_mark_alone(few: list[Run]) -> None:
+    shown = views(frame(few, accuracy_of))[0].shown
+    assert {each.label for each in shown} >= {"BitNet", "Ring"} and "ATQ" not in {each.label for each in shown}
 
 
 def test_a_run_that_the_grid_no_longer_has_is_refused(few: list[Run]) -> None:

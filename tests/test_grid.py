@@ -346,7 +346,7 @@ def test_a_configuration_that_is_not_there_is_no_empty_grid(tmp_path: Path, monk
     for folder in ("studies", "scales"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "full.yaml").write_text("\n")
-    with pytest.raises(UsageError, match=r"full.yaml is empty; write a study into it"):
+    with pytest.raises(UsageError, match=r"full.yaml is empty; write its keys"):
         study("full")
 
 

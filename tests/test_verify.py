@@ -91,6 +91,15 @@ def test_without_any_run_nothing_passes(tmp_path: Path) -> None:
         verify(tmp_path, ())
 
 
+def test_many_missing_runs_are_counted_with_the_call_that_trains_them(tmp_path: Path) -> None:
+    runs = grid("smoke", ["ring"])
+    with pytest.raises(DataError) as refused:
+        require(verify(tmp_path / "absent", runs))
+    first, listed, last = str(refused.value).splitlines()
+    assert first.startswith(f"0 of {len(runs)} runs are complete") and "--allow-missing" in last
+    assert f"smoke/ring: {len(runs)} runs are not finished; bitq train --study ring --scale smoke does it." in listed
+
+
 def test_one_missing_run_fails_unless_that_is_allowed(root: Path) -> None:
     (root / NAME).unlink()
     (folder_of(A, root) / "results.json").unlink()

@@ -49,6 +49,7 @@ def page(sources: Sources) -> str:
             census=sources.census,
             views=placed,
             claims=claim_rows(sources),
+            scales=shown_scales(sources),
             verdicts=[names.verdict(verdict) for verdict in VERDICTS],
             published=published_rows(sources),
             style=Markup(_read("page.css")),
@@ -78,9 +79,13 @@ def _data(sources: Sources, placed: tuple[View, ...]) -> str:
 
 def _notices(sources: Sources) -> list[str]:
     """Say of each scale shown what its numbers mean."""
-    shown = dict.fromkeys(scale for scales in sources.census.scales.values() for scale in scales)
     words = config().notices
-    return [words[scale] for scale in shown if scale in words]
+    return [words[scale] for scale in shown_scales(sources) if scale in words]
+
+
+def shown_scales(sources: Sources) -> list[str]:
+    """List the scales of the runs, each once."""
+    return list(dict.fromkeys(scale for scales in sources.census.scales.values() for scale in scales))
 
 
 def _json_in_script(text: str) -> str:

@@ -25,7 +25,7 @@ def claim_rows(sources: Sources) -> list[Row]:
             "published": [_text(value) for value in record["published"].values()],
             "scale": record["scale"],
             "verdict": names.verdict(record["verdict"]),
-            "reason": record["reason"],
+            "lacks": record["reason"].split("; ")[0] if record["verdict"] == "missing" else "",
             "evidence": [_evidence(each) for each in record["evidence"]],
         }
         for record in sources.claims["verdicts"]

@@ -38,6 +38,12 @@ class View:
     points: Sequence[Point | None]
     rows: tuple[str, ...] = ()  # names of the places 0, 1 … from the top, if these are no numbers
 
+    @property
+    def shown(self) -> tuple[Series, ...]:
+        """The series that have a run."""
+        present = {point[2] for point in self.points if point}
+        return tuple(each for number, each in enumerate(self.series) if number in present)
+
 
 # Methods by the beginning of their name; the first that fits.
 GROUPS: Mapping[str, Series] = {

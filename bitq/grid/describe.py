@@ -1,5 +1,6 @@
 """Describe runs as rows for a program and as sentences for a person."""
 
+from textwrap import fill
 from typing import Any
 
 from bitq.grid.expand import ONLINE
@@ -32,10 +33,11 @@ def row(run: Run) -> dict[str, Any]:
 def explain_run(run: Run) -> str:
     """Describe a run completely, line by line."""
     title = _phase_title(run)
+    phase = [f"  phase    {run.phase}{': ' + title if title else ''}"] if run.phase else []
     lines = [
         run.id,
         f"  hash     {run.hash}",
-        f"  phase    {run.phase}{': ' + title if title else ''}",
+        *phase,
         f"  data     {run.data.dataset} ({run.data.variant}), {run.data.classes} classes, {run.data.image_size} pixels"
         + (f" and {run.data.words} words of {run.data.vocabulary}" if run.data.words else ""),
         f"  network  {run.model}, width {run.width}, {run.stem} stem, normalisation in front of layers: {run.norm}",
@@ -46,8 +48,8 @@ def explain_run(run: Run) -> str:
     if run.calibration:
         settings = run.calibration.model_dump(mode="json")
         lines.append("  after it " + ", ".join(f"{key}={value}" for key, value in settings.items()))
-    changed = run.recipe.model_dump(mode="json")
-    lines.append("  recipe   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
+    recipe = ", ".join(f"{key}={value}" for key, value in run.recipe.model_dump(mode="json").items())
+    lines += fill(recipe, 80, initial_indent="  recipe   ", subsequent_indent=" " * 11).splitlines()
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ import yaml
 from torch import Tensor
 
 from bitq.catalogue import ABOUT_METHODS, ABOUT_MODELS
-from bitq.data.registry import Variant
+from bitq.data.registry import PROCEDURAL, Variant
 from bitq.data.registry import variant as find_variant
 from bitq.deploy import tensorfile
 from bitq.deploy.blueprint import parse
@@ -45,7 +45,7 @@ def describe(path: Path) -> dict[str, Any]:
         "file": path.name,
         "sha256": digest,
         "spec": spec,
-        "title": title_of(spec),
+        "title": title_of(spec, data),
         "network": ABOUT_MODELS.get(spec["model"], ""),
         "method": ABOUT_METHODS.get(spec["method"], ""),
         "measured": measured,
@@ -83,9 +83,15 @@ def data_of(spec: dict[str, Any]) -> Variant | None:
         return None
 
 
-def title_of(spec: dict[str, Any]) -> str:
+def is_drawn(data: Variant | None) -> bool:
+    """Tell procedural images, which no hub may list under the set whose name they bear."""
+    return data is not None and data.base == PROCEDURAL
+
+
+def title_of(spec: dict[str, Any], data: Variant | None) -> str:
     """Name the network, its quantizer and its data."""
-    return f"{spec['model']} with {spec['method']} weights for {spec.get('dataset', 'images')}"
+    images = "procedural images" if is_drawn(data) else spec.get("dataset", "images")
+    return f"{spec['model']} with {spec['method']} weights for {images}"
 
 
 def layers_of(audit: dict[str, Any], kept: list[dict[str, Any]], tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
@@ -105,7 +111,10 @@ def layers_of(audit: dict[str, Any], kept: list[dict[str, Any]], tensors: Mappin
 def head(card: dict[str, Any]) -> dict[str, Any]:
     """Write what hubs of models index."""
     spec, measured = card["spec"], card["measured"]
-    data = {"name": spec.get("dataset", "unknown"), "type": spec.get("dataset", "unknown"), "split": "test"}
+    drawn = is_drawn(card["data"])
+    name = None if drawn else spec.get("dataset")
+    kind = name or (PROCEDURAL if drawn else "unknown")
+    data = {"name": kind, "type": kind, "split": "test"}
     score = {"type": "accuracy", "name": "top-1, percent", "value": round(measured["accuracy"], 2)}
     task = "other" if spec.get("words") else "image-classification"  # a sentence beside each image
     result = {"task": {"type": task}, "dataset": data | {"config": spec.get("variant", "official")}}
@@ -113,7 +122,7 @@ def head(card: dict[str, Any]) -> dict[str, Any]:
         "library_name": "bitq",
         "pipeline_tag": task,
         "tags": ["quantization", spec["method"], spec["model"]],
-        "datasets": [spec["dataset"]] if spec.get("dataset") else [],
+        "datasets": [name] if name else [],
         "metrics": ["accuracy"],
         "model-index": [{"name": card["title"], "results": [result | {"metrics": [score]}]}],
     }
@@ -122,7 +131,7 @@ def head(card: dict[str, Any]) -> dict[str, Any]:
 def limits(run: Finished | None, data: Variant | None, kept: list[dict[str, Any]]) -> list[str]:
     """Say what the numbers of the card do not show."""
     found = []
-    if data and data.base == "procedural":
+    if data and is_drawn(data):
         found.append(
             f"The images are {data.source}: the accuracy shows that training works, not how good the method is."
         )

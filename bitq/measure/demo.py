@@ -56,4 +56,12 @@ def classify(path: Path, index: int, dataset: str | None = None, variant: str | 
     logits, labels = predict(model, [batch])
     shares = logits.softmax(1)[0]
     says = int(shares.argmax())
-    return {"image": index, "class": int(labels), "says": says, "percent": 100 * float(shares[says])}
+    names = images.classes or [None] * len(shares)
+    return {
+        "image": index,
+        "class": int(labels),
+        "class_name": names[int(labels)],
+        "says": says,
+        "says_name": names[says],
+        "percent": 100 * float(shares[says]),
+    }

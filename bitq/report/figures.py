@@ -118,3 +118,10 @@ def pdf(canvas: Canvas) -> bytes:
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     canvas.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
+
+
+def png(canvas: Canvas) -> bytes:
+    """Render a drawing as PNG, sharp enough for a slide."""
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bitq.grid.oneoff import STUDY
 from bitq.io import write_atomic
 from bitq.report import draw, names
-from bitq.report.figures import pdf
+from bitq.report.figures import pdf, png
 from bitq.report.style import RC, WIDTH
 from bitq.results.folder import MODEL, Finished, read
 from bitq.run import Run
@@ -28,7 +28,7 @@ Histograms = Mapping[str, draw.Histogram]
 def write_plots(
     file: Path, out: Path, histograms: Histograms, label: Label = names.arm
 ) -> tuple[list[Path], list[str]]:
-    """Write the plots that a file allows into `out`; return their paths, and a sentence for each one left out.
+    """Write the plots that a file allows into `out`, as PDF and PNG; return their paths, and why one is left out.
 
     `histograms` are the signs of the codes' values and how many weights have each, by layer; a float network has none.
     `label` names an arm in print.
@@ -41,8 +41,9 @@ def write_plots(
         with matplotlib.rc_context(RC):
             canvas = Figure(figsize=(WIDTH, HEIGHT))
             plot(canvas)
-            written.append(out / f"{name}.pdf")
-            write_atomic(written[-1], pdf(canvas))
+            for ending, render in (("pdf", pdf), ("png", png)):
+                written.append(out / f"{name}.{ending}")
+                write_atomic(written[-1], render(canvas))
     return written, left_out
 
 
@@ -102,7 +103,7 @@ def zeros(run: Finished, label: Label, figure: Figure) -> None:
     """Draw the share of zeros among the weights that ship as codes."""
     axes = figure.subplots()
     draw.curves(axes, {"zeros": [100 * share for share in run.history.zeros]}, draw.MARKS[1:])
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.15 * max(axes.get_ylim()[1], 1))  # the marks are wider than the curve
     axes.set_ylabel("zero weights, %")
     axes.set_title(_title(run, label))
 

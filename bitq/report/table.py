@@ -44,7 +44,7 @@ class Table:
         lines = list(self._lines(columns, rows, [[line[place] for place in kept] for line in cells]))
         caption = render_text(f"{self.caption}{self._left_out(kept)}", query=query, rows=rows)
         spec = f"@{{}}{''.join(column.align for column in columns)}@{{}}"
-        table = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec)}
+        table: dict[str, Tex | list[Tex]] = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec)}
         table |= {"head": [*map(Tex, head)], "lines": [*map(Tex, lines)]}
         table["position"] = Tex(self.position or _position(spec, lines))
         template = "long_columns.tex.j2" if len(lines) > LONG else "columns.tex.j2"

@@ -31,6 +31,7 @@ from bitq.results.schema import RECORDS, Env, Results, parse
 from bitq.run import Run
 
 Kind = Literal["missing", "lost", "extra", "duplicated", "swapped", "damaged", "foreign", "unlisted", "stray"]
+MOST_LISTED = 20  # missing runs of a study; more are counted
 RUN_FILES = {f"{record}.json" for record in RECORDS} | {PREDICTIONS, MODEL}
 
 
@@ -90,9 +91,12 @@ def require(verdict: Verdict) -> None:
     """Raise with the list of problems, if there are any that are not allowed."""
     if verdict.ok:
         return
+    remedy = "Fix what is listed or train what is missing, then verify again."
+    if {problem.kind for problem in verdict.problems} == {"missing"}:
+        remedy = "Train what is missing, or go on with what there is: --allow-missing."
     raise DataError(
         f"{verdict.present} of {verdict.expected} runs are complete; problems: {len(verdict.problems)}\n"
-        f"{_listing(verdict)}\nFix what is listed or train what is missing, then verify again."
+        f"{_listing(verdict)}\n{remedy}"
     )
 
 
@@ -123,8 +127,7 @@ def describe(verdict: Verdict) -> str:
             f"{len(verdict.unlisted)} complete runs are not in {NAME}, {verdict.unlisted[0]} for one: only their own "
             "digests vouch for them; bitq verify --manifest adds them."
         )
-    missing = Counter("/".join(each.path.split("/")[:2]) for each in verdict.problems if each.kind == "missing")
-    if verdict.ok and missing:
+    if verdict.ok and (missing := _missing(verdict)):
         lines.append(f"not there yet: {', '.join(f'{count} of {place}' for place, count in missing.items())}")
     return "\n".join(lines + [_unfinished(path) for path in verdict.unfinished if verdict.ok])
 
@@ -135,12 +138,30 @@ def _distinct(name: str, values: Mapping[str, int]) -> str:
 
 
 def _listing(verdict: Verdict) -> str:
-    rows = [f"  {problem.kind:<10}  {problem.path}: {problem.text}" for problem in verdict.problems]
+    many = {place: count for place, count in _missing(verdict).items() if count > MOST_LISTED}
+    rows = [
+        f"  {problem.kind:<10}  {problem.path}: {problem.text}"
+        for problem in verdict.problems
+        if problem.kind != "missing" or _study_of(problem.path) not in many
+    ]
+    for place, count in many.items():
+        scale, study = place.split("/")
+        call = f"bitq train --study {study} --scale {scale}"
+        rows.append(f"  {'missing':<10}  {place}: {count} runs are not finished; {call} does it.")
     return "\n".join(rows + [_unfinished(path) for path in verdict.unfinished])
 
 
 def _unfinished(path: str) -> str:
     return f"  {'unfinished':<10}  {path}"
+
+
+def _missing(verdict: Verdict) -> Counter[str]:
+    """Count the missing runs of each scale and study."""
+    return Counter(_study_of(each.path) for each in verdict.problems if each.kind == "missing")
+
+
+def _study_of(path: str) -> str:
+    return "/".join(path.split("/")[:2])
 
 
 def _environments(environments: Sequence[Env]) -> dict[str, dict[str, int]]:

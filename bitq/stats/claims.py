@@ -1,6 +1,6 @@
 """The claims of the four works, and of this one, as data: statement, source, and the test that decides it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from pydantic import model_validator
 from bitq.catalogue import published_width
 from bitq.paths import config_dir
 from bitq.records import Frozen, read_yaml
+from bitq.stats.families import group_of
 from bitq.stats.predicates import About, ArmAt, Audited, Count, Predicate
 
 OURS = "ours"  # claims of this work itself, which is no study
@@ -118,6 +119,18 @@ class ClaimSet(Frozen):
             if ids.count(name) > 1:
                 raise ValueError(f"two claims are called {name!r}")
         return self
+
+    def of_studies(self, studies: Collection[str]) -> "ClaimSet":
+        """Return the claims and checks that the runs of these studies decide, or of their extensions."""
+        groups = {group_of(study) for study in studies}
+
+        def concern(each: Claim) -> bool:
+            counted = each.predicate.study if isinstance(each.predicate, Count) else ""
+            return not groups.isdisjoint({each.study or each.work, group_of(counted)})
+
+        return self.model_copy(
+            update={"claims": tuple(filter(concern, self.claims)), "checks": tuple(filter(concern, self.checks))}
+        )
 
     def where(self, claim: Claim, model: str) -> dict[str, Any]:
         """Return what runs must be like to decide a claim; a check of the grid is made wherever there are runs."""

@@ -69,14 +69,15 @@ def judge(
     return [_verdict(book, claim, grounds, figures) for claim in (book.checks if only_checks else book.claims)]
 
 
-def verdicts(parquet: Path, across: Collection[str] = ()) -> dict[str, list[Verdict]]:
-    """Judge all claims and all checks of the grid by the tables that `bitq aggregate` wrote."""
+def verdicts(parquet: Path, across: Collection[str] = (), studies: Collection[str] = ()) -> dict[str, list[Verdict]]:
+    """Judge the claims and checks of the grid, all or those of some studies, by the tables of `bitq aggregate`."""
+    book = claims().of_studies(studies) if studies else claims()
     runs, images = read_runs(parquet), read_images(parquet.with_name(FILE))
     path = parquet.with_name("layers.parquet")
     layers = read_table(path) if path.exists() else None
     return {
-        "verdicts": judge(claims(), runs, across, images, layers),
-        "checks": judge(claims(), runs, across, images, layers, only_checks=True),
+        "verdicts": judge(book, runs, across, images, layers),
+        "checks": judge(book, runs, across, images, layers, only_checks=True),
     }
 
 

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from textwrap import indent
+from textwrap import fill, indent
 
 from bitq.stats.claims import ALL_ARMS, OURS, TWO_SEEDS, claims, needs
 from bitq.stats.judge import Verdict, limits, number, sentence, wanting
 from bitq.stats.published import published
-from bitq.terminal import UNLIMITED, table
+from bitq.terminal import UNLIMITED, table, width_of_terminal
 
 Row = tuple[str, ...]
 HEAD: Row = ("verdict", "claim", "limit", "published", "ours", "n", "weakest place", "why")
@@ -35,7 +35,23 @@ def _title(work: str) -> str:
 def _block(title: str, rows: list[Row]) -> str:
     if not rows:
         return ""
-    return f"{title}\n{indent(table(HEAD, rows, left=len(HEAD), width=UNLIMITED), '  ')}"
+    wide = table(HEAD, rows, left=len(HEAD), width=UNLIMITED)
+    columns = width_of_terminal() - 2
+    fits = all(len(line) <= columns for line in wide.splitlines())
+    return f"{title}\n{indent(wide if fits else _paragraphs(rows, columns), '  ')}"
+
+
+def _paragraphs(rows: list[Row], columns: int) -> str:
+    """Write a paragraph a claim, where a table would be too wide for the terminal."""
+    margin = max(len(verdict) for verdict, *_ in rows) + 2
+    return "\n".join(_paragraph(row, margin, columns) for row in rows)
+
+
+def _paragraph(row: Row, margin: int, columns: int) -> str:
+    verdict, claim, *rest = row
+    said = "; ".join(f"{title} {text}" for title, text in zip(HEAD[2:], rest, strict=True) if text)
+    below = " " * margin
+    return f"{verdict:<{margin}}{claim}\n{fill(said, columns, initial_indent=below, subsequent_indent=below)}"
 
 
 def _row(of: Verdict, scales: Collection[str]) -> Row:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitq.verbs.common import Json, ResultsOption, emit
-from bitq.verbs.results import MixHardware, Study
+from bitq.verbs.results import MixHardware
 
 if TYPE_CHECKING:
     from bitq.run import Run
@@ -21,7 +21,10 @@ def claims(
     scale: Annotated[
         str | None, typer.Option("--scale", metavar="NAME", help="full, mini or smoke, if not that of the paper.")
     ] = None,
-    study: Study = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only the claims that this study decides, by its runs; repeatable."),
+    ] = None,
     across: MixHardware = None,
     out: Annotated[Path | None, typer.Option(help="Write the verdicts there as JSON and print none.")] = None,
     as_json: Json = False,
@@ -39,7 +42,7 @@ def claims(
         )
     with TemporaryDirectory() as folder:
         table = runs or _collected(_selected(scale, study), results, Path(folder))
-        found = judge.verdicts(table, across or ())
+        found = judge.verdicts(table, across or (), study or ())
         scales = set(read_runs(table)["scale"]) if runs else {run.scale for run in _selected(scale, study)}
     if out:
         write_json(out, judge.as_json(found))

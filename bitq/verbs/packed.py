@@ -22,7 +22,9 @@ def evaluate(
     device: DeviceOption = "auto",
     plots: Annotated[
         Path | None,
-        typer.Option(help="Folder for plots: codes; and accuracies, zeros, training where the history lies beside."),
+        typer.Option(
+            help="Folder for plots, PDF and PNG: codes; with the run's records beside it, accuracies, zeros, training."
+        ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time [250].")] = None,
     backend: Annotated[
@@ -129,5 +131,11 @@ def demo(
         emit(rows, as_json, records_table(rows))
         return
     found = classify(file, image, dataset, variant)
-    text = f"test image {image}: class {found['class']}, the file says {found['says']} ({found['percent']:.1f} % sure)"
-    emit(found, as_json, text)
+    true, said = (named(found, which) for which in ("class", "says"))
+    emit(found, as_json, f"test image {image}: class {true}, the file says {said} ({found['percent']:.1f} % sure)")
+
+
+def named(found: dict[str, Any], which: str) -> str:
+    """Write a class with its name, where the data have names."""
+    name = found[f"{which}_name"]
+    return f"{found[which]} ({name})" if name else str(found[which])

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from bitq.run import Run
 
 Paper = Annotated[bool, typer.Option("--paper", help="The runs that config/paper.yaml selects.")]
-Study = Annotated[list[str] | None, typer.Option(help="Studies, if not those of the paper.")]
+Study = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these studies; repeatable.")]
 Table = Annotated[Path, typer.Option("--runs", help="The table that aggregate wrote.")]
 MixHardware = Annotated[
-    list[str] | None, typer.Option("--across", help="mode, device, machine: runs that differ in it may be pooled.")
+    list[str] | None,
+    typer.Option("--across", metavar="NAME", help="mode, device, machine: runs that differ in it may be pooled."),
 ]
 
 

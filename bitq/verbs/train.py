@@ -62,7 +62,10 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="Folder for event files with the curves, for TensorBoard.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 71 if a run diverges.")] = False,
-    models: Annotated[bool, typer.Option("--models", help="Train again what has no packed file.")] = False,
+    models: Annotated[
+        bool,
+        typer.Option("--models", help="Train again what is finished but has no packed file; its records are replaced."),
+    ] = False,
     marker: Annotated[
         Path | None, typer.Option("--done", metavar="FILE", help="File to write once all runs are finished.")
     ] = None,
@@ -106,7 +109,10 @@ def train(
     on = machine(device, mode_of(mode), threads, capture)
     on.prepare()
     session = RecordedSession(on, results or results_dir(), state or state_dir(), strict, models)
-    before = {run.id for run, _ in finished_of(chosen, session.results)}
+    there = finished_of(chosen, session.results)
+    before = {run.id for run, _ in there}
+    if models and (absent := without_file(there)):
+        print(absent, file=sys.stderr)
     code = session.train(chosen) if jobs is None else train_side_by_side(session, chosen, jobs)
     done = finished_of(chosen, session.results)
     report(done, as_json)
@@ -218,6 +224,19 @@ def report(done: "list[tuple[Run, Finished]]", as_json: bool) -> None:
         for each in found
     ]
     emit([each.results.model_dump(mode="json") for each in found], as_json, "\n".join(lines))
+
+
+def without_file(done: "list[tuple[Run, Finished]]") -> str:
+    """Say how many finished runs have no packed file, and what training them again writes over."""
+    from bitq.results.folder import MODEL
+
+    count = sum(1 for _, each in done if each.results.packed and not (each.folder / MODEL).exists())
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(done)} finished runs have no packed file: they are trained again, and their records written "
+        "over; env.json, which holds time and machine, will differ from the one before. --results FOLDER keeps all."
+    )
 
 
 def draw(done: "list[tuple[Run, Finished]]", curves: bool, tensorboard: Path | None) -> None:

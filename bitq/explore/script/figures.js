@@ -154,7 +154,10 @@ function drawCurves() {
   const [all, whose, lines] = curveLines();
   const strokes = lines.map((line) => color(line.color));
   const many = all.length > lines.length ? `, the first ${lines.length} of ${all.length} that have a curve` : "";
-  at("curves-of").textContent = whose ? `Of ${whose}${many}.` : "No run is shown.";
+  const longest = Math.max(0, ...lines.map((line) => line.xs.at(-1)));
+  const kept = Math.max(0, ...lines.map((line) => line.xs.length));
+  const thinned = kept < longest ? `; ${kept} evenly spaced ones of ${longest} epochs are drawn` : "";
+  at("curves-of").textContent = whose ? `Of ${whose}${many}${thinned}.` : "No run is shown.";
   model("curves").data = { xs: lines.map((line) => line.xs), ys: lines.map((line) => line.ys), color: strokes, dash: lines.map((line) => line.dash), label: lines.map((line) => line.label) };
   model("curve_marks").data = {
     x: lines.flatMap((line) => line.xs), y: lines.flatMap((line) => line.ys),

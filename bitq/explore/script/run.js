@@ -5,7 +5,8 @@ const DIGESTS = ["hash", "file_sha256", "data_digest", "teacher_hash", "code_sha
 const PARENTS = ["teacher", "start"];
 const RESULT = data.order.slice(data.order.indexOf("status")).filter((name) => ![...MACHINE, ...DIGESTS].includes(name));
 
-const written = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
+const isFraction = (value) => typeof value === "number" && !Number.isInteger(value);
+const written = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(isFraction(value) ? Number(value.toPrecision(6)) : value));
 
 function facts(title, rows) {
   const known = rows.filter(([, value]) => written(value) !== "");
