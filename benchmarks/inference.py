@@ -24,10 +24,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import bitq
 from bitq import models
 from bitq.deploy.export import export
 from bitq.deploy.load import load
-from bitq.infer.fast import accelerated, fast
+from bitq.infer.fast import accelerated
 from bitq.machine import fingerprint, machine
 from bitq.models.fold import fold
 from bitq.ptq.calibrate import calibrate
@@ -115,7 +116,7 @@ def start(path: Path, how: str) -> None:
     """Load a file, answer one image, and print CPU seconds and peak memory of all that."""
     torch.set_num_threads(1)
     before, begun = _peak(), time.process_time()
-    network = fast(path) if how == "fast" else load(path)[0]
+    network = bitq.fast(path) if how == "fast" else load(path)[0]
     with torch.inference_mode():
         network(torch.zeros(1, 3, 32, 32))
     print(json.dumps({"seconds": time.process_time() - begun, "mib": _peak() - before, "imports": before}))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bitq.library.coverage import coverage
     from bitq.library.evaluation import evaluate
     from bitq.library.formats import to_c, to_onnx
+    from bitq.library.inference import fast
     from bitq.library.loading import describe, load
     from bitq.library.packing import export
     from bitq.library.quantize import quantize
@@ -26,6 +27,7 @@ __all__ = [
     "describe",
     "evaluate",
     "export",
+    "fast",
     "load",
     "parameter_groups",
     "quantize",
@@ -40,6 +42,7 @@ _HOME = {
     "describe": "loading",
     "evaluate": "evaluation",
     "export": "packing",
+    "fast": "inference",
     "load": "loading",
     "parameter_groups": "training",
     "quantize": "quantize",
@@ -56,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({name for name in globals() if name.startswith("__")} | set(__all__))

@@ -14,6 +14,9 @@ from torch.nn import functional
 
 import bitq
 from bitq.errors import UsageError
+from bitq.infer.fast import by_reference
+from bitq.infer.kernels import MakeKernel, exact_kernels
+from bitq.infer.layers import FastLayer, product_of
 
 CLASSES = 4
 COUNT = 1000  # images that other runtimes answer
@@ -53,13 +56,17 @@ def batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(x.split(16), y.split(16), strict=True)
 
 
-@pytest.fixture(scope="module", params=["bitnet", "ttq", "int8", "bf16"])
+@pytest.fixture(scope="module", params=["bitnet", "ttq", "int8", "bf16", "static"])
 def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train the network for two epochs in a loop of one's own, and write it."""
     torch.manual_seed(0)
-    model = bitq.quantize(Net(), request.param, keep="stem")
+    is_static = request.param == "static"
+    method, activations = ("int4", "static") if is_static else (request.param, None)
+    model = bitq.quantize(Net(), method, activations=activations, keep="stem")
     optimizer = torch.optim.Adam(bitq.parameter_groups(model, weight_decay=1e-4), lr=2e-2)
     x, y = images(256, seed=1)
+    if is_static:
+        bitq.calibrate(model, [x])
     for epoch in range(2):
         for inputs, labels in batches(x, y):
             bitq.set_progress(model, epoch / 2)
@@ -99,6 +106,34 @@ def test_onnx_runtime_gives_the_same_top_1(shipped: Path, tmp_path: Path) -> Non
     (found,) = runtime.run(["logits"], {"images": x.numpy()})
     wanted = logits_of(shipped, x)
     answers_alike(found, wanted.numpy())
+
+
+def test_fast_inference_equals_the_integer_definition(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = images(200, seed=2)
+    if not shipped.parent.name.startswith(("bitnet", "static")):
+        with pytest.raises(UsageError, match=r"no layer of this network does so; use .*bitq\.quantize"):
+            bitq.fast(shipped, x, into=Net())
+        return
+    monkeypatch.setattr("bitq.infer.fast.fastest", first_exact)
+    quick = bitq.fast(shipped, x, into=Net())
+    assert quick.kernels.keys() == {"wide", "far", "head"} and "float" not in quick.kernels.values()
+    assert torch.equal(quick(x), by_reference(bitq.load(shipped, into=Net()), x)(x))
+    assert torch.equal(quick(x).argmax(1), logits_of(shipped, x).argmax(1))
+
+
+def first_exact(layer: FastLayer, x: Tensor, signed: bool) -> MakeKernel:
+    """Choose a kernel whatever it takes: layers as small as these may be faster in floating point."""
+    return exact_kernels(product_of(layer, signed))[0]
+
+
+def test_fast_inference_says_what_it_needs(shipped: Path) -> None:
+    x, _ = images(1, seed=2)
+    with pytest.raises(UsageError, match=r"holds the weights of a .*Net, .*; give a fresh one: .*into=model"):
+        bitq.fast(shipped, x)
+    with pytest.raises(UsageError, match=r"give a batch of inputs: bitq\.fast\(path, x, into=model\)"):
+        bitq.fast(shipped, into=Net())
+    with pytest.raises(UsageError, match="give a batch of inputs, such as"):
+        bitq.fast(shipped, x[0, 0, 0], into=Net())
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles the program")

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import bitq
 from bitq import models
 from bitq.deploy.export import export
 from bitq.errors import UsageError
 from bitq.infer.encode import CodePool, DynamicEncode, StaticEncode
-from bitq.infer.fast import accelerated, by_reference, fast
+from bitq.infer.fast import accelerated, by_reference
 from bitq.infer.kernels import IntMatmul, OneDnnConvolution, OneDnnLinear, exact_kernels, saturates
 from bitq.infer.reference import Epilogue, Product, Reference
 from bitq.interop.backends import ported
@@ -209,11 +210,40 @@ def test_what_follows_a_layer_joins_its_kernel() -> None:
     assert left == {"StaticEncode", "StaticProduct", "CodePool", "MaxPool2d", "AdaptiveAvgPool2d"}
 
 
+class Functional(nn.Module):
+    """A network that calls functions and methods where others have modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.max_pool2d(nn.functional.relu(self.one(x)), 2)
+        x = nn.functional.max_pool2d(self.two(x).relu(), 2, stride=2)
+        y: Tensor = self.three(x.flatten(1))
+        return y
+
+
+def test_functions_and_methods_join_as_modules_do() -> None:
+    modules = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(64, 5)),
+    )
+    for net in (Functional(), modules):
+        convert(net.eval(), "int4", {}, activation=activation_named("static"))
+        calibrate(net, Calibration(activations="static"), [images(64, size=14)])
+        quick, x = by_reference(net, images(1, size=14)), images(50, seed=5, size=14)
+        named = [type(child).__name__ for child in quick.network.children()]
+        assert named.count("StaticEncode") == 1 and named.count("CodePool") == 2
+        with torch.no_grad():
+            assert torch.equal(quick(x).argmax(1), net(x).argmax(1))
+
+
 def test_a_file_is_run_from_its_path(tmp_path: Path) -> None:
     model = quantized("resnet20", "bitnet", "dynamic")
     spec = {"model": "resnet20", "classes": 10, "width": 8, "image_size": 16, "method": "bitnet"}
     export(model, spec, tmp_path / "net.safetensors")
-    quick = fast(tmp_path / "net.safetensors")
+    quick = bitq.fast(tmp_path / "net.safetensors")
     with torch.no_grad():
         assert torch.equal(quick(images(50)).argmax(1), model(images(50)).argmax(1))
     assert not any(isinstance(part, nn.Conv2d) for part in quick.modules()) or "float" in quick.kernels.values()

@@ -52,4 +52,4 @@ def test_the_code_of_the_guide_runs_and_prints_what_it_shows(
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), scope)
     shown = re.findall(r"^# (.*)$", "".join(blocks), flags=re.MULTILINE)
-    assert len(shown) == 2 and capsys.readouterr().out.splitlines()[:2] == shown
+    assert len(shown) == 3 and capsys.readouterr().out.splitlines()[:3] == shown

@@ -1,14 +1,12 @@
-"""Run a packed file in integers: kernels chosen for this machine by what each layer took here."""
+"""Run a quantized network in integers: kernels chosen for this machine by what each layer took here."""
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from bitq.deploy.evaluate import full_precision, inference
-from bitq.deploy.load import load
 from bitq.errors import UsageError
 from bitq.infer.fuse import fused, signed_inputs
 from bitq.infer.kernels import MakeKernel, exact_kernels
@@ -28,19 +26,8 @@ class Fast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.inference_mode():
-            y: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+            y: Tensor = self.network(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
         return y
-
-
-def fast(path: Path, batch: int = 1) -> Fast:
-    """Load a packed file for fast inference on the CPU, with the kernels that are fastest here at that batch."""
-    model, spec = load(path)
-    size = spec["image_size"]
-    if spec["words"]:
-        raise UsageError(
-            f"{path} takes sentences beside images; give a network with images alone, or leave fast inference out."
-        )
-    return accelerated(model, torch.zeros(batch, spec["channels"], size, size))
 
 
 def accelerated(model: nn.Module, example: Tensor) -> Fast:
@@ -66,7 +53,7 @@ def _with(model: nn.Module, example: Tensor, choose: Choose) -> Fast:
         raise UsageError(
             "fast inference multiplies 8-bit codes by integers, in linear layers and in convolutions that pad as many "
             "zeros before as after, but no layer of this network does so; use method bitnet, or quantize activations "
-            "too: --calibration activations=static."
+            "too: static activations, which bitq train --calibration and bitq.quantize offer."
         )
     with torch.inference_mode():
         network = fused(model, makers)

@@ -4,9 +4,11 @@ Normalisation, ReLU and the sum of a residual connection go into the layer befor
 of one static range comes next, be it behind poolings, the layer returns their codes.
 """
 
+import inspect
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -24,6 +26,9 @@ Makers = Mapping[str, MakeKernel]  # by layer
 SUMS = (operator.add, operator.iadd, torch.add)
 RELUS = (torch.relu, nn.functional.relu, torch.relu_)
 FLATTENS = (torch.flatten,)
+POOLS = (nn.functional.max_pool2d,)
+POOLED = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")  # as the function has them
+KEEP_SIGN = (nn.functional.avg_pool2d, nn.functional.adaptive_avg_pool2d)
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,27 @@ class Tracer(fx.Tracer):
 
 
 def graph_of(model: nn.Module) -> fx.Graph:
-    """Trace the network, or say that it cannot be."""
+    """Trace the network with its input alone, or say that it cannot be."""
+    defaults = defaults_of(model)
     try:
-        return Tracer().trace(model)
+        return Tracer().trace(model, concrete_args=defaults or None)
     except Exception as error:  # torch.fx raises whatever the model's own code does with a proxy
         raise UsageError(
             f"{type(model).__name__} cannot be traced, so nothing can be joined to its layers ({error}); "
-            "evaluate it without --backend fast."
+            "run it as bitq.load returns it, or without --backend fast."
         ) from error
+
+
+def defaults_of(model: nn.Module) -> dict[str, Any]:
+    """Return the defaults of what a forward takes beside its input."""
+    _, *more = inspect.signature(model.forward).parameters.values()
+    named = [each for each in more if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    if missing := [each.name for each in named if each.default is each.empty]:
+        raise UsageError(
+            f"{type(model).__name__} takes {missing[0]} beside its input, but only networks of one input can be "
+            "written or run in integers; give a module that wraps it, whose forward takes the input alone."
+        )
+    return {each.name: each.default for each in named}
 
 
 def signed_inputs(model: nn.Module) -> set[str]:
@@ -146,9 +164,7 @@ class _Rewriting:
 
     def _commutes(self, node: fx.Node) -> bool:
         """Tell whether rounding may come before a step as well as after it."""
-        module = self._module(node)
-        pools = isinstance(module, nn.MaxPool2d) and module.dilation == 1 and not module.return_indices
-        return pools or _is_idle(module) or _is_flatten(node)
+        return bool(_max_pool(node, self.modules)) or _is_idle(self._module(node)) or _is_flatten(node, self.modules)
 
     def _layer(self, node: fx.Node) -> FastLayer:
         layer = self.modules[str(node.target)]
@@ -203,13 +219,12 @@ class _Rewriting:
         return True
 
     def _on_codes(self, node: fx.Node, codes: fx.Node) -> fx.Node:
-        module = self._module(node)
-        if isinstance(module, nn.MaxPool2d):
-            return self._write(f"pool_{node.name}", CodePool(module), (codes,))
-        return self.graph.node_copy(node, lambda _: codes) if _is_flatten(node) else codes
+        if pool := _max_pool(node, self.modules):
+            return self._write(f"pool_{node.name}", CodePool(pool), (codes,))
+        return self._copied(node, lambda _: codes) if _is_flatten(node, self.modules) else codes
 
-    def _copied(self, node: fx.Node) -> fx.Node:
-        copy = self.graph.node_copy(node, lambda old: self.real[old])
+    def _copied(self, node: fx.Node, value: Callable[[fx.Node], fx.Node] | None = None) -> fx.Node:
+        copy = self.graph.node_copy(node, value or self.real.__getitem__)
         if node.op == "call_module":
             copy.target = self._add(str(node.target).replace(".", "_"), self.modules[str(node.target)])
         elif node.op == "get_attr":
@@ -240,7 +255,22 @@ def _module(node: fx.Node, modules: Modules) -> nn.Module | None:
 
 
 def _is_relu(node: fx.Node, modules: Modules) -> bool:
-    return isinstance(_module(node, modules), nn.ReLU) or (node.op == "call_function" and node.target in RELUS)
+    return isinstance(_module(node, modules), nn.ReLU) or _calls(node, RELUS, ("relu", "relu_"))
+
+
+def _calls(node: fx.Node, functions: Collection[object], methods: Collection[str] = ()) -> bool:
+    """Tell whether a node calls one of these functions, or of these methods of a tensor."""
+    names = {"call_function": functions, "call_method": methods}
+    return node.target in names.get(node.op, ())
+
+
+def _max_pool(node: fx.Node, modules: Modules) -> nn.MaxPool2d | None:
+    """Return the pooling of a node whose windows have no gaps, be it a module or a function."""
+    pool = _module(node, modules)
+    if _calls(node, POOLS):
+        pool = nn.MaxPool2d(**dict(zip(POOLED, node.args[1:], strict=False)), **node.kwargs)  # type: ignore[arg-type]
+    fits = isinstance(pool, nn.MaxPool2d) and pool.dilation in (1, (1, 1), [1, 1]) and not pool.return_indices
+    return pool if fits else None  # type: ignore[return-value]
 
 
 def _is_idle(module: nn.Module | None) -> bool:
@@ -255,7 +285,8 @@ def _is_positive(node: object, modules: Modules) -> bool:
     if _is_relu(node, modules) or isinstance(module, nn.ReLU6 | nn.Sigmoid):
         return True
     keeps = isinstance(module, nn.MaxPool2d | nn.AdaptiveAvgPool2d | nn.AvgPool2d) or _is_idle(module)
-    return (keeps or _is_flatten(node)) and _is_positive(node.args[0], modules)
+    keeps = keeps or _calls(node, KEEP_SIGN) or bool(_max_pool(node, modules))
+    return (keeps or _is_flatten(node, modules)) and _is_positive(node.args[0], modules)
 
 
 def _added_to(node: fx.Node, after: fx.Node) -> fx.Node | None:
@@ -266,5 +297,5 @@ def _added_to(node: fx.Node, after: fx.Node) -> fx.Node | None:
     return others[0] if len(others) == 1 and isinstance(others[0], fx.Node) else None
 
 
-def _is_flatten(node: fx.Node) -> bool:
-    return node.op == "call_function" and node.target in FLATTENS
+def _is_flatten(node: fx.Node, modules: Modules) -> bool:
+    return isinstance(_module(node, modules), nn.Flatten) or _calls(node, FLATTENS, ("flatten",))

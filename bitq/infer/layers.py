@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from bitq.infer.encode import Coded
 from bitq.infer.kernels import Kernel, MakeKernel
+from bitq.infer.products import padding_of
 from bitq.infer.reference import LARGEST, Epilogue, Product
-from bitq.interop.products import padding_of
 from bitq.quant.activation import Int8Activation
 from bitq.quant.layers import QuantConv2d, QuantLayer, QuantLinear
 from bitq.quant.static import StaticUint8

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from bitq.errors import UsageError
+from bitq.infer.products import pair
 from bitq.interop.c_arrays import array, braces, four, number
 from bitq.interop.c_layers import Geometry, before_product, is_integer, struct
 from bitq.interop.calls import EXAMPLES, Call, Value, cannot_say
 from bitq.interop.onnx_calls import END, cuts
-from bitq.interop.products import pair
 
 
 class CWriter:

@@ -12,8 +12,8 @@ from bitq.deploy.audit import evaluation_weight
 from bitq.deploy.export import packing_of
 from bitq.deploy.pack import BITS, pack
 from bitq.errors import UsageError
+from bitq.infer.products import padding_of
 from bitq.interop.c_arrays import array, braces, number
-from bitq.interop.products import padding_of
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Codes, Quantizer
 from bitq.quant.bitnet_legacy import NormScaledActivation

@@ -12,6 +12,7 @@ from torchvision.ops import StochasticDepth
 from bitq.data.inputs import Inputs
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.errors import UsageError
+from bitq.infer.fuse import defaults_of
 from bitq.models.convolution import Conv2d
 from bitq.models.layers import WeightLayer
 from bitq.quant.layers import QuantEmbedding, QuantLayer
@@ -128,7 +129,7 @@ def traced(model: nn.Module, example: Inputs) -> Traced:
 
     Further arguments of its forward keep their defaults.
     """
-    defaults = _defaults(model)
+    defaults = defaults_of(model)
     try:
         module = fx.GraphModule(model, Tracer().trace(model, concrete_args=defaults or None))
     except Exception as error:  # torch.fx raises whatever the model's own code does with a proxy
@@ -139,18 +140,6 @@ def traced(model: nn.Module, example: Inputs) -> Traced:
     with inference(model), full_precision():
         _Examples(module).run(example, *defaults.values())
     return _Reader(model, module.graph).read()
-
-
-def _defaults(model: nn.Module) -> dict[str, Any]:
-    """Return the defaults of what a forward takes beside its input."""
-    _, *more = inspect.signature(model.forward).parameters.values()
-    named = [each for each in more if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-    if missing := [each.name for each in named if each.default is each.empty]:
-        raise UsageError(
-            f"{type(model).__name__} takes {missing[0]} beside its input, but only networks of one input can be "
-            "written; give a module that wraps it, whose forward takes the input alone."
-        )
-    return {each.name: each.default for each in named}
 
 
 class _Reader:

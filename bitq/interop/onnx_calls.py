@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitq.infer.products import adaptive_edges, pair
 from bitq.interop.calls import EXAMPLES, Call, Value, cannot_say
 from bitq.interop.onnx_graph import Graph
 from bitq.interop.onnx_layers import layer_norm, write_layer
-from bitq.interop.products import adaptive_edges, pair
 
 
 class OnnxWriter:

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from bitq.errors import UsageError
+from bitq.infer.products import padding_of
 from bitq.interop.onnx_graph import Graph
 from bitq.interop.onnx_weights import suits_integer_kernel, write_for_integer_kernel, write_weight
-from bitq.interop.products import padding_of
 from bitq.quant.activation import Int8Activation
 from bitq.quant.base import Quantizer
 from bitq.quant.bitnet_legacy import EPS, NormScaledActivation

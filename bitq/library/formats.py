@@ -71,7 +71,13 @@ def to_c(
 
 def _two(example: Tensor) -> Tensor:
     """Return the two inputs that a network is traced with."""
+    check_example(example)
+    return torch.cat([example, example])[:2].cpu()
+
+
+def check_example(example: Tensor) -> Tensor:
+    """Refuse what is no batch of inputs."""
     if not isinstance(example, Tensor) or example.dim() < 2 or not len(example):
         found = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise UsageError(f"the example is {found}; give a batch of inputs, such as torch.randn(16, 1, 28, 28).")
-    return torch.cat([example, example])[:2].cpu()
+    return example
