@@ -329,7 +329,7 @@ class TestInABrowser:
         seen.run("at('size').scrollIntoView()")
         x, y, width, height = seen.run("Object.values(at('size').getBoundingClientRect().toJSON()).slice(0, 4)")
         time.sleep(0.5)
-        drag(seen, (x + width * 0.2, y + height * 0.05), (x + width * 0.9, y + height * 0.85))
+        drag(seen, (x + width * 0.7, y + height * 0.8), (x + width * 0.02, y + height * 0.02))
         seen.wait("state.ticked.size > 0")
         assert seen.run("[...state.ticked].every((run) => runs.study[run] === 'ring')")  # what is hidden is not hit
         assert seen.run("model('runs').selected.indices.length === state.ticked.size")
