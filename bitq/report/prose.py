@@ -113,7 +113,8 @@ def pruned(text: str, known: Known, folder: Path | None = None) -> str:
     if folder:
         text = INPUT.sub(lambda found: found[0] if _shows(folder, found[1]) else "", text)
     paragraphs = [_paragraph(each, known) for each in re.split(r"\n\s*\n", text)]
-    return "\n\n".join(_with_text([each for each in paragraphs if each.strip()]))
+    kept = "\n\n".join(_with_text([each for each in paragraphs if each.strip()]))
+    return kept.rstrip("\n") + text[len(text.rstrip("\n")) :]
 
 
 def _shows(folder: Path, name: str) -> bool:
