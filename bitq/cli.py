@@ -32,6 +32,7 @@ from bitq.verbs import (
     why,
 )
 from bitq.verbs.common import write
+from bitq.verbs.helptext import PlainCommand
 from bitq.verbs.usage import unknown_command, usage_error
 
 
@@ -108,30 +109,38 @@ VERBS: dict[str, dict[Callable[..., None], str]] = {
         archive.archive: "bitq archive results.crate.zip --paper",
         archive.adopt: "bitq adopt results.crate.zip --results elsewhere",
         results.aggregate: "bitq aggregate --paper --out build/data",
-        results.stats: "bitq stats --help",
+        results.stats: "bitq stats --runs build/runs.parquet --out build/stats.json",
         claims.claims: "bitq claims",
         explore.explore: "bitq explore --out results.html",
     },
     "Paper": {
-        report.tables: "bitq tables --help",
-        report.figures: "bitq figures --help",
-        report.numbers: "bitq numbers --help",
-        report.paper: "bitq paper --help",
-        report.submission: "bitq submission --help",
+        report.tables: "bitq tables --build build",
+        report.figures: "bitq figures --build build",
+        report.numbers: "bitq numbers --build build",
+        report.paper: "bitq paper --build build",
+        report.submission: "bitq submission --build build",
     },
 }
 for title, verbs in VERBS.items():
     for verb, example in verbs.items():
         name = verb.__name__.rstrip("_")
         body = (lambda: None) if verb is train.train else verb
-        app.command(name, help=verb.__doc__, epilog=f"Example: {example}", rich_help_panel=title)(body)
+        app.command(name, cls=PlainCommand, help=verb.__doc__, epilog=f"Example: {example}", rich_help_panel=title)(
+            body
+        )
 
 COMMANDS = "Commands"
 images = group("Fetch, import and inspect image sets.")
-images.command("fetch", rich_help_panel=COMMANDS, epilog="Example: bitq data fetch cifar10")(data.fetch)
-images.command("import", rich_help_panel=COMMANDS, epilog="Example: bitq data import cifar10 cifar10.npz")(data.import_)
-images.command("info", rich_help_panel=COMMANDS, epilog="Example: bitq data info")(data.info)
-images.command("describe", rich_help_panel=COMMANDS, epilog="Example: bitq data describe cifar10")(data.describe)
+images.command("fetch", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data fetch cifar10")(
+    data.fetch
+)
+images.command(
+    "import", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data import cifar10 cifar10.npz"
+)(data.import_)
+images.command("info", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data info")(data.info)
+images.command("describe", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data describe cifar10")(
+    data.describe
+)
 app.add_typer(images, name="data", rich_help_panel="What there is")
 
 

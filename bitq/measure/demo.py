@@ -13,6 +13,7 @@ from bitq.deploy.evaluate import inference, predict
 from bitq.deploy.export import export, packed_layers
 from bitq.deploy.load import load
 from bitq.errors import UsageError
+from bitq.library.blueprint import check_of_grid
 from bitq.measure.packed_file import data_for
 from bitq.quant.convert import convert
 from bitq.quant.registry import METHODS
@@ -45,6 +46,7 @@ def _shown(method: str, image: torch.Tensor) -> dict[str, Any]:
 
 def classify(path: Path, index: int, dataset: str | None = None, variant: str | None = None) -> dict[str, Any]:
     """Classify one test image by a packed file, of the data that it was trained on unless others are named."""
+    check_of_grid(path)
     model, spec = load(path)
     found = data_for(path, spec, dataset, variant)
     images = open_set(found)

@@ -15,9 +15,10 @@ def chaos(
     runs: Annotated[int, typer.Option(min=1, help="Runs to draw from the grid.")] = 8,
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 2,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between kills, on average.")] = 2.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of runs, moments, victims and damages.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of runs, moments, victims and damages.")] = 0,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="New folder of logs and runs, kept. [default: one that is not]")
+        Path | None,
+        typer.Option(metavar="DIR", help="New folder for logs and runs, kept. [default: one deleted at the end]"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record to write. [default: chaos.json in the results folder]")

@@ -29,7 +29,7 @@ def claims(
     out: Annotated[Path | None, typer.Option(help="Write the verdicts there as JSON and print none.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge each published claim by the numbers that decide it; what has no runs yet says so."""
+    """Judge each published claim by the runs that decide it, and say which of these are missing."""
     from bitq.errors import UsageError
     from bitq.io import write_json
     from bitq.stats import judge

@@ -22,15 +22,21 @@ def export(
         str, typer.Option(help="bitq, onnx, c (a new folder), or conformance: inputs, integers, logits as .npz.")
     ] = "bitq",
     out: Annotated[Path | None, typer.Option(help="The file to write; with --format c the folder.")] = None,
-    packing: Annotated[str | None, typer.Option(help="bitq: base3, or b1 to b8: bits per code. [base3]")] = None,
+    packing: Annotated[
+        str | None, typer.Option(help="bitq: base3, or b1 to b8: bits per code. [default: base3]")
+    ] = None,
     opset: Annotated[
-        int | None, typer.Option(help="onnx: 25 stores codes in 2 bits, 21 to 24 in 4, 18 to 20 in 8. [25]")
+        int | None, typer.Option(help="onnx: 25 stores codes in 2 bits, 21 to 24 in 4, 18 to 20 in 8. [default: 25]")
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="onnx: narrow (the narrowest type), or packed (as here, decoded when loaded). [narrow]"),
+        typer.Option(
+            help="onnx: narrow (the narrowest type), or packed (as here, decoded when loaded). [default: narrow]"
+        ),
     ] = None,
-    images: Annotated[int | None, typer.Option(min=1, max=10_000, help="conformance: how many images. [4]")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="conformance: how many images. [default: 4]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a packed file for other runtimes, or with another packing of its codes."""

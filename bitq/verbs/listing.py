@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitq.terminal import records_table
+from bitq.terminal import records_table, table
 from bitq.verbs.common import Ints, Json, ResultsOption, ScaleOption, Texts, emit
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ def methods(as_json: Json = False) -> None:
     """List the methods: what each does to the weights, and its settings."""
     from bitq.catalogue import ABOUT_METHODS, SETTINGS
 
-    rows = [{"method": name, "about": about, "settings": SETTINGS[name]} for name, about in ABOUT_METHODS.items()]
-    text = records_table([row | {"settings": ", ".join(row["settings"])} for row in rows])
-    emit(rows, as_json, text)
+    names = dict.fromkeys((*ABOUT_METHODS, *SETTINGS))  # a new method may have no words yet
+    rows = [{"method": name, "about": ABOUT_METHODS.get(name, ""), "settings": SETTINGS[name]} for name in names]
+    shown = [(row["method"], row["about"], ", ".join(row["settings"])) for row in rows]
+    emit(rows, as_json, table(("method", "about", "settings"), shown, left=3))
 
 
 def datasets(as_json: Json = False) -> None:

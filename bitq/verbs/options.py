@@ -7,12 +7,12 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
-from typer.core import TyperCommand
 
 from bitq.catalogue import KEEP
 from bitq.grid.adhoc import SEED, choices
 from bitq.grid.naming import PRECISION
 from bitq.run import LARGEST_SEED, Calibration, Distillation, Recipe
+from bitq.verbs.helptext import PlainCommand, record
 
 NETWORK, METHOD, PARENTS, RECIPE = "Network", "Method", "Teacher and start", "Recipe"
 WORDS = {int: "INT", float: "NUMBER", str: "TEXT"}
@@ -67,11 +67,11 @@ def _of_method() -> Iterator[Option]:
     def option(name: str, about: str, metavar: str = "NAME") -> Option:
         return Option(name, str, metavar, about, METHOD)
 
-    setting = "Setting of the quantizer; an unknown one is answered with all. Those given are of one run, no sweep."
+    setting = "Setting of the quantizer, of those that bitq methods lists. Several settle one run and make no sweep."
     keep = f"Layers in full precision, as in conv1,fc: {', '.join(KEEP)}, or a glob on layer names. [default: none]"
     calibration = (
-        f"What is decided after training on a few images: {', '.join(Calibration.model_fields)}. Those given are of "
-        "one run, no sweep."
+        f"What a few images decide after training: {', '.join(Calibration.model_fields)}. Several settle one run and "
+        "make no sweep."
     )
     precision = (
         f"Arithmetic of the training: {allowed('precision')}. bf16 and fp16 need a GPU, or a processor that computes "
@@ -91,7 +91,9 @@ def _of_parents() -> Iterator[Option]:
     usual = Distillation(teacher=None)
     teacher = "Run or packed file to learn from, or online: an fp32 twin that is trained beside it. [default: none]"
     yield option("teacher", teacher)
-    yield option("temperature", f"Of teacher and student. [default: {usual.temperature:g}]", float, "NUMBER")
+    yield option(
+        "temperature", f"Temperature of teacher and student. [default: {usual.temperature:g}]", float, "NUMBER"
+    )
     yield option("alpha", f"Weight of the teacher's term, 0 to 1. [default: {usual.alpha:g}]", float, "NUMBER")
     yield option("start", "Run or packed file whose weights to start from. [default: drawn by the seed]")
 
@@ -128,15 +130,15 @@ def shown(default: Any) -> str:
     return f"{default:g}" if isinstance(default, int | float) else str(default or "none")
 
 
-class GroupedCommand(TyperCommand):
+class GroupedCommand(PlainCommand):
     """Help in groups, which typer has only with rich."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group, in the order in which they appear."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
-                groups.setdefault(getattr(parameter, "rich_help_panel", None) or "Machine", []).append(record)
+            if row := record(parameter, ctx):
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or "Machine", []).append(row)
         for title, rows in groups.items():
             with formatter.section(title):
                 formatter.write_dl(rows)

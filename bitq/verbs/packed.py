@@ -17,8 +17,12 @@ MULTIPLY_INTEGERS = ("fast",)  # the other back ends decode the integers that th
 
 def evaluate(
     file: Annotated[Path, typer.Argument(help="A packed file.")],
-    dataset: Annotated[str | None, typer.Option(help="Image set [the one it was trained on].")] = None,
-    variant: Annotated[str | None, typer.Option(help="Its variant [the one it was trained on].")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Image set. [default: the one it was trained on]")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its variant. [default: the one it was trained on]")
+    ] = None,
     device: DeviceOption = "auto",
     plots: Annotated[
         Path | None,
@@ -26,7 +30,9 @@ def evaluate(
             help="Folder for plots, PDF and PNG: codes; with the run's records beside it, accuracies, zeros, training."
         ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time [250].")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, metavar="INT", help="Images at a time. [default: 250]")
+    ] = None,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -92,8 +98,12 @@ def coverage_line(audit: dict[str, Any], coverage: dict[str, Any]) -> str:
 def import_(
     source: Annotated[Path, typer.Argument(help="A published .pth checkpoint: of Ring Quantization, or vgg11.")],
     target: Annotated[Path, typer.Argument(help="The model file to write.")],
-    model: Annotated[str, typer.Option(help="resnet20, resnet32, resnet44; or vgg11, the public one.")] = "resnet20",
-    ring_size: Annotated[int | None, typer.Option(help="Points of its ring [as the file says].")] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Network in it: resnet20, resnet32, resnet44; or vgg11.")
+    ] = "resnet20",
+    ring_size: Annotated[
+        int | None, typer.Option(metavar="INT", help="Number of points of its ring. [default: as the file says]")
+    ] = None,
     snap: Annotated[bool, typer.Option("--snap", help="Give every weight the value of the nearest point.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -112,10 +122,16 @@ def import_(
 
 
 def demo(
-    file: Annotated[Path | None, typer.Argument(help="A packed file [a small network of every method].")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A packed file. [default: a small network of every method]")
+    ] = None,
     image: Annotated[int, typer.Option(help="Which test image the file is to classify.")] = 0,
-    dataset: Annotated[str | None, typer.Option(help="Its image set [the one the file was trained on].")] = None,
-    variant: Annotated[str | None, typer.Option(help="And variant [the one the file was trained on].")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its image set. [default: the one the file was trained on]")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Variant of that. [default: the one the file was trained on]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a network packed by every method, or classify an image."""

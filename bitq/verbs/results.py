@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Paper = Annotated[bool, typer.Option("--paper", help="The runs that config/paper.yaml selects.")]
 Study = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these studies; repeatable.")]
-Table = Annotated[Path, typer.Option("--runs", help="The table that aggregate wrote.")]
+Table = Annotated[Path, typer.Option("--runs", metavar="FILE", help="The table that aggregate wrote.")]
 MixHardware = Annotated[
     list[str] | None,
     typer.Option("--across", metavar="NAME", help="mode, device, machine: runs that differ in it may be pooled."),
@@ -26,7 +26,7 @@ def verify(
     study: Study = None,
     scale: ScaleOption = "full",
     results: ResultsOption = None,
-    out: Annotated[Path | None, typer.Option(help="Where to keep the verdict.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write the verdict to, as JSON.")] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Missing runs are counted, no error.")] = False,
     manifest: Annotated[bool, typer.Option("--manifest", help="Write the manifest of what is there first.")] = False,
     remeasure: Annotated[
@@ -101,9 +101,9 @@ def aggregate(
     scale: ScaleOption = "full",
     results: ResultsOption = None,
     verdict: Annotated[
-        Path | None, typer.Option(help="What verify --out wrote; without it, verify comes first.")
+        Path | None, typer.Option(metavar="FILE", help="What verify --out wrote. [default: verified first]")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("build"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the tables.")] = Path("build"),
 ) -> None:
     """Collect all runs, their curves, packed layers and predictions as Parquet, with CSV beside the first two."""
     from bitq.paths import results_dir
@@ -118,7 +118,11 @@ def aggregate(
     emit(None, False, f"{census.present} of {census.expected} runs in {out}/runs.parquet")
 
 
-def stats(runs: Table, out: Annotated[Path, typer.Option()], across: MixHardware = None) -> None:
+def stats(
+    runs: Table,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, as JSON.")],
+    across: MixHardware = None,
+) -> None:
     """Compute every contrast: difference, interval, test."""
     from bitq.stats.summary import write_stats
     from bitq.studies.catalogue import questions

@@ -72,7 +72,7 @@ def train(
     deadline: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Stop before, with all saved: 110m, 8h or a date. [default: $SLURM_JOB_END_TIME]"
+            metavar="TIME", help="Stop before then, with all saved: 110m, 8h or a date. [default: $SLURM_JOB_END_TIME]"
         ),
     ] = None,
     as_json: Json = False,
