@@ -17,7 +17,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from bitq.cli import app
 from bitq.errors import DataError, UsageError
 from bitq.explore.columns import encode, learning_curves, packed_layers
 from bitq.explore.page import page
@@ -34,6 +36,7 @@ from bitq.stats.summary import stats, write_stats
 from bitq.studies.catalogue import printed, questions
 from tests.browser import Page, browser, chromium
 from tests.frames import frame, row, table
+from tests.synthetic import pretend_all
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"phone": (360, 740), "tablet": (820, 1180), "desk": (1440, 900)}
@@ -166,6 +169,15 @@ def test_every_claim_is_there_with_its_verdict_and_its_limits(made: str) -> None
     assert {each["data-verdict"] for each in items} <= {"holds", "fails", "undecided", "not judged"}
     assert made.count("<td>missing</td>") == 0  # printed as: not judged
     assert "missing at this scale" in made and "ours are of scale smoke." in made
+
+
+def test_the_verb_shows_what_is_finished_of_a_scale(tmp_path: Path) -> None:
+    runs = [run for run in grid("smoke", ("ring",)) if run.seed == 42 and run.model == "resnet20"]
+    pretend_all(runs, tmp_path / "results")
+    where = ["--scale", "smoke", "--study", "ring", "--results", str(tmp_path / "results")]
+    found = CliRunner().invoke(app, ["explore", *where, "--out", str(tmp_path / "page.html")])
+    assert found.exit_code == 0, found.output
+    assert f"{len(runs)} of {len(grid('smoke', ('ring',)))} planned runs" in (tmp_path / "page.html").read_text()
 
 
 def test_a_legend_names_what_has_a_mark_alone(few: list[Run]) -> None:

@@ -41,7 +41,7 @@ def claims(
             "--runs was given with --results, --scale or --study; a table holds its own runs, so give it alone."
         )
     with TemporaryDirectory() as folder:
-        table = runs or _collected(_selected(scale, study), results, Path(folder))
+        table = runs or collected(_selected(scale, study), results, Path(folder))
         found = judge.verdicts(table, across or (), study or ())
         scales = set(read_runs(table)["scale"]) if runs else {run.scale for run in _selected(scale, study)}
     if out:
@@ -57,7 +57,7 @@ def _selected(scale: str | None, study: list[str] | None) -> "tuple[Run, ...]":
     return selected(scale is None and not study, study, scale or "full")
 
 
-def _collected(selection: "tuple[Run, ...]", results: Path | None, folder: Path) -> Path:
+def collected(selection: "tuple[Run, ...]", results: Path | None, folder: Path) -> Path:
     """Collect what is there of the runs; only damage is an error, not what is missing."""
     from bitq.paths import results_dir
     from bitq.results.aggregate import aggregate

@@ -266,3 +266,5 @@ def what_next(done: "list[tuple[Run, Finished]]", before: set[str]) -> Iterator[
     files = [found.folder / MODEL for _, found in done if (found.folder / MODEL).exists()]
     if files:
         yield f"Next: bitq evaluate {files[0]}"
+    elif skipped:
+        yield "Their packed files are not here: --models trains them again, --results FOLDER does so elsewhere."
