@@ -12,7 +12,6 @@ fresh process that loads the file and answers one image.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from bitq.ptq.calibrate import calibrate
 from bitq.quant.convert import convert
 from bitq.quant.static import activation_named
 from bitq.run import Calibration
+from bitq.train.memory import forget_peak, peak_memory
 
 CAPS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -115,15 +115,14 @@ def file_of(name: str, kind: str) -> str:
 def start(path: Path, how: str) -> None:
     """Load a file, answer one image, and print CPU seconds and peak memory of all that."""
     torch.set_num_threads(1)
-    before, begun = _peak(), time.process_time()
+    cpu = torch.device("cpu")
+    forget_peak(cpu)  # a child inherits its parent's from getrusage(2)
+    before, begun = peak_memory(cpu) or 0, time.process_time()
     network = bitq.fast(path) if how == "fast" else load(path)[0]
     with torch.inference_mode():
         network(torch.zeros(1, 3, 32, 32))
-    print(json.dumps({"seconds": time.process_time() - begun, "mib": _peak() - before, "imports": before}))
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    taken = (peak_memory(cpu) or 0) - before
+    print(json.dumps({"seconds": time.process_time() - begun, "mib": taken / 2**20, "imports": before / 2**20}))
 
 
 def startups(networks: list[str], folder: Path) -> None:

@@ -39,7 +39,7 @@ from bitq.stats.families import group_of
 from bitq.stats.judge import as_json, judge
 from bitq.stats.summary import stats
 from bitq.studies.catalogue import printed, questions
-from bitq.studies.precision import backends
+from bitq.studies.precision import backends, efficiency
 from bitq.verbs.remeasure import counted
 from tests import frames
 from tests.build import build_of
@@ -425,6 +425,21 @@ def test_a_measurement_of_another_file_is_left_out(
         body = text("precision_backends", everything)
         assert ("seed 123, n = 1." in body) == bool(there)
         assert (body == NOTHING) != bool(there)
+
+
+def test_what_files_cost_to_run_is_read_from_the_measurement(
+    everything: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficiency, "measured_dir", lambda: tmp_path)
+    assert "not measured" in text("efficiency_measured", everything)
+    row = {"method": "int8", "activations": "static", "engine": "fast", "file_bytes": 9_700_400, "latency_ms": 2.96}
+    row |= {"images_per_second": 1234.5, "peak_bytes": None}
+    rows = [row | {"model": model} for model in efficiency.NETWORKS]
+    rows.append(row | {"model": "vgg11", "method": "twn"})  # not yet measured in the other network
+    write_json(tmp_path / efficiency.FILE, {"machine": "x86_64 AVX512", "versions": {}, "threads": 1, "rows": rows})
+    measured = [r"9\,700", "3.0", r"1\,234", "--"]
+    assert cells("efficiency_measured", everything) == [["int8, static activations", "fast", *measured, *measured]]
+    assert "(x86\\_64 AVX512)" in text("efficiency_measured", everything)
 
 
 # --- provenance and bytes ---------------------------------------------------------------------------------------------

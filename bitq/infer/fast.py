@@ -53,7 +53,7 @@ def _with(model: nn.Module, example: Tensor, choose: Choose) -> Fast:
         raise UsageError(
             "fast inference multiplies 8-bit codes by integers, in linear layers and in convolutions that pad as many "
             "zeros before as after, but no layer of this network does so; use method bitnet, or quantize activations "
-            "too: static activations, which bitq train --calibration and bitq.quantize offer."
+            'too: bitq train --calibration activations=static, or bitq.quantize(..., activations="static").'
         )
     with torch.inference_mode():
         network = fused(model, makers)

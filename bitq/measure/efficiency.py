@@ -2,9 +2,9 @@
 
 The networks have their full width and random weights: none of the four depends on what was learned, only on levels,
 activations and shapes. Each is measured in a process of its own, on one thread, in CPU time of the fastest pass.
+Rows are written as they are measured, and those of the same machine and versions are not measured again.
 """
 
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,13 +23,17 @@ from bitq.deploy.load import load
 from bitq.infer.fast import accelerated
 from bitq.infer.layers import has_integers
 from bitq.interop.backends import without_quantizers
+from bitq.io import read_json, write_json
 from bitq.machine import fingerprint, machine, versions
 from bitq.ptq.calibrate import calibrate
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS
 from bitq.quant.static import activation_named
 from bitq.run import Calibration
+from bitq.train.memory import forget_peak, peak_memory
 
+CPU = torch.device("cpu")
+TREATMENT = ("model", "method", "activations")
 NETWORKS = ("vgg11", "resnet18")
 STATIC = ("bitnet", "int4", "int8")  # methods measured with static activations besides
 CLASSES, PIXELS = 10, 32
@@ -37,11 +41,21 @@ SMALL, LARGE = 1, 32  # images of the pass whose latency counts, and of the one 
 PASSES = {SMALL: 25, LARGE: 5}
 
 
-def efficiency(networks: tuple[str, ...] = NETWORKS, width: int | None = None) -> dict[str, Any]:
-    """Measure every method in every network, one process after the other."""
-    rows = [measured_apart(*treatment, width) for name in networks for treatment in treatments(name)]
-    found = machine("cpu")
-    return {"machine": fingerprint(found), "versions": versions(), "threads": 1, "rows": rows}
+def efficiency(path: Path, networks: tuple[str, ...] = NETWORKS, width: int | None = None) -> None:
+    """Measure every method in every network, one process after the other, and write `path` after each."""
+    here: dict[str, Any] = {"machine": fingerprint(machine("cpu")), "versions": versions(), "threads": 1}
+    rows = known(path, here)
+    there = {tuple(row[key] for key in TREATMENT) for row in rows}
+    for treatment in (each for name in networks for each in treatments(name)):
+        if treatment not in there:
+            rows.append(measured_apart(*treatment, width))
+            write_json(path, here | {"rows": rows})
+
+
+def known(path: Path, here: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the rows that were measured here with the same versions before."""
+    record = read_json(path) if path.exists() else {}
+    return record["rows"] if all(record.get(key) == value for key, value in here.items()) else []
 
 
 def treatments(name: str) -> Iterator[tuple[str, str, str]]:
@@ -77,7 +91,8 @@ def write(path: Path, name: str, method: str, activations: str, width: int) -> i
 def measured(path: Path) -> dict[str, Any]:
     """Load a file, run it, and return the times, the peak of memory, and how it was run."""
     torch.set_num_threads(1)
-    bare, start = _peak(), time.process_time()
+    forget_peak(CPU)
+    bare, start = peak_memory(CPU), time.process_time()
     network, engine = runnable(load(path)[0])
     begun = time.process_time() - start
     seconds = {batch: fastest_pass(network, batch) for batch in PASSES}
@@ -86,8 +101,14 @@ def measured(path: Path) -> dict[str, Any]:
         "load_seconds": begun,
         "latency_ms": 1000 * seconds[SMALL],
         "images_per_second": LARGE / seconds[LARGE],
-        "peak_bytes": _peak() - bare,  # above the libraries
+        "peak_bytes": above(bare),
     }
+
+
+def above(bare: int | None) -> int | None:
+    """Return by how much the peak exceeds what the libraries took; None where the system does not tell."""
+    peak = peak_memory(CPU)
+    return None if bare is None or peak is None else peak - bare
 
 
 def runnable(model: nn.Module) -> tuple[nn.Module, str]:
@@ -114,7 +135,3 @@ def fastest_pass(network: nn.Module, batch: int) -> float:
 def images(count: int) -> Tensor:
     """Make noise of the shape of CIFAR."""
     return torch.randn(count, 3, PIXELS, PIXELS).contiguous(memory_format=torch.channels_last)
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

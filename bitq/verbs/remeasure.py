@@ -2,7 +2,8 @@
 
 python -m bitq.verbs.remeasure costs             operations and parameters of every network of the grid
 python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines, at smoke
-python -m bitq.verbs.remeasure efficiency        latency, throughput, memory and bytes of all methods on this machine
+python -m bitq.verbs.remeasure efficiency        latency, throughput, memory and bytes of all methods on this machine;
+                                                 call it again to go on
 """
 
 import sys
@@ -21,8 +22,8 @@ from bitq.results import costs
 from bitq.results.folder import MODEL, folder_of
 from bitq.run import Run
 from bitq.studies.precision import backends
+from bitq.studies.precision import efficiency as printed_efficiency
 
-EFFICIENCY = "efficiency.json"
 SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
 
 
@@ -57,7 +58,7 @@ def main(what: str, *results: str) -> None:
     if what == "costs":
         write_json(measured_dir() / costs.FILE, counted(run for scale in scales() for run in grid(scale)))
     elif what == "efficiency":
-        write_json(measured_dir() / EFFICIENCY, efficiency())
+        efficiency(measured_dir() / printed_efficiency.FILE)
     else:
         write_json(measured_dir() / backends.FILE, measured(Path(*results)))
 

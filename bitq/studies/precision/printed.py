@@ -23,7 +23,7 @@ from bitq.report.query import Query
 from bitq.report.table import SPACE, Table
 from bitq.report.tex import number, percent, scientific, small_percent, whole
 from bitq.report.values import Number, measure
-from bitq.studies.precision import arms, backends, figures
+from bitq.studies.precision import arms, backends, efficiency, figures
 from bitq.studies.precision.arms import CASTS, LINEAR, MATCHES, PLACE, TRAINED
 
 SPREAD = (
@@ -217,6 +217,7 @@ TABLES = (
         "Where the bytes of a file are, mean over n = << query.seeds() >> files each.",
     ),
     backends.TABLE,
+    efficiency.TABLE,
 )
 FIGURES = (
     Figure(
