@@ -129,18 +129,14 @@ for title, verbs in VERBS.items():
             body
         )
 
-COMMANDS = "Commands"
 images = group("Fetch, import and inspect image sets.")
-images.command("fetch", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data fetch cifar10")(
-    data.fetch
-)
-images.command(
-    "import", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data import cifar10 cifar10.npz"
-)(data.import_)
-images.command("info", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data info")(data.info)
-images.command("describe", cls=PlainCommand, rich_help_panel=COMMANDS, epilog="Example: bitq data describe cifar10")(
-    data.describe
-)
+for name, verb, example in (
+    ("fetch", data.fetch, "bitq data fetch cifar10"),
+    ("import", data.import_, "bitq data import cifar10 cifar10.npz"),
+    ("info", data.info, "bitq data info"),
+    ("describe", data.describe, "bitq data describe cifar10"),
+):
+    images.command(name, cls=PlainCommand, epilog=f"Example: {example}", rich_help_panel="Commands")(verb)
 app.add_typer(images, name="data", rich_help_panel="What there is")
 
 

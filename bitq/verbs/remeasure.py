@@ -1,7 +1,7 @@
 """Count and measure anew what the report needs and only torch can tell: the records in results/measured/.
 
 python -m bitq.verbs.remeasure costs             operations and parameters of every network of the grid
-python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines, at smoke
+python -m bitq.verbs.remeasure backends RESULTS  packed files of the study on precision under other engines
 python -m bitq.verbs.remeasure efficiency        latency, throughput, memory and bytes of all methods on this machine;
                                                  call it again to go on
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bitq import models
+from bitq.grid.paper import config
 from bitq.grid.select import find_run, grid
 from bitq.grid.study import scales
 from bitq.io import sha256_file, write_json
@@ -24,7 +25,7 @@ from bitq.run import Run
 from bitq.studies.precision import backends
 from bitq.studies.precision import efficiency as printed_efficiency
 
-SCALE, SEED = "smoke", 123  # of the files that are measured under other engines
+PRECISION, SEED = "precision", 42  # of the files that are measured under other engines
 
 
 def counted(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
@@ -38,10 +39,10 @@ def _counted(run: Run) -> tuple[str, dict[str, int]]:
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
-    """Measure every arm under every engine, where its file is there."""
-    rows = []
+    """Measure every arm under every engine, at the scale that the paper shows, where its file is there."""
+    rows, scale = [], config().studies[PRECISION]
     for arm, backend in backends.ENGINES:
-        run = find_run(f"precision/cifar100/vgg11/{arm}/s{SEED}", SCALE)
+        run = find_run(f"{PRECISION}/cifar100/vgg11/{arm}/s{SEED}", scale)
         path = folder_of(run, results) / MODEL
         if path.exists():
             found = evaluate_file(path, None, None, "cpu", backend)
