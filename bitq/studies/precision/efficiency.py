@@ -27,7 +27,7 @@ def measured(query: Query) -> list[Row]:
         found[key][row["model"]] = row
         found[key]["engines"].append(row["engine"])
     done = [row | {"label": label(*key)} for key, row in found.items() if all(name in row for name in NETWORKS)]
-    return [query.read(row) for row in done]
+    return [query.track(row) for row in done]
 
 
 def label(method: str, activations: str) -> str:
@@ -70,5 +70,4 @@ TABLE = Table(
     "<% if rows %> (<< rows[0]['machine'] >>)<% endif %>. Files run in integers (fast), with weights decoded once to "
     "floating point (decoded), or as they were loaded, where a layer normalises or rounds its input in floating point.",
     size=r"\scriptsize",
-    empty="not measured",
 )
