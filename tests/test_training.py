@@ -97,6 +97,16 @@ def test_a_lost_teacher_file_is_not_made_again_by_another_machine_or_engine(
     assert run_digest(teacher) == before
 
 
+def test_a_run_trained_again_for_its_packed_file_keeps_its_records(tmp_path: Path) -> None:
+    run = small_run()
+    session(tmp_path).train([run])
+    folder = folder_of(run, tmp_path / "results")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / MODEL).unlink()
+    assert session(tmp_path, models=True).train([run]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_result_is_never_replaced_by_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

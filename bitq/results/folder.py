@@ -41,8 +41,14 @@ def text(record: Frozen) -> bytes:
 
 
 def publish(folder: Path, run: Run, results: Results, history: History, env: Env) -> None:
-    """Write the four records; results.json comes last, so that its presence means that the run is complete."""
+    """Write the four records; results.json comes last, so that its presence means that the run is complete.
+
+    A run that was trained again for its packed file, with the same result, keeps its env.json: a manifest may list it.
+    """
     records: dict[str, Frozen] = {"config": run, "history": history, "env": env, "results": results.sealed()}
+    there, kept = folder / "results.json", folder / "env.json"
+    if kept.exists() and there.exists() and read_bytes(there) == text(records["results"]):
+        del records["env"]
     for name, record in records.items():
         write_atomic(folder / f"{name}.json", text(record))
 

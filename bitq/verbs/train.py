@@ -64,7 +64,7 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 71 if a run diverges.")] = False,
     models: Annotated[
         bool,
-        typer.Option("--models", help="Train again what is finished but has no packed file; its records are replaced."),
+        typer.Option("--models", help="Train again what is finished but has no packed file."),
     ] = False,
     marker: Annotated[
         Path | None, typer.Option("--done", metavar="FILE", help="File to write once all runs are finished.")
@@ -110,9 +110,14 @@ def train(
     on.prepare()
     session = RecordedSession(on, results or results_dir(), state or state_dir(), strict, models)
     there = finished_of(chosen, session.results)
-    before = {run.id for run, _ in there}
-    if models and (absent := without_file(there)):
-        print(absent, file=sys.stderr)
+    again = without_file(there) if models else set()
+    before = {run.id for run, _ in there} - again
+    if again:
+        print(
+            f"{len(again)} of {len(there)} finished runs have no packed file and are trained again; where the result "
+            "is equal, as it must be on this kind of machine, their records stay as they are.",
+            file=sys.stderr,
+        )
     code = session.train(chosen) if jobs is None else train_side_by_side(session, chosen, jobs)
     done = finished_of(chosen, session.results)
     report(done, as_json)
@@ -226,17 +231,11 @@ def report(done: "list[tuple[Run, Finished]]", as_json: bool) -> None:
     emit([each.results.model_dump(mode="json") for each in found], as_json, "\n".join(lines))
 
 
-def without_file(done: "list[tuple[Run, Finished]]") -> str:
-    """Say how many finished runs have no packed file, and what training them again writes over."""
+def without_file(done: "list[tuple[Run, Finished]]") -> set[str]:
+    """Return the ids of the runs whose packed file is absent."""
     from bitq.results.folder import MODEL
 
-    count = sum(1 for _, each in done if each.results.packed and not (each.folder / MODEL).exists())
-    if not count:
-        return ""
-    return (
-        f"{count} of {len(done)} finished runs have no packed file: they are trained again, and their records written "
-        "over; env.json, which holds time and machine, will differ from the one before. --results FOLDER keeps all."
-    )
+    return {run.id for run, each in done if each.results.packed and not (each.folder / MODEL).exists()}
 
 
 def draw(done: "list[tuple[Run, Finished]]", curves: bool, tensorboard: Path | None) -> None:
