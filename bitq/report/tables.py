@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from bitq.io import write_atomic
-from bitq.report import audit, claimed, contrasts, names, overview, protocol
+from bitq.report import audit, claimed, contrasts, investigated, names, overview, protocol
 from bitq.report.columns import BITS, BYTES, COMPRESSION, Column, accuracy, label
 from bitq.report.query import Query
 from bitq.report.sources import Sources
@@ -99,6 +99,20 @@ TABLES = (
         "Statements that are true or false by construction, of our grid, format or rules. No count of verdicts "
         "includes them.",
         position=HERE,  # a long table follows, which would send a float to a page of its own
+    ),
+    Table(
+        "investigated",
+        investigated.rows,
+        (
+            Column("Seen", lambda row, _: row["seen"], r">{\raggedright}p{36mm}"),
+            Column("Accuracy, \\%", lambda row, _: row["evidence"], r">{\raggedright}p{52mm}"),
+            Column("Verdict", lambda row, _: row["verdict"], "l"),
+            Column("Found", lambda row, _: row["found"], r">{\raggedright\arraybackslash}p{58mm}"),
+        ),
+        "Arms that did worse than their method should, or than their neighbours, and what was found: a bug, a recipe "
+        "that was changed, a budget that is too small, or a finding. Accuracies are means over the seeds of this "
+        "build; those of runs that were made to investigate are of one seed.",
+        size=r"\scriptsize",
     ),
     Template("claims", claimed.claims),
     Template("published_vs_ours", claimed.published_vs_ours),
