@@ -7,6 +7,9 @@
 Both sides share one process and take turns; the fastest pass of each counts, in CPU time of the thread, so that a busy
 machine slows both alike. The weights are random: a speed needs no trained ones. Memory and start-up are those of a
 fresh process that loads the file and answers one image.
+
+Two bounds are measured beside: how many times faster the processor multiplies large matrices of int8 than of fp32, and
+how many times faster than fp32 a network would be whose integer layers did nothing but call their kernels.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +31,10 @@ import bitq
 from bitq import models
 from bitq.deploy.export import export
 from bitq.deploy.load import load
-from bitq.infer.fast import accelerated
+from bitq.infer.fast import accelerated, inputs_of
+from bitq.infer.kernels import OneDnnLinear, exact_kernels
+from bitq.infer.layers import product_of
+from bitq.infer.reference import Epilogue, Product
 from bitq.machine import fingerprint, machine
 from bitq.models.fold import fold
 from bitq.ptq.calibrate import calibrate
@@ -81,20 +88,53 @@ def seconds(passes: dict[str, Pass], repeats: int) -> dict[str, float]:
 def measure(cap: str, networks: list[str], repeats: int, folder: Path) -> None:
     """Print the ratios under the cap that this process was started with."""
     torch.set_num_threads(1)
-    print(f"cap {cap}: {fingerprint(machine('cpu'))}", flush=True)
+    print(f"cap {cap}: {fingerprint(machine('cpu'))}; {products()}", flush=True)
     for name in networks:
         plain = models.build(name, 10, 64).eval().to(memory_format=torch.channels_last)
         for batch in (32, 1):
             x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-            quick = {kind: accelerated(load(folder / file_of(name, kind))[0], x) for kind in FILES}
+            files = {kind: load(folder / file_of(name, kind))[0] for kind in FILES}
+            alone = {kind: kernels_alone(model, x, repeats) for kind, model in files.items()}
+            quick = {kind: accelerated(model, x) for kind, model in files.items()}
             passes: dict[str, Pass] = {"fp32": _pass(plain, x)} | {kind: _pass(net, x) for kind, net in quick.items()}
             best = seconds(passes, repeats * (1 if batch > 1 else 5))
             for kind, taken in best.items():
                 ratio, goal = best["fp32"] / taken, GOALS[cap][batch]
                 judged = "" if kind == "fp32" else f"  {'ok' if ratio >= goal else 'MISSED'} (goal {goal})"
                 kernels = "" if kind == "fp32" else str(dict(Counter(quick[kind].kernels.values())))
+                bound = f"  kernels alone {best['fp32'] / alone[kind]:.2f}×" if alone.get(kind) else ""
                 told = f"{1000 * taken:8.2f} ms {ratio:6.2f}×"
-                print(f"  {name:<9} batch {batch:<3}{kind:<17} {told}{judged}  {kernels}", flush=True)
+                print(f"  {name:<9} batch {batch:<3}{kind:<17} {told}{judged}{bound}  {kernels}", flush=True)
+
+
+def products(size: int = 1024, repeats: int = 20) -> str:
+    """Say how fast large matrices are multiplied, in fp32 and in int8."""
+    factor, image = torch.randn(size, size), torch.randn(size, size)
+    kernel = OneDnnLinear(Product(torch.ones(size, size, dtype=torch.int8)))
+    codes, epilogue = torch.ones(size, size, dtype=torch.uint8), Epilogue(torch.ones(size))
+    with torch.inference_mode():
+        best = seconds({"fp32": lambda: image @ factor, "int8": lambda: kernel(codes, epilogue)}, repeats)
+    each = {kind: 2 * size**3 / taken / 1e9 for kind, taken in best.items()}
+    return f"products of {size}×{size}: fp32 {each['fp32']:.0f} GFLOP/s, int8 {each['int8']:.0f} GOP/s, " + (
+        f"{each['int8'] / each['fp32']:.2f}×"
+    )
+
+
+def kernels_alone(model: nn.Module, x: torch.Tensor, repeats: int) -> float | None:
+    """Sum the seconds of the integer kernels of all layers; None where a layer has no exact one."""
+    total = 0.0
+    for layer, given, signed in inputs_of(model, x).values():
+        product = product_of(layer, signed)
+        codes = torch.full(given.shape, 1, dtype=torch.uint8)
+        codes = codes.contiguous(memory_format=torch.channels_last) if product.is_convolution else codes
+        epilogue = Epilogue(torch.ones(len(product.weight)))
+        calls = {make.name: make(product) for make in exact_kernels(product)}  # type: ignore[attr-defined]
+        if not calls:
+            return None
+        with torch.inference_mode():
+            passes = {name: partial(kernel, codes, epilogue) for name, kernel in calls.items()}
+            total += min(seconds(passes, repeats).values())
+    return total
 
 
 def _pass(network: nn.Module, x: torch.Tensor) -> Pass:
