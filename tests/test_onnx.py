@@ -161,6 +161,25 @@ def test_quantized_activations_are_written_in_full(tmp_path: Path, method: str, 
     used = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
     by_runtime = method == "int8" and activations == "static"
     assert (used["QuantizeLinear"], used["Round"]) == ((4, 0) if by_runtime else (0, 4))
+    assert used["ConvInteger"] + used["MatMulInteger"] == (4 if by_runtime else 0)
+
+
+def test_factors_that_the_runtime_joins_are_written_on_request(tmp_path: Path) -> None:
+    model, spec = load(calibrated(tmp_path, "int8", "static"))
+    export_onnx(model, spec, tmp_path / "o", weights="qdq")
+    used = Counter(node.op_type for node in onnx.load(tmp_path / "o").graph.node)
+    assert (used["QuantizeLinear"], used["DequantizeLinear"], used["ConvInteger"]) == (4, 8, 0)
+
+
+def test_a_bias_is_not_rounded() -> None:
+    """Joined from dequantized factors, it would be a multiple of the product of both scales."""
+    layer = nn.Sequential(nn.Conv2d(1, 1, 1))
+    convert(layer.eval(), "int8", activation=activation_named("static"))
+    layer[0].activation.use_range(torch.tensor(0.0), torch.tensor(255.0))
+    layer[0].weight.data.fill_(127.0)
+    layer[0].bias.data.fill_(0.25)
+    x = torch.zeros(2, 1, 2, 2)
+    assert session(onnx_bytes(layer, x))(x).unique().tolist() == [0.25]
 
 
 def test_folded_normalisation_is_not_in_the_graph(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bitq.interop.nearness import tolerance
 from bitq.io import write_atomic
 
 OPSET, OLDEST = 25, 18  # the first that has integers of two bits, and the oldest that has all operators used here
-FORMS = ("narrow", "packed")
+FORMS = ("narrow", "packed", "qdq")
 CLOSE = 1e-2  # of the largest logit, where rounding does not alter logits by more
 
 

@@ -24,7 +24,6 @@ from bitq.quant.base import Codes, Residual
 from bitq.quant.cast import Cast
 from bitq.quant.layers import QuantLayer
 
-FORMS = ("narrow", "packed")
 NO_SUBBYTE, NO_TWO_BITS = 21, 25  # versions of the operator set below which there is no 4-bit, no 2-bit type
 
 FINE, MIDDLE = 128, 128  # levels; the zero point of unsigned weights
@@ -71,21 +70,18 @@ def write_weight(graph: Graph, name: str, layer: QuantLayer, form: str, scaled: 
 
 
 def write_for_integer_kernel(graph: Graph, name: str, layer: QuantLayer) -> str:
-    """Write whole numbers of 7 or 8 bits so that runtimes join them with a quantized input to an integer product.
+    """Write whole numbers of 7 or 8 bits for an integer product with a quantized input; their zero point is MIDDLE.
 
     They are unsigned: ONNX Runtime's kernels for processors without VNNI add products of uint8 and int8 in pairs of 16
     bits, which 255 and 127 overflow.
     """
     codes = layer.quantizer.codes(layer.weight)
     numbers = codes.values[codes.index.int()].to(torch.int16) + MIDDLE
-    stored = narrow(graph, f"{name}.codes", numbers, 8, UNSIGNED)
-    scale = graph.tensor(f"{name}.scale", codes.scale.reshape(-1).expand(len(numbers)))
-    zeros = graph.tensor(f"{name}.zeros", torch.full((len(numbers),), MIDDLE, dtype=torch.uint8))
-    return graph.node("DequantizeLinear", stored, scale, zeros, axis=0)
+    return narrow(graph, f"{name}.codes", numbers, 8, UNSIGNED)
 
 
 def suits_integer_kernel(layer: QuantLayer) -> bool:
-    """Say whether levels are whole numbers of 7 or 8 bits; a bias rounded to steps of fewer levels would be coarse."""
+    """Say whether levels are whole numbers of 7 or 8 bits; fewer have a narrower type than integer products take."""
     if (layer.quantizer.levels or 0) < FINE:
         return False
     codes = layer.quantizer.codes(layer.weight)

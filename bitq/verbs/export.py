@@ -31,7 +31,8 @@ def export(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="onnx: narrow (the narrowest type), or packed (as here, decoded when loaded). [default: narrow]"
+            help="onnx: narrow (narrowest type), packed (as here, decoded when loaded), qdq (faster, near). "
+            "[default: narrow]"
         ),
     ] = None,
     images: Annotated[
