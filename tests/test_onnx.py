@@ -267,7 +267,7 @@ def test_what_onnx_cannot_say_is_refused_by_name(case: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"opset": 17}, "--opset 17 was given; allowed: 18 to 25"), ({"opset": 26}, "--opset 26"),
-     ({"weights": "narow"}, "unknown form of weights 'narow'; allowed: narrow, packed. Did you mean 'narrow'")],
+     ({"weights": "narow"}, "unknown form of weights 'narow'; allowed: narrow, packed, qdq. Did you mean 'narrow'")],
 )  # fmt: skip
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
