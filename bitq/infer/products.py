@@ -14,7 +14,7 @@ def padding_of(layer: nn.Module) -> tuple[list[int], list[int]]:
     ([1, 0], [1, 1])
     """
     if layer.padding_mode != "zeros":
-        raise UsageError(f"padding_mode={layer.padding_mode!r} has no form here; pad with zeros.")
+        raise UsageError(f"padding_mode={layer.padding_mode!r} has no form here; allowed: zeros.")
     padding: Any = layer.padding
     if padding == "valid":
         padding = [0] * len(layer.kernel_size)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from bitq.io import read_json
 from bitq.paths import config_dir, measured_dir
 from bitq.records import Frozen, read_yaml
 from bitq.report.query import Query
-from bitq.report.tex import Tex, number
+from bitq.report.tex import Tex, breakable, escape, number
 
 FILE, TRIED = "investigated.yaml", "investigated.json"
 
@@ -53,7 +53,7 @@ def _measured(query: Query, case: Case) -> Iterator[str]:
     arms = [text for name in case.arms if (text := _accuracy(query, name))]
     yield from arms
     if arms:
-        yield from (f"{name}: {number(query.track(tried()[name])['accuracy'])}" for name in case.tried)
+        yield from (f"{breakable(name)}: {number(query.track(tried()[name])['accuracy'])}" for name in case.tried)
 
 
 def _accuracy(query: Query, name: str) -> str | None:
@@ -62,4 +62,4 @@ def _accuracy(query: Query, name: str) -> str | None:
         return None
     of_study = query.of(study)
     score = of_study.score(dataset, model, arm)
-    return f"{of_study.sources.prints.label(arm)}: {number(score.mean)}" if score else None
+    return f"{escape(of_study.sources.prints.label(arm))}: {number(score.mean)}" if score else None
