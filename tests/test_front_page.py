@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bitq.paths import CHECKOUT
-from bitq.report import front_page
-from bitq.report.front_page import END, FIGURE, README, Row, table
+from bitq.verbs import front_page
+from bitq.verbs.front_page import END, FIGURE, README, Row, table
 
 
 def test_readme_and_figure_are_those_of_the_shipped_results() -> None:
@@ -25,5 +25,5 @@ def test_a_stale_readme_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     stale = tmp_path / "README.md"
     stale.write_text(README.read_text("utf-8").replace(END, "| typed by hand |\n" + END))
     monkeypatch.setattr(front_page, "README", stale)
-    with pytest.raises(SystemExit, match="run python -m bitq.report.front_page"):
+    with pytest.raises(SystemExit, match="run python -m bitq.verbs.front_page"):
         front_page.main("--check")

@@ -1,7 +1,7 @@
 """Write what the README shows of the results: one figure, one table.
 
-python -m bitq.report.front_page          writes both
-python -m bitq.report.front_page --check  writes neither, and fails if they are not what the results say
+python -m bitq.verbs.front_page          writes both
+python -m bitq.verbs.front_page --check  writes neither, and fails if they are not what the results say
 """
 
 import io
@@ -17,14 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from bitq.grid.paper import config
 from bitq.grid.study import study
 from bitq.io import write_atomic
 from bitq.paths import CHECKOUT
 from bitq.report import draw, names
 from bitq.results.folder import Finished
 from bitq.results.listing import finished_below
+from bitq.studies.catalogue import printed
 
-SCALE = "mini"
 README, FIGURE = CHECKOUT / "README.md", CHECKOUT / "docs" / "headline.svg"
 START, END = "<!-- results -->\n", "<!-- end of results -->\n"
 # One network of each study, with its headline arms.
@@ -60,13 +61,14 @@ def rows_of(found: Sequence[Finished], study_name: str, dataset: str, model: str
         here = (run.config.study, run.config.data.dataset, run.config.model) == (study_name, dataset, model)
         if here and run.config.arm in arms and run.results.packed:
             arms[run.config.arm].append(run)
-    return [_row(arm, runs) for arm, runs in arms.items() if runs]
+    label = next((each.label for each in printed() if each.study == study_name), names.arm)
+    return [_row(label(arm), runs) for arm, runs in arms.items() if runs]
 
 
-def _row(arm: str, runs: Sequence[Finished]) -> Row:
+def _row(label: str, runs: Sequence[Finished]) -> Row:
     packed = [run.results.packed for run in runs if run.results.packed]
     return Row(
-        names.arm(arm),
+        label,
         tuple(each.accuracy for each in packed),
         mean(each.file_bytes for each in packed),
         mean(each.compression for each in packed),
@@ -113,10 +115,10 @@ def _panel(axes: Axes, title: str, rows: Sequence[Row]) -> None:
 
 def front_page(results: Path) -> tuple[str, bytes]:
     """Return the README with its table, and the figure."""
-    found, _ = finished_below(results / SCALE)
-    places = []
+    places, scales = [], config().studies
+    found = {scale: finished_below(results / scale)[0] for scale in set(scales.values())}
     for study_name, dataset, model in PLACES:
-        if rows := rows_of(found, study_name, dataset, model):
+        if rows := rows_of(found[scales[study_name]], study_name, dataset, model):
             places.append((f"{names.model(model)}, {names.dataset(dataset)}", rows))
     text = README.read_text("utf-8")
     before, _, rest = text.partition(START)
@@ -131,7 +133,7 @@ def main(*options: str) -> None:
         write_atomic(README, text.encode())
         write_atomic(FIGURE, figure)
     elif (README.read_text("utf-8"), FIGURE.read_bytes()) != (text, figure):
-        sys.exit("README.md or docs/headline.svg is not what the results say; run python -m bitq.report.front_page.")
+        sys.exit("README.md or docs/headline.svg is not what the results say; run python -m bitq.verbs.front_page.")
 
 
 if __name__ == "__main__":
