@@ -54,11 +54,18 @@ def test_no_file_names_a_machine_or_a_package_index() -> None:
     assert {str(path): found[0] for path, text in texts.items() if (found := FOREIGN.search(text))} == {}
 
 
+def card_name(path: Path) -> str:
+    return f"{path.parent.relative_to(ROOT / 'results').as_posix().replace('/', '-')}.md"
+
+
 def test_packed_files_ship_with_their_results_in_five_megabytes() -> None:
     shipped = [path for path in project_files() if path.name == MODEL]
     recorded = {path: read_json(path.with_name("results.json"))["packed"]["sha256"] for path in shipped}
     assert shipped and {path: sha256_file(path) for path in shipped} == recorded
     assert sum(path.stat().st_size for path in shipped) <= 5 * 2**20
+    cards = {path: ROOT / "results" / "cards" / card_name(path) for path in shipped}
+    assert all(recorded[path] in card.read_text(encoding="utf-8") for path, card in cards.items())
+    assert len(list((ROOT / "results" / "cards").iterdir())) == len(cards)
 
 
 def test_the_repository_stays_small() -> None:

@@ -1,4 +1,4 @@
-"""Write what the README shows of the results: one figure, one table.
+"""Write what the README shows of the results: one figure, one table, the verdicts in one line.
 
 python -m bitq.verbs.front_page          writes both
 python -m bitq.verbs.front_page --check  writes neither, and fails if they are not what the results say
@@ -6,10 +6,12 @@ python -m bitq.verbs.front_page --check  writes neither, and fails if they are n
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib
@@ -17,14 +19,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bitq.grid.paper import config
+from bitq.grid.paper import config, paper_runs
 from bitq.grid.study import study
 from bitq.io import write_atomic
 from bitq.paths import CHECKOUT
 from bitq.report import draw, names
 from bitq.results.folder import Finished
 from bitq.results.listing import finished_below
+from bitq.stats import judge
 from bitq.studies.catalogue import printed
+from bitq.verbs.claims import collected
 
 README, FIGURE = CHECKOUT / "README.md", CHECKOUT / "docs" / "headline.svg"
 START, END = "<!-- results -->\n", "<!-- end of results -->\n"
@@ -113,6 +117,14 @@ def _panel(axes: Axes, title: str, rows: Sequence[Row]) -> None:
     axes.legend(fontsize=6, frameon=False)
 
 
+def verdicts(results: Path) -> str:
+    """Count the verdicts on the published claims in one sentence."""
+    with TemporaryDirectory() as folder:
+        found = judge.verdicts(collected(paper_runs(), results, Path(folder)))["verdicts"]
+    counts = Counter(names.verdict(each.verdict) for each in found)
+    return f"Verdicts on {len(found)} claims: {', '.join(f'{word} {counts[word]}' for word in sorted(counts))}.\n"
+
+
 def front_page(results: Path) -> tuple[str, bytes]:
     """Return the README with its table, and the figure."""
     places, scales = [], config().studies
@@ -123,7 +135,7 @@ def front_page(results: Path) -> tuple[str, bytes]:
     text = README.read_text("utf-8")
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    return before + START + table(places) + END + after, drawing(places)
+    return before + START + table(places) + "\n" + verdicts(results) + END + after, drawing(places)
 
 
 def main(*options: str) -> None:
