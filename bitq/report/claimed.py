@@ -78,11 +78,12 @@ def checks(query: Query) -> list[Record]:
 
 def _at_weakest(query: Query, record: Record, claim: Claim) -> Row:
     weakest = record["evidence"][record["weakest"]]
-    told = number(None) if weakest["estimate"] is None else _measured(weakest, unit(claim.predicate, weakest["column"]))
+    of = unit(claim.predicate, weakest["column"])
+    ours = number(None) if weakest["estimate"] is None else _measured(weakest, of)
     return record | {
         "limit": limits(*weakest["limits"]),
         "figures": _figures(record["published"]),
-        "ours": Tex(told),
+        "ours": Tex(ours),
         "n": weakest["n"] or None,
         "place": names.short(_at(weakest).removeprefix(", ")),
         "turns": _turns(record["sensitivity"]),
@@ -111,8 +112,8 @@ def _title(work: str) -> str:
 
 
 def _judged(record: Record, claim: Claim) -> Row:
-    told = {"figures": _figures(record["published"]), "ours": _ours(record, claim.predicate)}
-    return record | told | {"source": _source(record)}
+    shown = {"figures": _figures(record["published"]), "ours": _ours(record, claim.predicate)}
+    return record | shown | {"source": _source(record)}
 
 
 def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
@@ -211,9 +212,11 @@ def _published_vs_ours(query: Query) -> Iterator[Row]:
         beside = [each for each in named if (dataset, model, each) in query.sources.arms]
         published_there = {"published": query.track(best.model_dump()), "others": _others(best, others)}
         for place, ours in enumerate(beside):
-            told = {"published": None, "others": ""} if place else published_there
+            there = {"published": None, "others": ""} if place else published_there
             yield (
-                {"study": work, "dataset": dataset, "model": model} | told | _measured_here(query, dataset, model, ours)
+                {"study": work, "dataset": dataset, "model": model}
+                | there
+                | _measured_here(query, dataset, model, ours)
             )
 
 

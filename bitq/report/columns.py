@@ -23,7 +23,7 @@ class Column:
     head: str | None  # LaTeX; None: the head to the left spans this column too
     cell: Callable[[Any, Notes], object]
     align: str = "r"
-    over: str = ""  # LaTeX above the head, shared by neighbours that say the same
+    over: str = ""  # LaTeX above the head, shared by adjacent columns that say the same
     once: bool = False  # empty where it says what it said of the row above
     spanning: str = "c"  # alignment of a head that spans several columns
 

@@ -33,7 +33,7 @@ EXPLAINED = (
     "95\\,\\% $t$ interval; bold where the paired $t$ test has $p_\\mathrm{H} < << query.sources.stats.settings.alpha "
     ">>$ after Holm's correction within the family. MDE is the smallest difference that this test finds with a power "
     "of << query.sources.stats.settings.power >>, the median over the row. A layer's name stands for BitNet with that "
-    "layer in FP32."
+    "layer in FP32. Secondary is a contrast that another family has with more seeds, which counts."
 )
 
 
@@ -106,8 +106,10 @@ def _rows(query: Query, found: list[Record], columns: str, across: list[str], re
     for a, b, other in dict.fromkeys(key[:3] for key in cells):
         row = [cells.get((a, b, other, place)) for place in across]
         smallest = [record["detectable"] for record in row if record and record["detectable"] is not None]
+        secondary = "" if any(record["primary"] for record in row if record) else " (secondary)"
+        versus = names.versus(a, b, label) + secondary
         yield {
-            "label": (f"{names.short(names.printed(rest, other))}: " if several else "") + names.versus(a, b, label),
+            "label": (f"{names.short(names.printed(rest, other))}: " if several else "") + versus,
             "cells": row,
             "detectable": median(smallest) if smallest else None,
         }

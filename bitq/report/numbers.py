@@ -73,9 +73,9 @@ class Numbers:
                 f"there is no number {key!r} at any data set; use a key that bitq/report/numbers.py explains."
             )
         found = {dataset: self[place].text for dataset, place in places.items() if place in self}
-        told = {dataset: text for dataset, text in found.items() if text != NONE}
+        shown = {dataset: text for dataset, text in found.items() if text != NONE}
         unit = UNITS.get(key.partition(".")[0], "")
-        return Number(key, listed([f"{text}{unit} on {names.dataset(name)}" for name, text in told.items()]) or NONE)
+        return Number(key, listed([f"{text}{unit} on {names.dataset(name)}" for name, text in shown.items()]) or NONE)
 
     def __contains__(self, key: str) -> bool:
         try:

@@ -244,8 +244,8 @@ class Design:
         runs = self.runs
         found = list(dict.fromkeys(runs[column]))
         if all(isinstance(each, str) for each in found):
-            told = names.PRINTED.get(column, {})
-            return ", ".join(names.short(told.get(each, each)) for each in found)
+            shown = names.PRINTED.get(column, {})
+            return ", ".join(names.short(shown.get(each, each)) for each in found)
         return f"{min(found)}" if min(found) == max(found) else f"{min(found)}–{max(found)}"
 
     @property

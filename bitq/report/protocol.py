@@ -90,8 +90,8 @@ def _blocks(query: Query) -> Iterator[Row]:
             name: [_values(value, runs, dataset, query.sources.prints.arm) for dataset in some]
             for name, value in PARAMETERS.items()
         }
-        told = {name: values for name, values in rows.items() if any(value is not None for value in values)}
-        yield {"study": query.sources.study, "datasets": some, "rows": told}
+        shown = {name: values for name, values in rows.items() if any(value is not None for value in values)}
+        yield {"study": query.sources.study, "datasets": some, "rows": shown}
 
 
 def _values(value: Callable[[Run], object], runs: list[Run], dataset: str, label: Callable[[str], str]) -> str | None:

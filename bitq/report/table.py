@@ -112,7 +112,7 @@ def heads(columns: Sequence[Column]) -> Iterator[str]:
 def _spans(
     texts: Sequence[str | None], joined: Callable[[str | None, str | None], bool]
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield the texts of neighbours that are joined, with the first column and the one after the last."""
+    """Yield the texts of adjacent columns that are joined, with the first column and the one after the last."""
     start = 0
     for end in range(1, len(texts) + 1):
         if end == len(texts) or not joined(texts[start], texts[end]):

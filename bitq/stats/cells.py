@@ -152,7 +152,7 @@ def find(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> 
     if rows.empty:
         return None
     found = Cell(rows.sort_values("seed"))
-    _refuse_pooling(found, across)
+    _check_pooling(found, across)
     return found
 
 
@@ -203,7 +203,7 @@ def _nothing_found(frame: pd.DataFrame, criteria: Mapping[str, Any]) -> UsageErr
     return UsageError("the table has no runs; write it with: bitq aggregate.")
 
 
-def _refuse_pooling(of: Cell, across: Collection[str]) -> None:
+def _check_pooling(of: Cell, across: Collection[str]) -> None:
     for column, values in of.kinds.items():
         if len(values) > 1 and column not in (*across, *NOTED):
             shown = ", ".join(sorted(repr(value) for value in values))

@@ -74,7 +74,7 @@ def _row(of: Verdict, scales: Collection[str]) -> Row:
 def _limits(of: Verdict) -> str:
     """Format the limits of a claim that has no evidence yet; those of the first place, should they differ."""
     low, high = of.evidence[0].limits
-    several = " …" if len({each.limits for each in of.evidence}) > 1 else ""
+    several = " (first place)" if len({each.limits for each in of.evidence}) > 1 else ""
     return "" if low is None and high is None else limits(low, high) + several
 
 
