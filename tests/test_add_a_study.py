@@ -45,7 +45,8 @@ def added(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copyfile(EXAMPLE / name, root / place)
     chosen = root / "config" / "paper.yaml"
     text = chosen.read_text(encoding="utf-8")
-    chosen.write_text(text.replace("  precision: smoke\n", "  precision: smoke\n  granularity: smoke\n"), "utf-8")
+    shown = re.sub(r"^( +)precision: \w+$", r"\g<0>\n\1granularity: smoke", text, flags=re.M)
+    chosen.write_text(shown, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BITQ_CONFIG", str(root / "config"))
         patch.setattr(bitq.studies, "__path__", [*bitq.studies.__path__, str(root / "bitq" / "studies")])
