@@ -6,6 +6,7 @@ from typing import Any, Literal
 from bitq.io import read_json
 from bitq.paths import config_dir, measured_dir
 from bitq.records import Frozen, read_yaml
+from bitq.report import names
 from bitq.report.query import Query
 from bitq.report.tex import Tex, breakable, escape, number
 
@@ -50,16 +51,23 @@ def rows(query: Query) -> list[dict[str, Any]]:
 
 
 def _measured(query: Query, case: Case) -> Iterator[str]:
-    arms = [text for name in case.arms if (text := _accuracy(query, name))]
+    networks = {name.split("/")[2] for name in case.arms}
+    arms = [text for name in case.arms if (text := _accuracy(query, name, len(networks) > 1))]
     yield from arms
     if arms:
-        yield from (f"{breakable(name)}: {number(query.track(tried()[name])['accuracy'])}" for name in case.tried)
+        yield from (f"{breakable(name)}: {_outcome(query.track(tried()[name]))}" for name in case.tried)
 
 
-def _accuracy(query: Query, name: str) -> str | None:
+def _outcome(record: dict[str, Any]) -> str:
+    return "diverged" if record["accuracy"] is None else number(record["accuracy"])
+
+
+def _accuracy(query: Query, name: str, with_network: bool) -> str | None:
     study, dataset, model, arm = name.split("/")
     if not query.sources.shows(study):
         return None
     of_study = query.of(study)
+    label = of_study.sources.prints.label(arm)
     score = of_study.score(dataset, model, arm)
-    return f"{escape(of_study.sources.prints.label(arm))}: {number(score.mean)}" if score else None
+    named = f"{names.short(names.model(model))}, {label}" if with_network else label
+    return f"{escape(named)}: {number(score.mean)}" if score else None

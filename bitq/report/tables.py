@@ -104,10 +104,10 @@ TABLES = (
         "investigated",
         investigated.rows,
         (
-            Column("Seen", lambda row, _: row["seen"], r">{\raggedright}p{36mm}"),
-            Column("Accuracy, \\%", lambda row, _: row["evidence"], r">{\raggedright}p{52mm}"),
+            Column("Seen", lambda row, _: row["seen"], r">{\raggedright}p{29mm}"),
+            Column("Accuracy, \\%", lambda row, _: row["evidence"], r">{\raggedright}p{45mm}"),
             Column("Verdict", lambda row, _: row["verdict"], "l"),
-            Column("Found", lambda row, _: row["found"], r">{\raggedright\arraybackslash}p{58mm}"),
+            Column("Found", lambda row, _: row["found"], r">{\raggedright\arraybackslash}p{72mm}"),
         ),
         "Arms that did worse than their method should, or than their neighbours, and what was found: a bug, a recipe "
         "that was changed, a budget that is too small, or a finding. Accuracies are means over the seeds of this "
