@@ -76,6 +76,7 @@ def plan(folder: Path, *words: str, **env: str) -> dict[str, int]:
 
 PAPER_YAML = """\
 studies: {tiny: smoke}
+growing: false
 title: T
 subtitles: {smoke: S}
 notices: {smoke: N}
