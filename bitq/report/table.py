@@ -30,6 +30,7 @@ class Table:
     between: str = RULE  # groups
     size: str = r"\footnotesize"
     position: str = ""  # of the float, if not by its length
+    breaks: bool = False  # across pages, however few its rows are
 
     def text(self, query: Query) -> str:
         """Render the table as LaTeX; without rows it is a comment."""
@@ -47,7 +48,7 @@ class Table:
         table: dict[str, Tex | list[Tex]] = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec)}
         table |= {"head": [*map(Tex, head)], "lines": [*map(Tex, lines)]}
         table["position"] = Tex(self.position or _position(spec, lines))
-        template = "long_columns.tex.j2" if len(lines) > LONG else "columns.tex.j2"
+        template = "long_columns.tex.j2" if self.breaks or len(lines) > LONG else "columns.tex.j2"
         return render(template, name=self.name, source=place(self.rows), query=query, notes=notes, table=table)
 
     def _left_out(self, kept: Sequence[int]) -> str:

@@ -113,6 +113,7 @@ TABLES = (
         "that was changed, a budget that is too small, or a finding. Accuracies are means over the seeds of this "
         "build; those of runs that were made to investigate are of one seed.",
         size=r"\scriptsize",
+        breaks=True,
     ),
     Template("claims", claimed.claims),
     Template("published_vs_ours", claimed.published_vs_ours),

@@ -19,10 +19,11 @@ FEWEST = 3  # epochs that make a curve
 def accuracy_comparison(query: Query, figure: Canvas) -> None:
     """Draw the headline arms with every seed."""
     there = [dataset for dataset in DATASETS if any(query.score(dataset, MODEL, arm) for arm in HEADLINE)]
+    arms = [arm for arm in HEADLINE if any(query.score(dataset, MODEL, arm) for dataset in there)]
     panels = figure.subplots(1, max(len(there), 1), sharey=True, squeeze=False)[0]
     words = {"fp32": "FP32", ATQ: "ATQ", "atq": "all\nlayers", TRAINED_LEGACY: "legacy", ZEROED: "legacy,\nzeroed"}
     for axes, dataset in zip(panels, there, strict=False):
-        scores = {words[arm]: query.score(dataset, MODEL, arm) for arm in HEADLINE}
+        scores = {words[arm]: query.score(dataset, MODEL, arm) for arm in arms}
         draw.dots(axes, {name: list(score.by_seed.values()) if score else [] for name, score in scores.items()})
         axes.set_title(names.dataset(dataset))
     panels[0].set_ylabel(draw.PERCENT)
