@@ -12,17 +12,19 @@ from bitq.io import must_be_writable, open_for_reading
 from bitq.terminal import records_table
 from bitq.verbs.common import DeviceOption, Json, check_new_file, emit
 
+DatasetOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Image set. [default: the one the file was trained on]")
+]
+VariantOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Its variant. [default: the one the file was trained on]")
+]
 MULTIPLY_INTEGERS = ("fast",)  # the other back ends decode the integers that they store
 
 
 def evaluate(
     file: Annotated[Path, typer.Argument(help="A packed file.")],
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Image set. [default: the one it was trained on]")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its variant. [default: the one it was trained on]")
-    ] = None,
+    dataset: DatasetOption = None,
+    variant: VariantOption = None,
     device: DeviceOption = "auto",
     plots: Annotated[
         Path | None,
@@ -126,12 +128,8 @@ def demo(
         Path | None, typer.Argument(help="A packed file. [default: a small network of every method]")
     ] = None,
     image: Annotated[int, typer.Option(help="Which test image the file is to classify.")] = 0,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its image set. [default: the one the file was trained on]")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Variant of that. [default: the one the file was trained on]")
-    ] = None,
+    dataset: DatasetOption = None,
+    variant: VariantOption = None,
     as_json: Json = False,
 ) -> None:
     """Run a network packed by every method, or classify an image."""
