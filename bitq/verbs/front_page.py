@@ -93,20 +93,24 @@ def _line(title: str, row: Row) -> str:
 
 
 def drawing(places: Sequence[tuple[str, list[Row]]]) -> bytes:
-    """Draw accuracy against the bytes of the file, a panel for each network: a dot a seed, a bar at the mean."""
+    """Draw accuracy against the bytes of the file, a panel for each network and a mark for each seed."""
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(3.1 * len(places), 2.8), layout="constrained")
-        for axes, (title, rows) in zip(canvas.subplots(1, len(places), squeeze=False)[0], places, strict=True):
+        canvas = Figure(figsize=(9.6, 2.9 * -(-len(places) // 2)), layout="constrained")
+        panels = list(canvas.subplots(-(-len(places) // 2), 2, squeeze=False).flat)
+        for axes, (title, rows) in zip(panels, places, strict=False):
             _panel(axes, title, rows)
+        for axes in panels[len(places) :]:
+            axes.set_visible(False)
         image = io.BytesIO()
         canvas.savefig(image, format="svg", metadata={"Date": None})
     return image.getvalue()
 
 
 def _panel(axes: Axes, title: str, rows: Sequence[Row]) -> None:
-    for row, mark in zip(rows, draw.MARKS, strict=False):
+    for place, row in enumerate(rows):  # marks come again, hollow, where there are more arms
+        mark, fill = draw.MARKS[place % len(draw.MARKS)], "full" if place < len(draw.MARKS) else "none"
         at = [row.file_bytes / 1e3] * len(row.accuracies)
-        axes.plot(at, row.accuracies, mark.marker, color=mark.color, markersize=4, label=row.label)
+        axes.plot(at, row.accuracies, mark.marker, color=mark.color, markersize=4, fillstyle=fill, label=row.label)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -114,7 +118,7 @@ def _panel(axes: Axes, title: str, rows: Sequence[Row]) -> None:
     axes.set_title(title, fontsize=8)
     axes.set_xlabel("file, kB")
     axes.set_ylabel("accuracy of the packed file, %")
-    axes.legend(fontsize=6, frameon=False)
+    axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def verdicts(results: Path) -> str:
