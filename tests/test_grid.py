@@ -532,3 +532,16 @@ def test_grid_json_is_a_list_of_objects() -> None:
 
 def test_all_scales_are_known() -> None:
     assert set(scales()) == set(SCALES)
+
+
+def test_a_study_of_another_folder_is_read_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = "{models: [resnet18], datasets: [mnist], seeds: [1], arms: [{method: %s}]}"
+    study = "study: s\ntitle: t\nruns: 1\ndistilled: 0\ndatasets: {mnist: {}}\nphases:\n"
+    for method in ("fp32", "ttq"):
+        for folder in ("studies", "scales"):
+            (tmp_path / method / folder).mkdir(parents=True)
+        phase = f"  - {{phase: a, title: t, runs: 1, blocks: [{block % method}]}}\n"
+        (tmp_path / method / "studies/s.yaml").write_text(study + phase)
+        (tmp_path / method / "scales/few.yaml").write_text("scale: few\nsummary: s\nvariants: {mnist: procedural}\n")
+        monkeypatch.setenv("BITQ_CONFIG", str(tmp_path / method))
+        assert [run.method for run in expand("s", "few")] == [method]

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from bitq.data.registry import variant
 from bitq.errors import UsageError, one_of
 from bitq.grid.study import Arm, Block, Overrides, Phase, Scale, SeedCounts, Size, Study, scale, study
+from bitq.paths import config_dir
 from bitq.records import explain
 from bitq.run import Calibration, Data, Distillation, Parent, Precision, Recipe, Run
 
@@ -18,11 +20,11 @@ ONLINE = "online"  # the teacher that is trained beside its student
 
 def expand(study_name: str, scale_name: str) -> tuple[Run, ...]:
     """Expand a study at a scale to all its runs, parents before children, with the counts that the study promises."""
-    return _expand(study_name, scale_name, asking=())
+    return _expand(study_name, scale_name, asking=(), config=config_dir())
 
 
 @cache
-def _expand(study_name: str, scale_name: str, asking: tuple[str, ...]) -> tuple[Run, ...]:
+def _expand(study_name: str, scale_name: str, asking: tuple[str, ...], config: Path) -> tuple[Run, ...]:
     grid = _Grid(study(study_name), scale(scale_name), asking)
     runs = tuple(run for phase in grid.phases() for run in grid.expand_phase(phase))
     _check_unique(runs)
@@ -130,7 +132,8 @@ class _Grid:
             raise UsageError(
                 f"studies {circle} take parents from each other in a circle; give one of them parents of its own."
             )
-        return {run.id: run for run in _expand(name, self.scale.scale, (*self.asking, self.study.study))}
+        asking = (*self.asking, self.study.study)
+        return {run.id: run for run in _expand(name, self.scale.scale, asking, config_dir())}
 
 
 def build_run(

@@ -46,6 +46,7 @@ batch_runs: 1
 """
 PAPER = """
 studies: {tiny: smoke}
+growing: false
 title: T
 subtitles: {smoke: S}
 notices: {smoke: N}
