@@ -71,6 +71,20 @@ def test_what_is_left_is_estimated_from_what_was_measured(tmp_path: Path) -> Non
     assert total.hours_spent == 2 and total.hours_left == pytest.approx(2 * (len(runs) - 1))
 
 
+def test_a_selection_changes_no_estimate(tmp_path: Path) -> None:
+    pretend(RUNS[0], tmp_path / "results")
+    waiting = Selection(methods=["ttq"]).of(RUNS)
+    others = tuple(run for run in RUNS if run not in waiting)
+    places = tmp_path / "results", tmp_path / "state"
+    assert status("smoke", waiting, *places).total.hours_left is None
+    alone, all_ = status("smoke", waiting, *places, others).total, look(RUNS, tmp_path).total
+    assert alone.hours_left and all_.hours_left and alone.hours_left <= all_.hours_left
+    assert alone.hours_left == pytest.approx(
+        sum(row.hours_left or 0 for row in look(RUNS, tmp_path).rows)
+        - sum(row.hours_left or 0 for row in status("smoke", others, *places, waiting).rows)
+    )
+
+
 def test_a_finished_grid_says_so(tmp_path: Path) -> None:
     pretend_all(RUNS, tmp_path / "results")
     found = look(RUNS, tmp_path)

@@ -78,10 +78,13 @@ class RunStatus:
     share: float = 0.0  # of the training that is done
 
 
-def status(scale: str, runs: Sequence[Run], results: Path, state: Path) -> Status:
-    """Report the progress of every phase, with what runs now and what failed."""
+def status(scale: str, runs: Sequence[Run], results: Path, state: Path, others: Sequence[Run] = ()) -> Status:
+    """Report the progress of every phase, with what runs now and what failed.
+
+    The pace is that of all finished runs, the others too: a selection changes no estimate.
+    """
     found = [run_status(run, results, state) for run in runs]
-    pace = paces(found)
+    pace = paces(found + [run_status(run, results, state) for run in others])
     groups: dict[tuple[str, str], list[RunStatus]] = {}
     for each in found:
         groups.setdefault((each.run.study, each.run.phase), []).append(each)

@@ -1,5 +1,6 @@
 """Compare results."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,8 @@ from bitq.terminal import table
 from bitq.verbs.common import Json, emit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bitq.stats.compare import CellComparison, Comparison
 
 Place = Annotated[str, typer.Argument(metavar="A|B", help="A folder of results or one in it, or a scale.")]
@@ -34,7 +37,7 @@ def describe(found: "Comparison") -> str:
     """Lay a comparison out for people."""
     titles = ("cell", "is", "runs A", "B", "equal", "% A", "% B", "p")
     counts = ", ".join(f"{found.count(answer)} {answer}" for answer in ("identical", "compatible", "different"))
-    lines = [table(titles, [_row(cell) for cell in found.cells], left=2), f"{len(found.cells)} cells: {counts}"]
+    lines = [table(titles, _rows(found.cells), left=2), f"{len(found.cells)} cells: {counts}"]
     if any(cell.test == "images" for cell in found.cells):
         lines.append("* of the images of a single run on each side, whose spread over seeds nobody knows")
     for name, only in ((found.a, found.only_a), (found.b, found.only_b)):
@@ -43,7 +46,18 @@ def describe(found: "Comparison") -> str:
     return "\n".join(lines)
 
 
+def _rows(cells: "Sequence[CellComparison]") -> list[tuple[object, ...]]:
+    """List arms below their network and data set, and these below their study."""
+    rows: list[tuple[object, ...]] = []
+    for study, settings in groupby(cells, lambda cell: cell.cell.partition("/")[0]):
+        rows.append((study, *[""] * 7))
+        for setting, arms in groupby(settings, lambda cell: cell.cell.partition("/")[2].rpartition("/")[0]):
+            rows += [(f" {setting}", *[""] * 7), *map(_row, arms)]
+    return rows
+
+
 def _row(cell: "CellComparison") -> tuple[object, ...]:
     accuracies = (None if value is None else f"{value:.2f}" for value in (cell.accuracy_a, cell.accuracy_b))
     p = None if cell.p is None else f"{cell.p:.3f}{'*' if cell.test == 'images' else ''}"
-    return (cell.cell, cell.answer, cell.runs_a, cell.runs_b, cell.equal, *accuracies, p)
+    arm = f"  {cell.cell.rpartition('/')[2]}"
+    return (arm, cell.answer, cell.runs_a, cell.runs_b, cell.equal, *accuracies, p)

@@ -36,9 +36,11 @@ def status(
     from bitq.status.gather import status as gather
 
     runs = grid(scale, study or (), Selection(phase or ()))
+    selected = {run.hash for run in runs}
+    others = [run for run in grid(scale) if run.hash not in selected]
 
     def look() -> "Status":
-        return gather(scale, runs, results or results_dir(), state or state_dir())
+        return gather(scale, runs, results or results_dir(), state or state_dir(), others)
 
     if watch:
         show_again_and_again(look, every)
