@@ -20,7 +20,7 @@ from bitq.errors import BitqError, DataError, StorageError, UsageError
 from bitq.grid.select import Selection, grid
 from bitq.io import sha256
 from bitq.paths import CHECKOUT
-from bitq.results.folder import MODEL, folder_of, text
+from bitq.results.folder import MODEL, card_of, folder_of, text
 from bitq.results.manifest import NAME as MANIFEST
 from bitq.results.manifest import Entry, Manifest, root_digest
 from bitq.results.verify import verify
@@ -114,6 +114,20 @@ def test_a_bundle_without_packed_files_knows_them_by_digest(source: Path, tmp_pa
     found = write_bundle(tmp_path / "small.zip", source, RUNS, models=False)
     adopt(tmp_path / "small.zip", tmp_path / "results")
     assert found.models == 0 and not list(tmp_path.rglob(MODEL)) and verify(tmp_path / "results", RUNS).ok
+
+
+def test_a_packed_file_brings_its_model_card(source: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(source, tmp_path / "results"))
+    for run in (A, B):
+        card_of(run, root).parent.mkdir(exist_ok=True)
+        card_of(run, root).write_text(f"card of {run.id}")
+    for models, cards in ((True, [card_of(B, root).name]), (False, [])):  # A's packed file is not here
+        write_bundle(tmp_path / "with.zip", root, RUNS, models)
+        with zipfile.ZipFile(tmp_path / "with.zip") as bundle:
+            assert [name for name in bundle.namelist() if name.startswith("cards/")] == [
+                f"cards/{name}" for name in cards
+            ]
+        adopt(tmp_path / "with.zip", tmp_path / f"adopted-{models}")
 
 
 def test_the_bundle_describes_itself(bundle: Path) -> None:

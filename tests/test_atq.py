@@ -465,13 +465,13 @@ def test_a_file_is_plotted_as_far_as_its_records_tell(tmp_path: Path) -> None:
         layer.name: list(zip(layer.signs, layer.histogram, strict=True)) for layer in audit_file(folder / MODEL).layers
     }
     written, left_out = write_plots(folder / MODEL, tmp_path / "plots", histograms)
-    names = {"accuracy_comparison", "sparsity_schedule", "training_curve", "ternary_distribution"}
+    names = {"accuracy_comparison", "sparsity_schedule", "training_curve", "level_distribution"}
     assert {path.stem for path in written} == names
     assert {path.suffix: path.read_bytes()[:4] for path in written} == {".pdf": b"%PDF", ".png": b"\x89PNG"}
     assert left_out == []
     (folder / "history.json").unlink()
     written, left_out = write_plots(folder / MODEL, tmp_path / "alone", histograms)
-    assert [path.name for path in written] == ["ternary_distribution.pdf", "ternary_distribution.png"]
+    assert [path.name for path in written] == ["level_distribution.pdf", "level_distribution.png"]
     assert len(left_out) == 3 and all("no history.json lies beside" in sentence for sentence in left_out)
 
 

@@ -280,7 +280,7 @@ def test_a_packed_file_is_evaluated_and_exported_alone(tmp_path: Path, here: Cal
     again = here("evaluate", str(alone), "--predictions", str(told))
     assert refused(again, UsageError.exit_code, "told.bin exists; give a name that is free")
     plots = here("evaluate", str(alone), "--plots", str(tmp_path / "plots")).stderr
-    assert "ternary_distribution.pdf" in plots and "no training_curve: it needs the records of a run" in plots
+    assert "level_distribution.pdf" in plots and "no training_curve: it needs the records of a run" in plots
     shown = here("demo", str(alone), "--dataset", "cifar10", "--variant", "procedural@640", "--image", "3").stdout
     assert shown.startswith("test image 3: class")
     answer = {"class": 6, "class_name": "frog", "says": 3, "says_name": None}

@@ -8,7 +8,13 @@ from bitq.archive.contents import RESULTS, SBOM
 from bitq.engine import code_sha256
 from bitq.results.folder import Finished
 
-ENCODING = {".json": "application/json", ".yaml": "application/yaml", ".cff": "application/yaml", "": "text/plain"}
+ENCODING = {
+    ".json": "application/json",
+    ".yaml": "application/yaml",
+    ".cff": "application/yaml",
+    ".md": "text/markdown",
+    "": "text/plain",
+}
 
 
 def metadata(runs: Sequence[Finished], beside: Sequence[str], title: str, epoch: int, version: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bitq.errors import UsageError
 from bitq.grid.paper import config as paper_config
 from bitq.io import pretty_json, read_bytes, replacing
 from bitq.paths import CHECKOUT, config_dir
-from bitq.results.folder import MODEL, Finished, finished, text
+from bitq.results.folder import CARDS, MODEL, Finished, card_of, finished, text
 from bitq.results.manifest import NAME as MANIFEST
 from bitq.results.manifest import Files, Manifest, entry, label_files, root_digest, run_files, under
 from bitq.run import Run
@@ -31,6 +31,8 @@ def write_bundle(path: Path, root: Path, runs: Sequence[Run], models: bool) -> B
         raise UsageError(f"none of the selected runs is in {root}, so there is nothing to archive; name their --scale.")
     places, files = result_files(root, found, models)
     texts = {f"{RESULTS}/{MANIFEST}": manifest_of(found), **descriptions(), **configuration()}
+    if models:
+        texts |= cards(root, found)
     crate = metadata(found, sorted([*texts]), paper_config().title, paper_config().source_date_epoch, version("bitq"))
     texts[CRATE] = pretty_json(crate).encode()
     files |= {name: entry(content) for name, content in texts.items()}
@@ -81,6 +83,12 @@ def descriptions() -> Texts:
     texts |= {f"requirements/{lock.name}": read_bytes(lock) for lock in locks}
     texts["results/README.md"] = read_bytes(CHECKOUT / "results" / "README.md")
     return texts | {SBOM: pretty_json(bill_of_materials(CHECKOUT / "requirements", version("bitq"))).encode()}
+
+
+def cards(root: Path, found: Sequence[Finished]) -> Texts:
+    """Collect the model cards of the packed files that have one."""
+    paths = (card_of(run.config, root) for run in found if (run.folder / MODEL).exists())
+    return {f"{CARDS}/{path.name}": read_bytes(path) for path in paths if path.exists()}
 
 
 def configuration() -> Texts:

@@ -1,5 +1,6 @@
 """Describe an image set in Croissant, the JSON-LD that data catalogues and dataset search read."""
 
+import re
 from typing import Any
 
 from bitq.data.registry import OFFICIAL, Archive, Variant, download, paired_with, registered
@@ -41,10 +42,20 @@ def describe(dataset: str) -> dict[str, Any]:
         "url": official.source.split()[0],
         "license": official.licence,
         "citeAs": official.citation,
+        "datePublished": year_of(official.citation),
         "version": "1.0.0",
         "distribution": archives,
         "recordSet": [_records(official, archives[0]["@id"])],
     }
+
+
+def year_of(citation: str) -> str:
+    """Find the year of the work that a citation names first.
+
+    >>> year_of("Krizhevsky, A. (2009). Learning multiple layers of features from tiny images.")
+    '2009'
+    """
+    return next(iter(re.findall(r"\(((?:19|20)\d\d)\)", citation)), "")
 
 
 def _about(found: Variant) -> str:

@@ -53,7 +53,7 @@ def plots_of(file: Path, histograms: Histograms, label: Label = names.arm) -> di
     run = None if missing else read(file.parent)
     floats = "" if histograms else "a float network ships no codes"
     drawn: dict[str, Plot | str] = {
-        "ternary_distribution": floats or partial(codes, histograms, _title(run, label) if run else file.name)
+        "level_distribution": floats or partial(codes, histograms, _title(run, label) if run else file.name)
     }
     if run is None:
         rest = ("accuracy_comparison", "training_curve", "sparsity_schedule")

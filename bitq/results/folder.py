@@ -12,6 +12,7 @@ from bitq.results.schema import Env, History, Results, parse
 from bitq.run import Run
 
 MODEL = "model.safetensors"
+CARDS = "cards"
 DIGESTED = ("config.json", "results.json", "history.json", PREDICTIONS, MODEL)
 
 
@@ -33,6 +34,11 @@ class Finished:
 def folder_of(run: Run, root: Path) -> Path:
     """Return the folder of a run's files."""
     return root / run.path
+
+
+def card_of(run: Run, root: Path) -> Path:
+    """Name the file of a run's model card."""
+    return root / CARDS / f"{run.path.replace('/', '-')}.md"
 
 
 def text(record: Frozen) -> bytes:

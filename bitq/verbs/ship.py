@@ -17,7 +17,7 @@ from bitq.grid.study import study
 from bitq.io import write_atomic
 from bitq.measure.card import write_card
 from bitq.paths import CHECKOUT
-from bitq.results.folder import MODEL, finished, folder_of
+from bitq.results.folder import MODEL, card_of, finished, folder_of
 from bitq.results.schema import Packed
 from bitq.run import Run
 
@@ -41,11 +41,6 @@ def is_shipped(run: Run, packed: Packed) -> bool:
     return bits is not None and (bits < FEW or has_codes_as_inputs)
 
 
-def card_of(run: Run) -> Path:
-    """Name the file of a run's model card."""
-    return RESULTS / "cards" / f"{run.path.replace('/', '-')}.md"
-
-
 def ship(source: Path) -> Iterator[Path]:
     """Copy the files and write their cards; yield what was written."""
     for run in headline():
@@ -53,8 +48,8 @@ def ship(source: Path) -> Iterator[Path]:
         if found and found.results.packed and file.exists() and is_shipped(run, found.results.packed):
             shipped = folder_of(run, RESULTS) / MODEL
             shutil.copyfile(file, shipped)
-            write_atomic(card_of(run), write_card(shipped).encode())
-            yield from (shipped, card_of(run))
+            write_atomic(card_of(run, RESULTS), write_card(shipped).encode())
+            yield from (shipped, card_of(run, RESULTS))
 
 
 def main(source: str) -> None:
