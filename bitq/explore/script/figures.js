@@ -89,18 +89,20 @@ function drawFronts() {
   const lines = fronts().sort((a, b) => a.at(-1).accuracy - b.at(-1).accuracy), ends = lines.map((line) => line.at(-1));
   const several = new Set(ends.map((arm) => arm.scale)).size > 1;
   model("pareto").data = { xs: lines.map((line) => line.map((arm) => arm.size)), ys: lines.map((line) => line.map((arm) => arm.accuracy)) };
-  model("pareto_ends").data = {
-    x: ends.map((arm) => arm.size), y: labelHeights(ends),
-    text: ends.map((arm) => shownAs("dataset", arm.dataset) + (several ? `, ${arm.scale}` : "")),
-  };
+  const text = ends.map((arm) => shownAs("dataset", arm.dataset) + (several ? `, ${arm.scale}` : ""));
+  model("pareto_ends").data = { x: ends.map((arm) => arm.size), y: labelHeights(ends, text), text };
 }
 
-// Names at the ends of lines, from below, each above those that would hide it.
-function labelHeights(ends) {
+// Names left of the ends of lines, from below, each above those that would hide it.
+function labelHeights(ends, text) {
   const heights = [], found = state.shown.map((run) => runs.accuracy[run]).filter((value) => value !== null);
   const step = 0.05 * (found.reduce((a, b) => Math.max(a, b), 0) - found.reduce((a, b) => Math.min(a, b), 100));
+  const sizes = state.shown.map((run) => runs.file_bytes[run]).filter((value) => value);
+  const range = Math.log(sizes.reduce((a, b) => Math.max(a, b), 1) / sizes.reduce((a, b) => Math.min(a, b), Infinity));
+  const letter = 7 * range / at("size").clientWidth; // 7 pixels wide, margins included
+  const left = ends.map((arm, place) => Math.log(arm.size) - letter * text[place].length);
   for (const [place, arm] of ends.entries()) {
-    const below = heights.filter((_, other) => Math.abs(Math.log(ends[other].size / arm.size)) < 1.2);
+    const below = heights.filter((_, other) => left[place] < Math.log(ends[other].size) && left[other] < Math.log(arm.size));
     heights[place] = Math.max(arm.accuracy, ...below.map((height) => height + step));
   }
   return heights;
