@@ -95,9 +95,10 @@ class Planner:
         speed, found = self.speed(run), variant(run.data.dataset, run.data.variant)
         trained = found.train * (1 - run.recipe.validation) * run.recipe.epochs
         teaching = speed.evaluation if run.distillation else 0.0
+        step = speed.step * self.ratio(run) + teaching if trained else 0.0
         seconds = (
             speed.start
-            + trained * (speed.step * self.ratio(run) + teaching)
+            + trained * step
             + found.test * (run.recipe.epochs + 2) * speed.evaluation  # at the end in memory, and from the file
             + speed.end
             + self.startup / scale(run.scale).batch_runs
@@ -162,7 +163,8 @@ def probe(run: Run, on: Machine) -> Speed:
         with autocast(run.precision, on.device):
             measure(training.model, test)
             evaluation, _ = timed(lambda: measure(training.model, test), on)
-        end, _ = timed(lambda: _ship(training, test), on)
+        few = test_batches(_noise(run, 2, 2), run, on)  # evaluations are counted on their own
+        end, _ = timed(lambda: _ship(training, few), on)
     return Speed(step=step / batch, evaluation=evaluation / tests, start=start, end=end)
 
 
