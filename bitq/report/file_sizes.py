@@ -61,7 +61,7 @@ def waterfall(query: Query, figure: Canvas) -> None:
     """Draw, for every arm with a published factor, the way from the size by that factor to the file."""
     found = list(falls(query))
     rows = -(-len(found) // COLUMNS) or 1
-    figure.set_figheight(0.15 + 1.35 * rows)
+    figure.set_figheight(0.15 + 1.0 * rows)
     panels = list(figure.subplots(rows, min(COLUMNS, len(found) or 1), squeeze=False).flat)
     for axes, fall in zip(panels, found, strict=False):
         _fall(axes, fall)
@@ -87,4 +87,3 @@ def _fall(axes: Axes, fall: Fall) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     axes.set_title(fall.title, fontsize=7.5)
-    axes.set_xlabel("KiB")

@@ -72,6 +72,7 @@ TABLES = (
         group=lambda line: line.group,
         between=SPACE,
         size=r"\scriptsize",
+        breaks=True,
     ),
     Template("verdicts", claimed.verdicts),
     Table(

@@ -70,4 +70,5 @@ TABLE = Table(
     "<% if rows %> (<< rows[0]['machine'] >>)<% endif %>. Files run in integers (fast), with weights decoded once to "
     "floating point (decoded), or as they were loaded, where a layer normalises or rounds its input in floating point.",
     size=r"\scriptsize",
+    breaks=True,
 )

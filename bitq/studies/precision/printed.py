@@ -188,6 +188,7 @@ TABLES = (
         "until the mean test accuracy is that of quantization after training in as many bits (0: never).",
         group=lambda line: line.group,
         between=SPACE,
+        breaks=True,
     ),
     Table(
         "precision_linear",
@@ -215,6 +216,7 @@ TABLES = (
             of_runs("All", "file_bytes"),
         ),
         "Where the bytes of a file are, mean over n = << query.seeds() >> files each.",
+        breaks=True,
     ),
     backends.TABLE,
     efficiency.TABLE,
