@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from matplotlib.figure import Figure as Canvas
+
 from bitq.io import read_json
 from bitq.paths import measured_dir
-from bitq.report import names
+from bitq.report import draw, names
 from bitq.report.columns import Column
+from bitq.report.figures import Figure
 from bitq.report.query import Query
 from bitq.report.table import Table
 from bitq.report.tex import number, whole
@@ -71,4 +74,33 @@ TABLE = Table(
     "floating point (decoded), or as they were loaded, where a layer normalises or rounds its input in floating point.",
     size=r"\scriptsize",
     breaks=True,
+)
+
+
+def pace_against_bytes(query: Query, figure: Canvas) -> None:
+    """Draw images per second over the bytes of the file, a mark for each way in which files are run."""
+    rows = measured(query)
+    if not rows:
+        return
+    panels = figure.subplots(1, len(NETWORKS))
+    for axes, name in zip(panels, NETWORKS, strict=True):
+        for way, mark in zip(sorted({each for row in rows for each in row["engines"]}), draw.MARKS, strict=False):
+            points = [row[name] for row in rows if row[name]["engine"] == way]
+            sizes = [point["file_bytes"] / 1000 for point in points]
+            axes.plot(sizes, [point["images_per_second"] for point in points], mark.marker, color=mark.color, label=way)
+        draw.log_scale(axes)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(0, None)
+        axes.set_xlabel("kB on disk")
+        axes.set_title(names.model(name))
+    panels[0].set_ylabel("images/s")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+
+
+FIGURE = Figure(
+    "efficiency",
+    pace_against_bytes,
+    2.3,
+    "Images per second of a batch of 32 on one thread over the bytes of the file, a mark for each row of "
+    "Table~\\ref{tab:efficiency_measured}, by the way in which the file is run.",
 )

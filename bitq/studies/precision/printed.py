@@ -236,6 +236,7 @@ FIGURES = (
         "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized, "
         "or at sixteen bits cast; marks are means, small points seeds. FP32 stands at its own size.",
     ),
+    efficiency.FIGURE,
 )
 PRINTED = Printed(
     tables=TABLES,
