@@ -192,11 +192,11 @@ class Chaos:
         disk.fill(self.disturbed, self.draw)
         self._wait(scheduler, PATIENCE)
         disk.free(self.disturbed)
-        if running and scheduler.exit_code != 0:
+        told = "No space left on device" in scheduler.log.read_text(errors="replace")
+        met_damage = self._heed(scheduler.log)  # and may have ended before it wrote anything
+        if running and scheduler.exit_code != 0 and (told or not met_damage):
             self.filled += 1
-            told = "No space left on device" in scheduler.log.read_text(errors="replace")
             self.refused += told and scheduler.exit_code != Bug.exit_code
-        self._heed(scheduler.log)
 
     def _finish(self) -> None:
         """Train on undisturbed until all is done."""
@@ -241,8 +241,8 @@ class Chaos:
         whole = (folder for folder in folders if (folder / RESULTS).exists() and str(folder) not in self.pending)
         return [folder / name for folder in whole for name in DIGESTED if (folder / name).exists()]
 
-    def _heed(self, log: Path) -> None:
-        """Look for what a log says of damaged files, do as it says, and count what it should not say."""
+    def _heed(self, log: Path) -> bool:
+        """Look for what a log says of damaged files, and do as it says; count what it should not say."""
         text = log.read_text(errors="replace")
         self.bugs += text.count("Traceback (most recent call last)")
         named = {place for place in self.pending if f"{place}:" in text or f"{place}/" in text or f"{place} " in text}
@@ -251,6 +251,7 @@ class Chaos:
         results = {place for place in named if Path(place).is_relative_to(self.results)}
         for folder in results | set(DELETE.findall(text)):
             shutil.rmtree(folder, ignore_errors=True)
+        return bool(named)
 
     def _digest(self, run: Run, results: Path) -> str | None:
         folder = folder_of(run, results)

@@ -67,7 +67,7 @@ def describe(found: Rehearsal) -> str:
     return "\n".join(f"{name:<12} {value}" for name, value in rows.items())
 
 
-def require(found: Rehearsal) -> None:
-    """Raise if anything was lost or went unnoticed."""
+def require(found: Rehearsal, place: Path) -> None:
+    """Raise if anything was lost or went unnoticed; `place` has the logs."""
     if not found.passed:
-        raise Bug(f"the grid did not survive its failures:\n{describe(found)}\nReport it with the folder of logs.")
+        raise Bug(f"the grid did not survive its failures:\n{describe(found)}\nReport it with the logs in {place}.")

@@ -18,7 +18,9 @@ def chaos(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of runs, moments, victims and damages.")] = 0,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="New folder for logs and runs, kept. [default: one deleted at the end]"),
+        typer.Option(
+            metavar="DIR", help="New folder for logs and runs, kept. [default: one deleted unless something was lost]"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record to write. [default: chaos.json in the results folder]")
@@ -30,6 +32,6 @@ def chaos(
     from bitq.paths import results_dir
     from bitq.results.rehearsal import NAME, describe, require
 
-    found = rehearse(scale, study or (), runs, kills, seed, jobs, every, folder, out or results_dir() / NAME)
+    found, place = rehearse(scale, study or (), runs, kills, seed, jobs, every, folder, out or results_dir() / NAME)
     emit(found.model_dump(mode="json"), as_json, describe(found))
-    require(found)
+    require(found, place)
