@@ -10,11 +10,11 @@ from bitq.errors import UsageError
 from bitq.infer.products import pair
 from bitq.interop.c_arrays import array, braces, four, number
 from bitq.interop.c_layers import Geometry, before_product, is_integer, struct
-from bitq.interop.calls import EXAMPLES, Call, Value, cannot_say
+from bitq.interop.calls import EXAMPLES, Call, Reshapes, Value, cannot_say
 from bitq.interop.onnx_calls import END, cuts
 
 
-class CWriter:
+class CWriter(Reshapes):
     """A method for each function, under its name and with its arguments. One image at a time."""
 
     def __init__(self) -> None:
@@ -261,24 +261,8 @@ class CWriter:
 
     # --- shapes ---------------------------------------------------------------------------------------------------
 
-    def flatten(self, call: Call, input: Value, start_dim: int = 0, end_dim: int = -1) -> None:
-        """Join dimensions, which moves nothing."""
-        self._alias(call, input)
-
-    def reshape(self, call: Call, input: Value, *shape: Any) -> None:
-        """Give another shape, which moves nothing."""
-        self._alias(call, input)
-
-    def view(self, call: Call, input: Value, *shape: Any) -> None:
-        """Give another shape, which moves nothing."""
-        self._alias(call, input)
-
-    def squeeze(self, call: Call, input: Value, *dim: int) -> None:
-        """Leave out dimensions of length one."""
-        self._alias(call, input)
-
-    def unsqueeze(self, call: Call, input: Value, dim: int) -> None:
-        """Add a dimension of length one."""
+    def reshaped_to(self, call: Call, input: Value) -> None:
+        """Name the result as the input, since nothing moves."""
         self._alias(call, input)
 
     def permute(self, call: Call, input: Value, *dims: Any) -> None:

@@ -36,7 +36,7 @@ def write_c(model: nn.Module, example: Inputs, folder: Path) -> dict[str, int]:
 
 def c_files(model: nn.Module, example: Inputs) -> dict[str, str]:
     """Build the text of each file."""
-    refuse_many_floats(model)
+    check_floats_are_few(model)
     network, writer = traced(model, example), CWriter()
     with inference(model), torch.no_grad():
         write_calls(network, writer)
@@ -44,7 +44,7 @@ def c_files(model: nn.Module, example: Inputs) -> dict[str, str]:
     return {"network.h": header(network), "network.c": program(network, writer)} | texts
 
 
-def refuse_many_floats(model: nn.Module) -> None:
+def check_floats_are_few(model: nn.Module) -> None:
     """Refuse a network that is not of few levels."""
     packed = {id(module.weight) for module in model.modules() if isinstance(module, QuantLayer) and _has_codes(module)}
     floats = sum(value.numel() for value in model.parameters() if id(value) not in packed)

@@ -1,6 +1,7 @@
 """List the calls of which a network consists, for writers of other formats: traced once, under torch's own names."""
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -253,6 +254,34 @@ def write_calls(traced: Traced, writer: object) -> None:
         except TypeError as error:
             raise cannot_say(f"{call.function} ({call.where}) with these arguments: {error}") from error
         method(call, *call.args, **call.kwargs)
+
+
+class Reshapes(ABC):
+    """Functions of torch that give a tensor another shape and move nothing; a writer says how in `reshaped_to`."""
+
+    @abstractmethod
+    def reshaped_to(self, call: Call, input: Value) -> None:
+        """Write the input in the shape of the call's result."""
+
+    def flatten(self, call: Call, input: Value, start_dim: int = 0, end_dim: int = -1) -> None:
+        """Join dimensions."""
+        self.reshaped_to(call, input)
+
+    def reshape(self, call: Call, input: Value, *shape: Any) -> None:
+        """Give another shape."""
+        self.reshaped_to(call, input)
+
+    def view(self, call: Call, input: Value, *shape: Any) -> None:
+        """Give another shape."""
+        self.reshaped_to(call, input)
+
+    def squeeze(self, call: Call, input: Value, *dim: int) -> None:
+        """Leave out dimensions of length one."""
+        self.reshaped_to(call, input)
+
+    def unsqueeze(self, call: Call, input: Value, dim: int) -> None:
+        """Add a dimension of length one."""
+        self.reshaped_to(call, input)
 
 
 def example_for(spec: Mapping[str, Any], count: int = EXAMPLES, seed: int = 0) -> Inputs:

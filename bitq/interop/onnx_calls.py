@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from bitq.infer.products import adaptive_edges, pair
-from bitq.interop.calls import EXAMPLES, Call, Value, cannot_say
+from bitq.interop.calls import EXAMPLES, Call, Reshapes, Value, cannot_say
 from bitq.interop.onnx_graph import Graph
 from bitq.interop.onnx_layers import layer_norm, write_layer
 
 
-class OnnxWriter:
+class OnnxWriter(Reshapes):
     """A method for each function, under its name and with its arguments; `form` is how weights are stored."""
 
     def __init__(self, graph: Graph, form: str) -> None:
@@ -237,27 +237,8 @@ class OnnxWriter:
 
     # --- shapes ---------------------------------------------------------------------------------------------------
 
-    def flatten(self, call: Call, input: Value, start_dim: int = 0, end_dim: int = -1) -> None:
-        """Join dimensions."""
-        self._reshaped(call, input)
-
-    def reshape(self, call: Call, input: Value, *shape: Any) -> None:
-        """Give another shape; a first dimension as long as the batch stays as long as the batch."""
-        self._reshaped(call, input)
-
-    def view(self, call: Call, input: Value, *shape: Any) -> None:
-        """Give another shape."""
-        self._reshaped(call, input)
-
-    def squeeze(self, call: Call, input: Value, *dim: int) -> None:
-        """Leave out dimensions of length one."""
-        self._reshaped(call, input)
-
-    def unsqueeze(self, call: Call, input: Value, dim: int) -> None:
-        """Add a dimension of length one."""
-        self._reshaped(call, input)
-
-    def _reshaped(self, call: Call, input: Value) -> None:
+    def reshaped_to(self, call: Call, input: Value) -> None:
+        """Write a Reshape, whose first dimension stays as long as the batch."""
         if call.result.shape[0] != EXAMPLES or input.shape[0] != EXAMPLES:
             raise cannot_say(f"{call.function} ({call.where}), which mixes the images of a batch")
         self._done(call, self._graph.reshape(self._name(input), 0, *call.result.shape[1:]))
