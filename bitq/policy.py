@@ -5,7 +5,6 @@ what the workflow wraps around each training, so that no scheduler has to know o
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from types import FrameType
 
 from bitq.deadline import OURS, SLURM, is_near
 from bitq.errors import BitqError, Bug, DataError, Diverged, OutOfMemory, Preempted, StorageError, UsageError
+from bitq.io import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,15 @@ def slurm(*words: str) -> str | None:
 def attempt(work: Supervisor, number: int, record: Path | None) -> int:
     """Run a command, unless an earlier attempt of the same call ended in a failure that is never tried again."""
     if record and number > 1 and record.exists():
-        code = int(json.loads(record.read_text())["exit_code"])
+        code = int(read_json(record)["exit_code"])
         say(f"not tried again: the attempt before ended with exit code {code}, {policy_of(code).failure}; see above.")
         return code
     if record:
         record.unlink(missing_ok=True)
     code = work.run()
     if record and code not in (0, Preempted.exit_code, KILLED):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"exit_code": code}))
+        with contextlib.suppress(StorageError):  # a full disk may be what ended the run
+            write_json(record, {"exit_code": code})
     return code if code >= 0 else 128 - code
 
 
