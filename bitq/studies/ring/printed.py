@@ -225,9 +225,10 @@ def _slopes(axes: Axes, query: Query) -> None:
     full = query.score(*PLACE, "fp32")
     if full and full.mean is not None:
         axes.axhline(full.mean, color=BLACK, lw=0.7, ls=":")
+        snapped = 1  # the stage with the most room below the line
         axes.annotate(
-            "ResNet-20, FP32", (1, full.mean), (0, -2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="top", fontsize=7,
+            "ResNet-20, FP32", (snapped, full.mean), (0, -2), textcoords="offset points",
+            ha="center", va="top", fontsize=7,
         )  # fmt: skip
     axes.set_xticks(range(len(stages)), stages)
     axes.set_xlim(-0.4, len(stages) - 0.6)
