@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bitq.chaos import disk
@@ -97,7 +97,7 @@ class Chaos:
             self._finish()
             self.rounds += 1
             self.lost += sum(self._digest(run, self.results) != expected[run.id] for run in self.runs)
-            left_behind = len(list(self._left_behind()))
+            left_behind = self._left_behind()
             if sum(self.kills.values()) >= self.plan.kills:
                 return self._record(left_behind, time.monotonic() - start)
             shutil.rmtree(self.results)
@@ -257,9 +257,13 @@ class Chaos:
         folder = folder_of(run, results)
         return run_digest(folder) if (folder / RESULTS).exists() else None
 
-    def _left_behind(self) -> Iterator[Path]:
-        yield from (path for path in self.disturbed.rglob("*") if is_unfinished_write(path.name))
-        yield from (path for path in self.state.rglob("*") if path.is_file())
+    def _left_behind(self) -> int:
+        """Count files that nobody needs any more, and list them beside the logs."""
+        unfinished = (path for path in self.disturbed.rglob("*") if is_unfinished_write(path.name))
+        found = sorted({*unfinished, *(path for path in self.state.rglob("*") if path.is_file())})
+        names = "".join(f"{path.relative_to(self.disturbed)}\n" for path in found)
+        (self.folder / "logs" / "left-behind").write_text(names)
+        return len(found)
 
     def _record(self, left_behind: int, seconds: float) -> Rehearsal:
         from bitq.machine import fingerprint, machine
