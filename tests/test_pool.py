@@ -11,15 +11,18 @@ import pytest
 import torch
 
 from bitq.errors import Preempted, UsageError
+from bitq.io import write_atomic
 from bitq.machine import Machine, machine
 from bitq.results.folder import folder_of, run_digest
 from bitq.results.jobs import with_parents
 from bitq.run import Run
-from bitq.train import pool
+from bitq.status.recorded import RecordedSession
+from bitq.train import checkpoint, pool
+from bitq.train.lock import exclusive
 from bitq.train.pool import Pool, places, priorities, settings_of, train_side_by_side
 from bitq.train.session import Session
 from bitq.train.signals import StopRequest
-from tests.support import session, small_run
+from tests.support import CPU_MACHINE, session, small_run
 
 TEACHER = "bitnet/cifar10/resnet18/fp32/s42"
 
@@ -77,7 +80,7 @@ def test_a_dead_worker_ends_its_run_alone(
 def test_a_signal_is_passed_on_and_the_runs_go_on_later(tmp_path: Path) -> None:
     runs = [small_run("ttq", epochs=40), small_run("twn", epochs=40)]
     code = (
-        "import sys; from pathlib import Path; from tests.support import session, small_run; "
+        "import sys; from pathlib import Path; from tests.support import CPU_MACHINE, session, small_run; "
         "from bitq.train.pool import train_side_by_side; "
         "runs = [small_run('ttq', epochs=40), small_run('twn', epochs=40)]; "
         f"sys.exit(train_side_by_side(session(Path({str(tmp_path)!r})), runs, 2))"
@@ -123,3 +126,15 @@ def test_a_worker_is_told_the_whole_session(tmp_path: Path) -> None:
     settings = settings_of(own)
     assert machine(**settings.pop("machine")) == own.machine
     assert settings == {"results": str(own.results), "state": str(own.state), "strict": True, "models": False}
+
+
+def test_what_a_killed_process_left_of_a_finished_run_is_deleted(tmp_path: Path) -> None:
+    run = small_run()
+    here = RecordedSession(CPU_MACHINE, tmp_path / "results", tmp_path / "state")
+    left = here.state / run.hash / checkpoint.CURRENT
+    for train in (lambda: here.train([run]), lambda: train_side_by_side(here, [run], 2)):
+        assert train() == 0
+        write_atomic(left, b"half of it")
+        with exclusive(left.parent, run.id):
+            assert train() == 0 and left.exists()  # somebody works on it
+        assert train() == 0 and not list(here.state.iterdir())

@@ -27,7 +27,7 @@ from bitq.machine import Machine, machine
 from bitq.results.folder import finished
 from bitq.results.jobs import flops, with_parents
 from bitq.run import Run
-from bitq.status.recorded import RecordedSession
+from bitq.status.recorded import RecordedSession, discard_state
 from bitq.train.board import Board
 from bitq.train.session import SEVERITY, Session
 from bitq.train.signals import STOP, StopRequest, stop_on_signals
@@ -184,9 +184,12 @@ class Pool:
 
     def _is_done(self, run: Run) -> bool:
         try:
-            return finished(run, self.session.results, self._needs_model(run)) is not None
+            is_done = finished(run, self.session.results, self._needs_model(run)) is not None
         except BitqError:
             return False  # a worker says what is wrong
+        if is_done:
+            discard_state(self.session.state / run.hash, run.id)
+        return is_done
 
     def _needs_model(self, run: Run) -> bool:
         return self.session.models or run.id in self.needed
