@@ -118,7 +118,12 @@ class Pool:
     def __post_init__(self) -> None:
         self.order = priorities(self.runs)
         self.needed = {parent.id for run in self.runs for parent in run.parents}
-        self.waiting = [run for run in self.runs if not self._is_done(run)]
+        self.waiting = []
+        for run in self.runs:
+            if self._is_done(run):
+                discard_state(self.session.state / run.hash, run.id)
+            else:
+                self.waiting.append(run)
         self.board = Board(len(self.waiting))
 
     def start(self, environments: list[Environment]) -> None:
@@ -184,12 +189,9 @@ class Pool:
 
     def _is_done(self, run: Run) -> bool:
         try:
-            is_done = finished(run, self.session.results, self._needs_model(run)) is not None
+            return finished(run, self.session.results, self._needs_model(run)) is not None
         except BitqError:
             return False  # a worker says what is wrong
-        if is_done:
-            discard_state(self.session.state / run.hash, run.id)
-        return is_done
 
     def _needs_model(self, run: Run) -> bool:
         return self.session.models or run.id in self.needed
