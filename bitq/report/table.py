@@ -15,6 +15,7 @@ from bitq.report.tex import NONE, Tex, escape, listed, render, render_text
 RULE, SPACE = r"\midrule", r"\addlinespace"
 HERE, ANYWHERE, SHORT = "!ht", "htbp", 20  # positions of a float, and the lines of a table that stays where it is
 LONG = 40  # lines of a table that may break across pages
+TOGETHER = 4  # lines at the end of a table: no page break comes between them; \\* ends a line so
 NOTHING = "% Written by: bitq tables. No run shown has anything to put here.\n"
 
 
@@ -42,7 +43,7 @@ class Table:
         kept = with_values(self.columns, cells)
         columns = [self.columns[place] for place in kept]
         head = list(heads(columns))
-        lines = list(self._lines(columns, rows, [[line[place] for place in kept] for line in cells]))
+        lines = unparted(self._lines(columns, rows, [[line[place] for place in kept] for line in cells]))
         caption = render_text(f"{self.caption}{self._left_out(kept)}", query=query, rows=rows)
         spec = f"@{{}}{''.join(column.align for column in columns)}@{{}}"
         table: dict[str, Tex | list[Tex]] = {"caption": Tex(caption), "size": Tex(self.size), "spec": Tex(spec)}
@@ -63,8 +64,15 @@ class Table:
             if number:
                 yield self.between
             if heading:
-                yield rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{escape(heading)}}}}} \\"
+                yield rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{escape(heading)}}}}} \\*"
             yield from _body(columns, [line for _, line in group])
+
+
+def unparted(lines: Iterable[str]) -> list[str]:
+    """Keep the last lines of a table on one page, so that none stands alone on the next."""
+    lines = list(lines)
+    last = range(max(0, len(lines) - TOGETHER), len(lines) - 1)
+    return [f"{line}*" if number in last and line.endswith(r"\\") else line for number, line in enumerate(lines)]
 
 
 def _position(spec: str, lines: Sequence[str]) -> str:

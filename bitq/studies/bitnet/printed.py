@@ -40,21 +40,21 @@ FIGURES = (
     Figure(
         "layer_recovery",
         figures.layer_recovery,
-        2.5,
+        2.2,
         "Points won by leaving one group of layers of ResNet-18 in full precision, without and with distillation. The "
         f"horizontal lines are the gaps to FP32, that is a recovery of 100\\,\\%. {POINTS}.",
     ),
     Figure(
         "conv1_bytes",
         figures.conv1_bytes,
-        2.2,
+        2.0,
         "What a kept group of ResNet-18 costs and wins: accuracy over the fully ternary network against the KiB that "
         f"the group adds to the file (logarithmic), undistilled. {POINTS}.",
     ),
     Figure(
         "kd_plane",
         figures.kd_plane,
-        2.6,
+        2.3,
         "Distilled minus undistilled: effect on the ternary ResNet-18 against the effect on its full-precision twin. "
         f"Below the dashed diagonal distillation is worse for the ternary network. {POINTS}, in both directions.",
     ),

@@ -148,6 +148,7 @@ TABLES = (
         "<< query.seeds() >> seeds. Levels are those in the file of ResNet-20, bits those of a weight that ships as a "
         "code, scales included; bytes on disk, compression against an FP32 file.",
         group=lambda line: line.group,
+        breaks=True,
     ),
     Table(
         "ring_codebooks",
