@@ -4,8 +4,8 @@
     python benchmarks/inference.py --cap avx2       one cap
     python benchmarks/inference.py --repeats 30     steadier
 
-Both sides share one process and take turns; the fastest pass of each counts, in CPU time of the thread, so that a busy
-machine slows both alike. The weights are random: a speed needs no trained ones. Memory and start-up are those of a
+Both sides share one process and take turns, each after an untimed pass of its own; the fastest pass of each counts, in
+CPU time, so that a busy machine slows both alike. The weights are random: a speed needs no trained ones. Memory and start-up are those of a
 fresh process that loads the file and answers one image.
 
 Two bounds are measured beside: how many times faster the processor multiplies large matrices of int8 than of fp32, and
@@ -74,13 +74,14 @@ def write(name: str, kind: str, path: Path) -> None:
 
 
 def seconds(passes: dict[str, Pass], repeats: int) -> dict[str, float]:
-    """CPU seconds of the fastest pass of each, taking turns."""
+    """CPU seconds of the fastest pass of each, taking turns; a pass before it leaves the caches as its own do."""
     best = dict.fromkeys(passes, float("inf"))
-    for repeat in range(repeats + 2):
+    for repeat in range(repeats + 1):
         for name, call in passes.items():
+            call()
             start = time.process_time()
             call()
-            if repeat > 1:  # the first ones allocate
+            if repeat:  # the first allocates
                 best[name] = min(best[name], time.process_time() - start)
     return best
 

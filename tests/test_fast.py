@@ -17,7 +17,7 @@ from bitq.deploy.export import export
 from bitq.errors import UsageError
 from bitq.infer.encode import CodePool, DynamicEncode, StaticEncode
 from bitq.infer.fast import accelerated, by_reference
-from bitq.infer.kernels import IntMatmul, OneDnnConvolution, OneDnnLinear, exact_kernels, saturates
+from bitq.infer.kernels import IntMatmul, OneDnnConvolution, OneDnnHalves, OneDnnLinear, exact_kernels, saturates
 from bitq.infer.reference import Epilogue, Product, Reference
 from bitq.interop.backends import ported
 from bitq.measure.packed_file import compare
@@ -91,7 +91,7 @@ def kernels_agree(product: Product, codes: Tensor) -> None:
         Epilogue(multiplier, shift, zero=3),
         Epilogue(100 * multiplier, shift, relu=True, zero=0),
     ]
-    for make in exact_kernels(product):
+    for make in {*exact_kernels(product), *([OneDnnHalves] if product.groups == 1 else [])}:
         for ending in endings:
             assert torch.equal(make(product)(codes, ending), Reference(product)(codes, ending)), (make, ending)
 
@@ -105,7 +105,8 @@ def test_this_machine_has_kernels_for_ternary_weights_or_none_at_all() -> None:
 def test_kernels_that_would_saturate_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitq.infer.kernels.saturates", lambda: True)
     wide, narrow = (torch.full((4, 16), largest, dtype=torch.int8) for largest in (127, 64))
-    assert exact_kernels(Product(wide)) == []
+    assert exact_kernels(Product(wide)) == [OneDnnHalves]
+    assert exact_kernels(Product(wide.view(4, 4, 2, 2), groups=2)) == []
     assert exact_kernels(Product(narrow)) == exact_kernels(Product(wide, highest=127)) == [OneDnnLinear]
     monkeypatch.setattr("bitq.infer.kernels.saturates", lambda: False)
     assert exact_kernels(Product(wide)) == [OneDnnLinear, IntMatmul]

@@ -1,5 +1,7 @@
 """From real numbers to codes, in passes that torch vectorizes: it converts fp32 to int8 fast, but not to uint8."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,15 +56,10 @@ class CodePool(nn.Module):
         if any((top, left, below, beyond)):  # no code is below 0
             codes = functional.pad(codes, (left, beyond, top, below))
         down, right = self.stride
-        windows = [
-            codes[:, :, row : row + down * (rows - 1) + 1 : down, column : column + right * (columns - 1) + 1 : right]
-            for row in range(self.size[0])
-            for column in range(self.size[1])
-        ]
-        largest = windows[0]
-        for window in windows[1:]:
-            largest = torch.maximum(largest, window)
-        return largest
+        tops = [codes[:, :, row : row + down * (rows - 1) + 1 : down] for row in range(self.size[0])]
+        codes = reduce(torch.maximum, tops)
+        lefts = [codes[..., column : column + right * (columns - 1) + 1 : right] for column in range(self.size[1])]
+        return reduce(torch.maximum, lefts)
 
     def _outputs(self, size: int, axis: int) -> tuple[int, int]:
         """Return the number of windows, and the codes to add behind the last so that it is whole."""

@@ -13,6 +13,7 @@ from bitq.infer.kernels import MakeKernel, exact_kernels
 from bitq.infer.layers import FastLayer, has_integers, product_of
 from bitq.infer.reference import Epilogue, Reference
 from bitq.quant.convert import quantized_layers
+from bitq.quant.static import StaticUint8
 
 REPEATS = 3  # of a layer, the fastest of which counts
 
@@ -91,7 +92,8 @@ def fastest(layer: FastLayer, x: Tensor, signed: bool) -> MakeKernel | None:
     codes = torch.full(x.shape, product.highest, dtype=torch.uint8)
     if product.is_convolution:
         codes = codes.contiguous(memory_format=torch.channels_last)
-    epilogue = Epilogue(torch.ones(len(product.weight)))
+    unit = torch.ones(len(product.weight))
+    epilogue = Epilogue(unit, unit, relu=True, zero=0 if isinstance(layer.activation, StaticUint8) else None)
     with torch.inference_mode():
         taken = {make: _seconds(make(product), codes, epilogue) for make in exact_kernels(product)}
         if not taken:

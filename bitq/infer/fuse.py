@@ -108,7 +108,8 @@ class _Rewriting:
             if node in self.chains:
                 self._write_chain(node, self.chains[node])
             elif node not in self.within and not self._write_codes(node):
-                self.real[node] = self._copied(node)
+                idle = _is_idle(self._module(node))
+                self.real[node] = self.real[node.args[0]] if idle else self._copied(node)  # type: ignore[index]
         return fx.GraphModule(self.root, self.graph)
 
     # --- what joins a layer ---

@@ -1,6 +1,7 @@
 """Kernels for products of uint8 codes and int8 weights, each equal to `bitq.infer.reference` bit by bit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Protocol
 
@@ -84,6 +85,26 @@ class IntMatmul:
         return finished(self.product, sums.view(*codes.shape[:-1], -1), epilogue)
 
 
+class OneDnnHalves:
+    """oneDNN's int8 product of weights in two parts of 7 bits each, whose pairs of products fit 16 bits.
+
+    w = ⌊w/2⌋ + (w - ⌊w/2⌋), and neither part is above 64 in magnitude. Both are inputs of one product that sees every code
+    twice, so that their sums meet in int32.
+    """
+
+    name = "onednn, halves"
+
+    def __init__(self, product: Product) -> None:
+        half = product.weight >> 1
+        halves = replace(product, weight=torch.cat([half, product.weight - half], 1))
+        self.inputs = 1 if product.is_convolution else -1
+        self.kernel = (OneDnnConvolution if product.is_convolution else OneDnnLinear)(halves)
+
+    def __call__(self, codes: Tensor, epilogue: Epilogue) -> Tensor:
+        """Multiply in one call."""
+        return self.kernel(torch.cat([codes, codes], self.inputs), epilogue)
+
+
 def _ending(epilogue: Epilogue) -> tuple[float, int, torch.dtype, str, list[float], str]:
     """Return scale, zero point and type of the output, and what happens before, as oneDNN's operators take them."""
     dtype = torch.float32 if epilogue.zero is None else torch.uint8
@@ -94,12 +115,12 @@ def exact_kernels(product: Product) -> list[MakeKernel]:
     """List the kernels whose sums are exact on this machine for these weights; none where there is none."""
     if not fits(product):
         return []
-    exact = not saturates() or 2 * product.highest * largest_weight(product) <= INT16
-    if product.is_convolution:
-        return [OneDnnConvolution] if exact else []
+    kernel: MakeKernel = OneDnnConvolution if product.is_convolution else OneDnnLinear
     if saturates():
-        return [OneDnnLinear] if exact else []
-    return [OneDnnLinear, IntMatmul]
+        exact = 2 * product.highest * largest_weight(product) <= INT16
+        halves = [OneDnnHalves] if product.groups == 1 else []
+        return [kernel] if exact else halves
+    return [kernel] if product.is_convolution else [kernel, IntMatmul]
 
 
 def fits(product: Product) -> bool:
