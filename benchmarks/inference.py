@@ -5,8 +5,8 @@
     python benchmarks/inference.py --repeats 30     steadier
 
 Both sides share one process and take turns, each after an untimed pass of its own; the fastest pass of each counts, in
-CPU time, so that a busy machine slows both alike. The weights are random: a speed needs no trained ones. Memory and start-up are those of a
-fresh process that loads the file and answers one image.
+CPU time, so that a busy machine slows both alike. The weights are random: a speed needs no trained ones. Memory and
+start-up are those of a fresh process that loads the file and answers one image.
 
 Two bounds are measured beside: how many times faster the processor multiplies large matrices of int8 than of fp32, and
 how many times faster than fp32 a network would be whose integer layers did nothing but call their kernels.

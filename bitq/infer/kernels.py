@@ -88,8 +88,8 @@ class IntMatmul:
 class OneDnnHalves:
     """oneDNN's int8 product of weights in two parts of 7 bits each, whose pairs of products fit 16 bits.
 
-    w = ⌊w/2⌋ + (w - ⌊w/2⌋), and neither part is above 64 in magnitude. Both are inputs of one product that sees every code
-    twice, so that their sums meet in int32.
+    w = ⌊w/2⌋ + (w - ⌊w/2⌋), and neither part is above 64 in magnitude. Both are inputs of one product that sees every
+    code twice, so that their sums meet in int32.
     """
 
     name = "onednn, halves"
