@@ -109,7 +109,7 @@ class _Rewriting:
                 self._write_chain(node, self.chains[node])
             elif node not in self.within and not self._write_codes(node):
                 idle = _is_idle(self._module(node))
-                self.real[node] = self.real[node.args[0]] if idle else self._copied(node)  # type: ignore[index]
+                self.real[node] = self.real[node.args[0]] if idle else self._copied(node)
         return fx.GraphModule(self.root, self.graph)
 
     # --- what joins a layer ---

@@ -118,7 +118,7 @@ def exact_kernels(product: Product) -> list[MakeKernel]:
     kernel: MakeKernel = OneDnnConvolution if product.is_convolution else OneDnnLinear
     if saturates():
         exact = 2 * product.highest * largest_weight(product) <= INT16
-        halves = [OneDnnHalves] if product.groups == 1 else []
+        halves: list[MakeKernel] = [OneDnnHalves] if product.groups == 1 else []
         return [kernel] if exact else halves
     return [kernel] if product.is_convolution else [kernel, IntMatmul]
 
