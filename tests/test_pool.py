@@ -77,6 +77,7 @@ def test_a_dead_worker_ends_its_run_alone(
     assert taken == [runs[0].id, runs[1].id] and digests([runs[1]], tmp_path)
 
 
+@pytest.mark.slow
 def test_a_signal_is_passed_on_and_the_runs_go_on_later(tmp_path: Path) -> None:
     runs = [small_run("ttq", epochs=40), small_run("twn", epochs=40)]
     code = (

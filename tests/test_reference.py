@@ -91,8 +91,8 @@ def run_example(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("given", "sentence"),
     [
         ([], "give one packed file; `bitq train` writes them"),
-        (["nowhere"], "nowhere does not exist; give a file that is there."),
-        (["README.md"], "README.md announces a header"),
+        pytest.param(["nowhere"], "nowhere does not exist; give a file that is there.", marks=pytest.mark.slow),
+        pytest.param(["README.md"], "README.md announces a header", marks=pytest.mark.slow),
     ],
 )
 def test_the_example_refuses_other_files_in_a_sentence(given: list[str], sentence: str) -> None:

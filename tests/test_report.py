@@ -326,6 +326,7 @@ def test_the_report_stands_without_a_study(everything: Sources, missing: str) ->
     assert texts and {text for key, text in texts.items() if key.startswith("acc.")} <= {"--"}
 
 
+@pytest.mark.slow
 def test_every_table_and_figure_stands_where_a_scale_chooses_seeds(chosen: Sources) -> None:
     for name, render in tables(chosen).items():
         body = render()

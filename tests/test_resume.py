@@ -40,7 +40,12 @@ def digest_after_kills(run: Run, root: Path, steps: list[int]) -> str:
     return digest_of(run, root)
 
 
-@pytest.mark.parametrize("method", METHODS)
+OFTEN = ("fp32", "bitnet", "ttq", "ring", "lsq", "int4")  # one of each kind of state; all others with the slow tests
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(one, marks=[] if one in OFTEN else pytest.mark.slow) for one in METHODS]
+)
 def test_a_killed_run_ends_with_the_same_bytes(method: str, tmp_path: Path) -> None:
     run = small_run(method)
     step = random.Random(method).randint(STEPS + 1, EPOCHS * STEPS - 1)
