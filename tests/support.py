@@ -8,16 +8,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 
 from bitq.grid.adhoc import sweep
 from bitq.machine import machine
+from bitq.quant.registry import METHODS
 from bitq.run import Run
 from bitq.train.progress import Progress
 from bitq.train.session import Session
 
 CPU_MACHINE = machine("cpu")
 EPOCHS, STEPS = 3, 5  # 160 images in batches of 32
+OFTEN = ("fp32", "bitnet", "ttq", "ring", "lsq", "int4")  # a method of each kind, for the quick tests
+EACH_METHOD = [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in METHODS]
 
 
 def small_run(method: str = "fp32", **options: Any) -> Run:

@@ -281,8 +281,13 @@ def test_in_training_a_gradient_is_there_to_boost_by(tmp_path: Path) -> None:
     "options",
     [
         {"boost": 0.1, "boost_by": "gradient", "schedule": "cubic", "scale": "learned", "granularity": "channel"},
-        {"boost": 0.05, "boost_until": 0.9, "scale": "asym", "threshold": "quantile"},
-        {"boost": 0.05, "boost_until": 0.9, "budget": 0.5},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                {"boost": 0.05, "boost_until": 0.9, "scale": "asym", "threshold": "quantile"},
+                {"boost": 0.05, "boost_until": 0.9, "budget": 0.5},
+            )
+        ),
         {"threshold": "learned", "scale": "learned", "gradient": "ttq", "route_weights": 0.5, "route_inputs": 0.5},
     ],
 )

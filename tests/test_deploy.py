@@ -27,7 +27,7 @@ from bitq.quant.base import Codes, Quantizer
 from bitq.quant.convert import convert, quantized_layers
 from bitq.quant.registry import METHODS, Method, make_quantizer
 from bitq.train.network import build_network
-from tests.support import small_run
+from tests.support import EACH_METHOD, small_run
 
 WIDTH = 7  # 7·7·9 = 441 weights: no multiple of 4, of 5 or of 8
 LOWBIT = [name for name in METHODS if make_quantizer(name, torch.ones(2, 3), {}).levels]
@@ -63,7 +63,7 @@ def packed(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 @pytest.mark.parametrize("variation", [{}, {"keep": ()}, {"norm": "layer"}, {"channels": 1}], ids=str)
 def test_a_file_computes_what_memory_computes(tmp_path: Path, method: str, variation: dict[str, Any]) -> None:
     model, spec = make(method, **variation)

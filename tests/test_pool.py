@@ -35,6 +35,7 @@ def digests(runs: list[Run], root: Path) -> list[str]:
     return [run_digest(folder_of(run, root / "results")) for run in runs]
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_end_with_the_bytes_of_runs_in_a_row(tmp_path: Path) -> None:
     runs = [small("ttq"), small("bitnet", teacher=TEACHER), small("ring"), small("fp32")]
     serial, parallel = session(tmp_path / "serial"), session(tmp_path / "parallel")

@@ -49,7 +49,7 @@ def test_a_run_in_ten_slices_ends_with_the_bytes_of_one_in_a_piece(tmp_path: Pat
 # --- the deadline ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [deadline.OURS, deadline.SLURM])
+@pytest.mark.parametrize("name", [deadline.OURS, pytest.param(deadline.SLURM, marks=pytest.mark.slow)])
 def test_a_run_stops_with_all_saved_before_its_deadline(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from bitq.errors import DataError, Preempted
 from bitq.io import read_json
-from bitq.quant.registry import METHODS
 from bitq.results.folder import folder_of, read, run_digest
 from bitq.results.schema import History
 from bitq.results.verify import verify
@@ -21,7 +20,18 @@ from bitq.train import checkpoint, finish, loop
 from bitq.train import session as session_module
 from bitq.train.lock import exclusive
 from bitq.train.signals import ONE_REQUEST, StopRequest
-from tests.support import EPOCHS, STEPS, at_call, at_step, in_child, kill_myself, session, small_run, train_until_killed
+from tests.support import (
+    EACH_METHOD,
+    EPOCHS,
+    STEPS,
+    at_call,
+    at_step,
+    in_child,
+    kill_myself,
+    session,
+    small_run,
+    train_until_killed,
+)
 
 
 def digest_of(run: Run, root: Path) -> str:
@@ -40,12 +50,7 @@ def digest_after_kills(run: Run, root: Path, steps: list[int]) -> str:
     return digest_of(run, root)
 
 
-OFTEN = ("fp32", "bitnet", "ttq", "ring", "lsq", "int4")  # one of each kind of state; all others with the slow tests
-
-
-@pytest.mark.parametrize(
-    "method", [pytest.param(one, marks=[] if one in OFTEN else pytest.mark.slow) for one in METHODS]
-)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_a_killed_run_ends_with_the_same_bytes(method: str, tmp_path: Path) -> None:
     run = small_run(method)
     step = random.Random(method).randint(STEPS + 1, EPOCHS * STEPS - 1)

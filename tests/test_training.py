@@ -23,13 +23,13 @@ from bitq.train.network import build_network, build_teacher
 from bitq.train.objective import cross_entropy, distillation_term, loss_of
 from bitq.train.optimizer import build_optimizer, undecayed
 from bitq.train.schedule import lr_at
-from tests.support import session, small_run
+from tests.support import EACH_METHOD, session, small_run
 from tests.synthetic import pretend
 
 CPU = machine("cpu")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EACH_METHOD)
 def test_a_run_ends_with_the_accuracy_of_its_file(method: str, tmp_path: Path) -> None:
     run = small_run(method)
     assert session(tmp_path).train([run]) == 0
