@@ -35,7 +35,7 @@ from bitq.train.loop import Training, measure
 from bitq.train.network import AS_TEACHER, build_network
 
 # A probe's forward pass: large enough to be typical, small enough to be quick even for a full-width network.
-PROBE_MACS = 1e9
+PROBE_MACS = 7e8
 STEPS = 3
 RECORD_BYTES = 40_000  # four files with curves and level audit, and predictions
 PLAIN: dict[str, Any] = {**AS_TEACHER, "norm": "none", "distillation": None, "keep": ()}
