@@ -57,8 +57,8 @@ explore() {
 }
 
 smoke() {
-    in_venv snakemake smoke "$@"
-    say "The paper is build/smoke/paper/bitq.pdf."
+    say "The paper will be build/smoke/paper/bitq.pdf."
+    become snakemake smoke "$@"
 }
 
 # --profile NAME is one of ours, unless it is a folder.
@@ -74,7 +74,7 @@ grid() {
             shift
         fi
     done
-    in_venv snakemake grid "${words[@]}"
+    become snakemake grid "${words[@]}"
 }
 
 # Without its plugin Snakemake answers a profile of a cluster with all of its own options.
@@ -112,6 +112,12 @@ clean() {
 
 # Tests run in two processes, so each keeps to one thread.
 in_venv() { OMP_NUM_THREADS=1 "$python" -m "$@"; }
+
+# As the last command, so that who stops this script stops what it started: bash passes no signal on.
+become() {
+    export OMP_NUM_THREADS=1
+    exec "$python" -m "$@"
+}
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
