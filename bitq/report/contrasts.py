@@ -33,7 +33,8 @@ EXPLAINED = (
     "95\\,\\% $t$ interval; bold where the paired $t$ test has $p_\\mathrm{H} < << query.sources.stats.settings.alpha "
     ">>$ after Holm's correction within the family. MDE is the smallest difference that this test finds with a power "
     "of << query.sources.stats.settings.power >>, the median over the row. A layer's name stands for BitNet with that "
-    "layer in FP32. Secondary is a contrast that another family has with more seeds, which counts."
+    "layer in FP32. A contrast is marked secondary where another family has it with more seeds; that one is "
+    "primary."
 )
 
 

@@ -54,15 +54,15 @@ SHARED = (
         overview.accuracy_per_byte,
         4.5,  # the drawing sets it by its panels
         "Accuracy against the size of the same file (logarithmic), all arms that were run. Small points are seeds, "
-        "open marks their means; the grey line joins what no smaller file reaches. An arrow leads from the size that a "
+        "open marks their means; the grey line is the Pareto front. An arrow leads from the size that a "
         "published factor of compression would give this network to the file that was measured.",
     ),
     Figure(
         "way_of_a_number",
         schema.way,
         1.75,
-        "The way of every low-bit accuracy in this paper, with the numbers of one arm. Under each step stands what is "
-        "checked there; a run that fails a check has no result.",
+        "How every low-bit accuracy in this paper is obtained, with the numbers of one arm. Under each step stands "
+        "what is checked there; a run that fails a check has no result.",
     ),
     Figure(
         "file_sizes",

@@ -245,7 +245,8 @@ class Design:
         found = list(dict.fromkeys(runs[column]))
         if all(isinstance(each, str) for each in found):
             shown = names.PRINTED.get(column, {})
-            return ", ".join(names.short(shown.get(each, each)) for each in found)
+            short = [names.short(shown.get(each, each)) for each in found]
+            return ("; " if any(", " in each for each in short) else ", ").join(short)
         return f"{min(found)}" if min(found) == max(found) else f"{min(found)}–{max(found)}"
 
     @property

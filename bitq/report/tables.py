@@ -66,9 +66,9 @@ TABLES = (
             BITS,
             Column("n", lambda line, _: line.n),
         ),
-        "The arms that no smaller file reaches, from small to large: accuracy of the packed file in percent, its "
-        "bytes, the factor by which it is smaller than the same network in 32-bit floating point, the bits of a packed "
-        "weight.",
+        "The Pareto front: arms for which no file of the same size or smaller is as accurate, from small to large. "
+        "Accuracy of the packed file in percent, mean and sample standard deviation over n seeds; its bytes; the "
+        "factor by which it is smaller than the same network in 32-bit floating point; the bits of a packed weight.",
         group=lambda line: line.group,
         between=SPACE,
         size=r"\scriptsize",

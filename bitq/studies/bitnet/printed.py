@@ -56,7 +56,8 @@ FIGURES = (
         figures.kd_plane,
         2.3,
         "Distilled minus undistilled: effect on the ternary ResNet-18 against the effect on its full-precision twin. "
-        f"Below the dashed diagonal distillation is worse for the ternary network. {POINTS}, in both directions.",
+        f"Below the dashed diagonal distillation does less for the ternary network than for its twin. {POINTS}, in "
+        "both directions.",
     ),
 )
 

@@ -185,7 +185,8 @@ TABLES = (
         ),
         f"All layers in eight to two bits: {SPREAD}. Bits a weight, scales included; bytes on disk; multiplications of "
         "two integers, in percent of all (every file but the last has codes for all its weights); epochs of training "
-        "until the mean test accuracy is that of quantization after training in as many bits (0: never).",
+        "until the mean test accuracy is that of quantization after training in as many bits (0: never; --: not "
+        "compared).",
         group=lambda line: line.group,
         between=SPACE,
         breaks=True,
@@ -233,8 +234,10 @@ FIGURES = (
         "precision_bits",
         figures.accuracy_against_bits,
         2.6,
-        "Accuracy of the packed file over the bits of a weight, and over the bytes of the file, all layers quantized, "
-        "or at sixteen bits cast; marks are means, small points seeds. FP32 stands at its own size.",
+        "Accuracy of the packed file over the bits of a weight, and over the bytes of the file; all layers are "
+        "quantized or, at sixteen bits, cast. \\emph{Rounded for the outputs}: after training, with codes chosen to "
+        "preserve the outputs of each layer and with corrected biases. Marks are means, small points seeds. FP32 "
+        "stands at its own size.",
     ),
     efficiency.FIGURE,
 )

@@ -292,7 +292,7 @@ FIGURES = (
         2.6,
         "Left: accuracy of the file of the published network, soft, snapped to its ring, and with new batch "
         "statistics (lines), beside networks trained with hard levels. Small points are seeds, marks their means. "
-        "Right: where the weights of ResNet-20 are on the levels of its file, by the number of points.",
+        "Right: share of the weights of ResNet-20 on each level of its file, for four and for eight points or levels.",
     ),
 )
 
