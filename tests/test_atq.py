@@ -474,6 +474,9 @@ def test_a_file_is_plotted_as_far_as_its_records_tell(tmp_path: Path) -> None:
     assert {path.stem for path in written} == names
     assert {path.suffix: path.read_bytes()[:4] for path in written} == {".pdf": b"%PDF", ".png": b"\x89PNG"}
     assert left_out == []
+    (folder / "best.safetensors").write_bytes((folder / MODEL).read_bytes())
+    _, left_out = write_plots(folder / "best.safetensors", tmp_path / "renamed", histograms)
+    assert len(left_out) == 3 and all("give the file under that name" in sentence for sentence in left_out)
     (folder / "history.json").unlink()
     written, left_out = write_plots(folder / MODEL, tmp_path / "alone", histograms)
     assert [path.name for path in written] == ["level_distribution.pdf", "level_distribution.png"]

@@ -31,6 +31,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder_of(run, root / "results") / MODEL
 
 
+def test_a_network_in_full_precision_has_a_card(tmp_path: Path) -> None:
+    run = small_run("fp32", precision="fp32", epochs=1, warmup_epochs=0.0)
+    assert in_child(lambda: session(tmp_path).train([run])) == 0
+    assert "Not quantized" not in write_card(folder_of(run, tmp_path / "results") / MODEL)
+
+
 def parts(card: str) -> tuple[dict[str, Any], str]:
     """Read the head of a card, and return it with its text."""
     _, head, text = card.split("---\n", 2)

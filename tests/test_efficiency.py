@@ -27,7 +27,7 @@ def test_memory_is_that_of_the_file_whatever_the_process_before_it_took(tmp_path
     """A child inherits the largest resident size of its parent (getrusage(2)), so that one would be measured."""
     taken = bytearray(2**30)
     taken[::4096] = bytes(len(taken) // 4096)  # resident
-    row = efficiency.measured_apart("vgg11", "fp32", "none", 64)
+    row = efficiency.measured_apart("vgg11", "fp32", "none")
     assert row["file_bytes"] / 2 < row["peak_bytes"] < 2**30
 
 
@@ -35,7 +35,7 @@ def test_a_measurement_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch:
     path, seen = tmp_path / "efficiency.json", []
     methods = ("fp32", "twn", "bitnet")
 
-    def measured(name: str, method: str, activations: str, width: int | None) -> dict[str, object]:
+    def measured(name: str, method: str, activations: str) -> dict[str, object]:
         seen.append(method)
         if seen == ["fp32", "twn"]:
             raise KeyboardInterrupt

@@ -6,7 +6,8 @@ from scipy import stats
 
 from bitq.stats.estimate import Block, Estimate
 from bitq.stats.inference import ALPHA, LEVEL, TOST_LEVEL
-from bitq.stats.spread import half_width, image_variance, satterthwaite
+from bitq.stats.spread import half_width, satterthwaite
+from tests.crossed import image_variance
 
 DRAWS = 10_000
 SEEDS = (3, 5, 10)

@@ -16,7 +16,7 @@ from bitq.stats.images import Images, Share, image_covariance, mcnemar_of, read_
 from bitq.stats.inference import exact_independent, exact_paired
 from bitq.stats.needed import Spread, needed
 from bitq.stats.predicates import ArmAt, Quantity
-from bitq.stats.spread import image_variance
+from tests.crossed import image_variance
 from tests.frames import row, run, table
 
 

@@ -112,6 +112,11 @@ def test_the_seed_decides_which_files_are_evaluated(root: Path) -> None:
     assert drawn[0] == drawn[1] and len(set(drawn)) == 2
 
 
+def test_a_run_that_is_being_finished_is_not_drawn(root: Path) -> None:
+    (folder_of(RUNS[0], root) / "results.json").unlink()
+    assert [each.path for each in remeasure(root, RUNS, None, 0, "cpu")] == [RUNS[1].path]
+
+
 def test_without_packed_files_nothing_is_claimed(root: Path) -> None:
     for run in RUNS:
         (folder_of(run, root) / MODEL).unlink()

@@ -7,7 +7,6 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-MIB = 2**20
 FILLER = "filler"
 
 

@@ -77,10 +77,10 @@ def _columns(views: Sequence[View]) -> dict[str, Any]:
 
 
 def _plot_of_runs(view: View, source: ColumnDataSource, shown: CDSView, palette: CategoricalColorMapper) -> Any:
-    plot = _empty(view.name, view.across, view.up, x_axis_type="log" if view.name == "size" else "linear")
+    plot = _empty(view.name, view.across, view.up, x_axis_type="linear" if view.in_rows else "log")
     summary = ColumnDataSource({"x": [], "y": []}, name=f"{view.name}_means")
     plot.toolbar.active_drag = plot.select_one(BoxSelectTool)
-    if view.rows:
+    if view.in_rows:
         _name_rows(plot, view.rows)
         plot.scatter(
             "x", "y", source=summary, marker="dash", angle=1.5708, size=15, line_width=2.5, name=f"{view.name}_bars"
@@ -117,9 +117,9 @@ def _plot_of_runs(view: View, source: ColumnDataSource, shown: CDSView, palette:
         fill_alpha=column("fill"),
         nonselection_alpha=0.12,
     )
-    told = f"@{column('x' if view.rows else 'y')}{{0.00}}"
+    told = f"@{column('x' if view.in_rows else 'y')}{{0.00}}"
     plot.add_tools(
-        HoverTool(renderers=[marks], tooltips=[("run", "@label"), (view.across if view.rows else "accuracy", told)])
+        HoverTool(renderers=[marks], tooltips=[("run", "@label"), (view.across if view.in_rows else "accuracy", told)])
     )
     return plot
 
@@ -127,7 +127,7 @@ def _plot_of_runs(view: View, source: ColumnDataSource, shown: CDSView, palette:
 def _name_rows(plot: Any, rows: Sequence[str]) -> None:
     plot.yaxis.ticker = FixedTicker(ticks=[-place for place in range(len(rows))])
     plot.yaxis.major_label_overrides = {-place: name for place, name in enumerate(rows)}
-    plot.y_range.start, plot.y_range.end = 0.5 - len(rows), 0.5
+    plot.y_range.start, plot.y_range.end = 0.5 - max(1, len(rows)), 0.5
     plot.height = max(320, 90 + 34 * len(rows))
     plot.ygrid.visible = False
     for place in range(1, len(rows)):

@@ -36,7 +36,8 @@ class View:
     up: str
     series: tuple[Series, ...]
     points: Sequence[Point | None]
-    rows: tuple[str, ...] = ()  # names of the places 0, 1 … from the top, if these are no numbers
+    rows: tuple[str, ...] = ()  # names of the places 0, 1 … from the top, where it is in rows
+    in_rows: bool = True
 
     @property
     def shown(self) -> tuple[Series, ...]:
@@ -88,6 +89,7 @@ def size(runs: pd.DataFrame) -> View:
         up="test accuracy, %",
         series=tuple(GROUPS.values()),
         points=_known(runs["file_bytes"] / 1024, runs["accuracy"], groups),
+        in_rows=False,
     )
 
 

@@ -132,21 +132,21 @@ def require_onnx() -> None:
         raise UsageError(f"an ONNX graph needs {error.name}; install it with: pip install 'bitq[onnx]'.") from error
 
 
-def runtime(content: bytes, threads: int = 1) -> Any:
+def runtime(content: bytes) -> Any:
     """Load a file's content into ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3  # errors
     # In fp32, as the graph says: by default the runtime rounds the inputs of decoded weights to 8 bits.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def session(content: bytes, threads: int = 1) -> Callable[[Inputs], Tensor]:
+def session(content: bytes) -> Callable[[Inputs], Tensor]:
     """Load a file's content into ONNX Runtime and return what computes logits with it."""
-    loaded = runtime(content, threads)
+    loaded = runtime(content)
     names = [each.name for each in loaded.get_inputs()]
 
     def logits(x: Inputs) -> Tensor:

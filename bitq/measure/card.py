@@ -38,7 +38,8 @@ def describe(path: Path) -> dict[str, Any]:
     spec = parse(path, meta).spec.model_dump(mode="json")
     digest = sha256_file(path)
     run = run_beside(path, digest)
-    measured = run.results.model_dump(mode="json")["packed"] if run else measure(path)
+    # A record of a network in full precision has no coverage.
+    measured = {"coverage": None} | (run.results.model_dump(mode="json")["packed"] if run else measure(path))
     data = data_of(spec)
     kept = (measured["coverage"] or {}).get("left_float", [])
     return {

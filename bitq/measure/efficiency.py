@@ -41,14 +41,14 @@ SMALL, LARGE = 1, 32  # images of the pass whose latency counts, and of the one 
 PASSES = {SMALL: 25, LARGE: 5}
 
 
-def efficiency(path: Path, networks: tuple[str, ...] = NETWORKS, width: int | None = None) -> None:
+def efficiency(path: Path, networks: tuple[str, ...] = NETWORKS) -> None:
     """Measure every method in every network, one process after the other, and write `path` after each."""
     here: dict[str, Any] = {"machine": fingerprint(machine("cpu")), "versions": versions(), "threads": 1}
     rows = known(path, here)
     there = {tuple(row[key] for key in TREATMENT) for row in rows}
     for treatment in (each for name in networks for each in treatments(name)):
         if treatment not in there:
-            rows.append(measured_apart(*treatment, width))
+            rows.append(measured_apart(*treatment))
             write_json(path, here | {"rows": rows})
 
 
@@ -66,11 +66,11 @@ def treatments(name: str) -> Iterator[tuple[str, str, str]]:
         yield name, method, "static"
 
 
-def measured_apart(name: str, method: str, activations: str, width: int | None) -> dict[str, Any]:
+def measured_apart(name: str, method: str, activations: str) -> dict[str, Any]:
     """Write one file and measure it in a fresh process, whose peak of memory is then its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        size = write(path, name, method, activations, width or published_width(name))
+        size = write(path, name, method, activations, published_width(name))
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
             row = apart.submit(measured, path).result()
     return {"model": name, "method": method, "activations": activations, "file_bytes": size} | row

@@ -31,7 +31,8 @@ class Measured(NamedTuple):
 
 def remeasure(root: Path, runs: Sequence[Run], count: int | None, seed: int, device: str) -> list[Measured]:
     """Evaluate so many packed files again, drawn by the seed; all that are there, without a count."""
-    there = [run for run in runs if (folder_of(run, root) / MODEL).exists()]
+    # A run that is being finished has its packed file first.
+    there = [run for run in runs if all((folder_of(run, root) / name).exists() for name in (MODEL, RESULTS))]
     if not there:
         raise UsageError(
             f"{root} holds no packed file of the selected runs, so none can be measured again; train with --models, or "

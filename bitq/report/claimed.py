@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bitq.errors import DataError
 from bitq.report import names
 from bitq.report.query import Query
 from bitq.report.sources import Record
@@ -50,7 +51,7 @@ def claims(query: Query) -> list[Row]:
     return [
         {
             "title": _title(work),
-            "judged": [_judged(record, book[record["id"]]) for record in records if record["verdict"] != "missing"],
+            "judged": [_judged(record, _claim(book, record)) for record in records if record["verdict"] != "missing"],
             "open": _open([record for record in records if record["verdict"] == "missing"], book),
         }
         for work, records in found.items()
@@ -65,15 +66,24 @@ def verdicts(query: Query) -> list[Row]:
     records = [each for each in query.sources.claims["verdicts"] if each["weakest"] is not None]
     found = [query.track(record) for record in records]
     return [
-        {"title": title, "rows": [_at_weakest(query, each, book[each["id"]]) for each in found if each["work"] == work]}
+        {"title": title, "rows": [_at_weakest(query, each, _claim(book, each)) for each in of_work]}
         for work, title in works.items()
-        if any(each["work"] == work for each in found)
+        if (of_work := [each for each in found if each["work"] == work])
     ]
 
 
 def checks(query: Query) -> list[Record]:
     """List the checks of the grid, which no count of verdicts includes."""
     return [query.track(record) for record in query.sources.claims.get("checks", ())]
+
+
+def _claim(book: Mapping[str, Claim], record: Record) -> Claim:
+    """Return the claim that a record is about."""
+    if record["id"] not in book:
+        raise DataError(
+            f"claims.json judges {record['id']}, which config/claims.yaml lacks; write it anew with: bitq claims."
+        )
+    return book[record["id"]]
 
 
 def _at_weakest(query: Query, record: Record, claim: Claim) -> Row:
@@ -120,7 +130,7 @@ def _open(records: list[Record], book: Mapping[str, Claim]) -> list[Row]:
     """Group the claims that no run shown can decide by what they need."""
     by_need: dict[str, list[Record]] = {}
     for record in records:
-        by_need.setdefault(_needs(record, book[record["id"]]), []).append(record | {"source": _source(record)})
+        by_need.setdefault(_needs(record, _claim(book, record)), []).append(record | {"source": _source(record)})
     return [{"needs": needs, "claims": claims} for needs, claims in by_need.items()]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bitq.report import names
 from bitq.report.notes import Notes
-from bitq.report.query import Query, span
+from bitq.report.query import Query, least_to_most
 from bitq.report.sources import Record, Sources
 from bitq.report.table import NOTHING, place
 from bitq.report.tex import Tex, at, render, render_text
@@ -86,7 +86,7 @@ def block(query: Query, families: Sequence[str]) -> Row | None:
         "families": [
             {
                 "question": known[name]["question"],
-                "n": span(pd.Series([record["n"] for record in found])),
+                "n": least_to_most(pd.Series([record["n"] for record in found])),
                 "rows": list(_rows(query, found, columns, across, rest)),
             }
             for name, found in contrasts.items()

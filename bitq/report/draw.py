@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bitq.report.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, Mark
+from bitq.results.schema import History
 
 MARKS = (
     Mark(BLACK, "o"),
@@ -37,6 +38,12 @@ def curves(axes: Axes, series: Mapping[str, Sequence[float]], marks: Sequence[Ma
         axes.set_xlim(0, 2)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def accuracies(history: History) -> dict[str, tuple[float, ...]]:
+    """Return the accuracies of a run after each epoch, by the images that they are of."""
+    series = {"training": history.train_accuracy, "test": history.test_accuracy}
+    return series | ({"held out": history.validation_accuracy} if history.validation_accuracy else {})
 
 
 def dots(axes: Axes, scores: Mapping[str, Sequence[float]], marks: Sequence[Mark] = MARKS) -> None:

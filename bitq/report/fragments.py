@@ -18,7 +18,7 @@ from bitq.grid.study import scales as all_scales
 from bitq.io import sha256_file, write_atomic
 from bitq.paths import config_dir
 from bitq.report import contrasts, names, prose
-from bitq.report.query import Query, span
+from bitq.report.query import Query, least_to_most
 from bitq.report.sources import Sources
 from bitq.report.tex import Tex, render
 from bitq.stats.families import group_of
@@ -162,7 +162,7 @@ def compute(runs: pd.DataFrame) -> Row:
     counts = runs.groupby(["study", "dataset", "model", "arm"])["seed"].nunique()
     return {
         "compute": totals.reset_index().to_dict("records"),
-        "seeds": span(counts),
+        "seeds": least_to_most(counts),
         "diverged": int((runs["status"] == "diverged").sum()),
     }
 

@@ -11,7 +11,7 @@ from bitq.report.cost import parameters
 from bitq.report.query import Query
 from bitq.report.sources import Arm, Record, Sources
 from bitq.report.tex import NONE, as_written, at, escape, interval, number, p_value, percent, signed
-from bitq.report.values import Number, count, inline, measure, span, words
+from bitq.report.values import Number, count, inline, interval_number, measure, words
 from bitq.results.costs import cost_of, counted
 from bitq.run import Run
 from bitq.stats.cells import Cell
@@ -111,7 +111,7 @@ def _accuracy(key: str, record: Record | None) -> Iterator[Number]:
     middle, best = at(record, "mean"), at(record, "best_mean")
     yield measure(f"acc.{key}", middle, number(middle), percent=True)
     yield measure(f"sd.{key}", at(record, "sd"), number(at(record, "sd")))
-    yield span(f"ci.{key}", at(record, "interval"))
+    yield interval_number(f"ci.{key}", at(record, "interval"))
     yield measure(f"best.{key}", best, number(best), percent=True)
     yield count(f"n.{key}", at(record, "n"))
 
@@ -151,7 +151,7 @@ def _contrast_key(family: Family, dataset: str, model: str, a: str, b: str) -> s
 def _contrast(key: str, record: Record | None) -> Iterator[Number]:
     difference, effect, smallest = (at(record, name) for name in ("difference", "d_z", "detectable"))
     yield measure(f"diff.{key}", difference, signed(difference))
-    yield span(f"diffci.{key}", at(record, "interval"), sign=True)
+    yield interval_number(f"diffci.{key}", at(record, "interval"), sign=True)
     yield count(f"n.{key}", at(record, "n"))
     yield Number(f"change.{key}", change(record), () if difference is None else (difference,))
     for head, p in (("p", at(record, "p")), ("holm", at(record, "p_holm"))):
@@ -186,7 +186,7 @@ def _recovery(key: str, record: Record | None) -> Iterator[Number]:
     ends = at(record, "interval")
     share = at(record, "share") if ends else None  # undefined for a gap that may be zero
     yield measure(f"rec.{key}", None if share is None else 100 * share, percent(share), percent=True)
-    yield span(f"recci.{key}", ends and [100 * end for end in ends], digits=0)
+    yield interval_number(f"recci.{key}", ends and [100 * end for end in ends], digits=0)
 
 
 def _networks(sources: Sources) -> Iterator[Group]:

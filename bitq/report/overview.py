@@ -16,7 +16,6 @@ from bitq.report.draw import MARKS, PERCENT, log_scale
 from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.style import BLACK, BLUE, VERMILLION, Mark
-from bitq.report.tex import listed
 from bitq.stats.claims import claims as read_claims
 from bitq.stats.published import published
 
@@ -271,12 +270,3 @@ def designs(query: Query) -> list[Design]:
 def hours(design: Design) -> float:
     """Compute the hours that the runs of a study took, added over processes."""
     return float(design.runs["wall_seconds"].sum()) / 3600
-
-
-def machines(design: Design) -> str:
-    """List the devices and machines that trained the runs of a study."""
-    return listed(sorted({f"{device} ({machine})" for device, machine in _kinds(design.runs)}))
-
-
-def _kinds(runs: Any) -> Iterator[tuple[str, str]]:
-    yield from runs.groupby(["device", "machine"]).size().index

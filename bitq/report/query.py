@@ -154,7 +154,7 @@ class Query:
 
     def seeds(self) -> str:
         """Return the number of seeds of the arms, or its range."""
-        return span(pd.Series(sorted(self.n)))
+        return least_to_most(pd.Series(sorted(self.n)))
 
     def seeds_behind(self) -> str:
         """Describe the number of seeds in a sentence; nothing if no arm was queried."""
@@ -216,20 +216,20 @@ def _images(runs: pd.DataFrame) -> str:
 
 
 def _width(runs: pd.DataFrame) -> str:
-    return f"width {span(runs['width'])} of {span(runs['model'].map(PUBLISHED_WIDTH))}"
+    return f"width {least_to_most(runs['width'])} of {least_to_most(runs['model'].map(PUBLISHED_WIDTH))}"
 
 
 def _epochs(runs: pd.DataFrame) -> str:
-    epochs = span(runs["epochs"])
+    epochs = least_to_most(runs["epochs"])
     return f"{epochs} epoch{'' if epochs == '1' else 's'}"
 
 
 def _seeds(runs: pd.DataFrame) -> str:
-    seeds = span(runs.groupby(["study", "dataset", "model", "arm"])["seed"].nunique())
+    seeds = least_to_most(runs.groupby(["study", "dataset", "model", "arm"])["seed"].nunique())
     return f"{seeds} seed{'' if seeds == '1' else 's'} an arm"
 
 
-def span(values: "pd.Series[int]") -> str:
+def least_to_most(values: "pd.Series[int]") -> str:
     """Format a number that all share, or the smallest and the largest."""
     if values.empty:
         return "0"

@@ -47,17 +47,25 @@ def write_plots(
     return written, left_out
 
 
+def _wanting(file: Path) -> str:
+    """Say what keeps a file from being that of a run with its records; empty where nothing does."""
+    if file.name != MODEL:
+        return f"these are of {MODEL} alone; give the file under that name"
+    missing = [name for name in NEEDED if not (file.parent / name).exists()]
+    return f"no {missing[0]} lies beside {file}" if missing else ""
+
+
 def plots_of(file: Path, histograms: Histograms, label: Label = names.arm) -> dict[str, Plot | str]:
     """Return the drawing function of each plot, or the reason why it cannot be drawn."""
-    missing = [name for name in NEEDED if file.name != MODEL or not (file.parent / name).exists()]
-    run = None if missing else read(file.parent)
+    wanting = _wanting(file)
+    run = None if wanting else read(file.parent)
     floats = "" if histograms else "a float network ships no codes"
     drawn: dict[str, Plot | str] = {
         "level_distribution": floats or partial(codes, histograms, _title(run, label) if run else file.name)
     }
     if run is None:
         rest = ("accuracy_comparison", "training_curve", "sparsity_schedule")
-        return drawn | dict.fromkeys(rest, f"it needs the records of a run, and no {missing[0]} lies beside {file}")
+        return drawn | dict.fromkeys(rest, f"it needs the records of a run, and {wanting}")
     untrained = "" if run.history.test_accuracy else "it was trained for no epoch"
     return drawn | {
         "accuracy_comparison": partial(accuracy, run, label),
@@ -89,10 +97,7 @@ def accuracy(run: Finished, label: Label, figure: Figure) -> None:
 def training(run: Finished, label: Label, figure: Figure) -> None:
     """Draw accuracy over the epochs."""
     axes = figure.subplots()
-    series = {"training": run.history.train_accuracy, "test": run.history.test_accuracy}
-    if run.history.validation_accuracy:
-        series["held out"] = run.history.validation_accuracy
-    draw.curves(axes, series)
+    draw.curves(axes, draw.accuracies(run.history))
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy, %")
     axes.set_title(_title(run, label))

@@ -26,7 +26,7 @@ def measure(key: str, number: float | None, text: str, percent: bool = False) ->
     return Number(key, inline(text), () if number is None else (number,), percent)
 
 
-def span(key: str, bounds: Sequence[float] | None, digits: int = 2, sign: bool = False) -> Number:
+def interval_number(key: str, bounds: Sequence[float] | None, digits: int = 2, sign: bool = False) -> Number:
     """Build an interval."""
     return Number(key, inline(interval(bounds, digits, sign)), tuple(bounds or ()))
 

@@ -19,7 +19,7 @@ def finished_below(folder: Path) -> tuple[list[Finished], list[str]]:
 
 
 def outcome_row(run: Finished) -> dict[str, Any]:
-    """Return what came of a run: accuracy of the packed file, its bytes, epochs, seconds, kind of machine."""
+    """Return what came of a run: status, and accuracy, bytes and compression of the packed file."""
     packed = run.results.packed
     return {
         "run": run.config.id,

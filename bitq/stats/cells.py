@@ -1,7 +1,7 @@
 """Select the runs of a statistic: exactly one arm at a time, or an error."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,13 +122,6 @@ def read_runs(parquet: Path) -> pd.DataFrame:
             f"{parquet} does not hold runs, but {', '.join(table.columns[:3])} …; give the runs.parquet beside it."
         )
     return table
-
-
-def paired(cells: Sequence[Cell], column: str = "accuracy") -> tuple[tuple[int, ...], list[Values]]:
-    """Find the seeds for which every cell has a value, and return each cell's values in their order."""
-    values = [each.by_seed(column) for each in cells]
-    seeds = sorted(set.intersection(*map(set, values)))
-    return tuple(seeds), [np.array([of[seed] for seed in seeds]) for of in values]
 
 
 def cell(frame: pd.DataFrame, across: Collection[str] = (), **criteria: Any) -> Cell:

@@ -243,7 +243,7 @@ def draw(done: "list[tuple[Run, Finished]]", curves: bool, tensorboard: Path | N
     from bitq.grid.oneoff import STUDY
 
     for run, found in done:
-        if curves and run.study == STUDY:
+        if curves and run.study == STUDY and run.recipe.epochs:
             from bitq.report.curves import write_curves
 
             write_curves(found, found.folder / "curves.png")

@@ -8,7 +8,7 @@ from bitq.report.query import Query
 from bitq.report.sources import Record
 from bitq.report.table import Table
 from bitq.report.tex import signed, whole
-from bitq.report.values import Number, count, measure, span
+from bitq.report.values import Number, count, interval_number, measure
 from bitq.stats.contrast import contrast
 
 DATASET, BOTH = "fashion_sst2", "gated_fusion"
@@ -78,7 +78,7 @@ def numbers(query: Query) -> Iterator[Number]:
             found = over(query, arm, control) or {}
             key = f"multimodal.over.{control}.{arm}"
             yield measure(key, found.get("difference"), signed(found.get("difference")))
-            yield span(f"{key}.ci", found.get("interval"), sign=True)
+            yield interval_number(f"{key}.ci", found.get("interval"), sign=True)
     kept, packed = (_line(query, BOTH, arm).mean("file_bytes") for arm in ("atq-keep_embedding", "atq"))
     yield count("multimodal.bytes.embedding", None if kept is None or packed is None else kept - packed)
 
