@@ -434,6 +434,31 @@ def test_state_that_is_not_a_parameter_ships(tmp_path: Path) -> None:
     assert torch.equal(loaded.norm.running_var, model.norm.running_var)
 
 
+class Pair(nn.Module):
+    """A network of two inputs, which it takes as one pair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.word, self.out = nn.Linear(4, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        image, word = inputs
+        return self.out((self.image(image) + self.word(word)).relu())
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "adaptive"])
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_calibration_and_evaluation_take_pairs_of_inputs(kind: Any, rounding: Any, tmp_path: Path) -> None:
+    plain, inputs = seeded(Pair).eval(), (torch.randn(32, 4), torch.randn(32, 6))
+    want = plain(inputs)
+    model = bitq.quantize(copy.deepcopy(plain), "int8", activations="static")
+    bitq.calibrate(model, [(kind(inputs), want.argmax(1))], rounding=rounding)
+    assert 0 < (model(inputs) - want).abs().max() < 0.05
+    bitq.export(model, tmp_path / "net.safetensors")
+    score = bitq.evaluate(tmp_path / "net.safetensors", [(kind(inputs), want.argmax(1))], into=Pair())
+    assert score.percent > 90
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -450,12 +475,20 @@ def chain(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), *layers)
 
 
+def static() -> nn.Module:
+    return bitq.quantize(Net(), "int8", activations="static")
+
+
 BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: bitq.quantize(Net(), "bitnt"), "unknown method 'bitnt'.*Did you mean 'bitnet'"),
     (lambda: bitq.quantize(Net(), "twn", keep=["outt"]), "no layer matches 'outt'"),
     (lambda: bitq.quantize(Net(), "twn", keep="*"), "keep leaves it no layer"),
     (lambda: bitq.quantize(Net(), "lsq", settings={"bit": 3}), "has no setting 'bit'; allowed"),
     (lambda: bitq.quantize(Net(), "twn", activations="int8"), "unknown treatment of activations 'int8'"),  # type: ignore[arg-type]
+    (
+        lambda: bitq.quantize(Net(), "fp32", activations="static"),
+        "fp32 quantizes nothing, but activations='static' was given; leave it out",
+    ),
     (lambda: bitq.quantize(nn.Linear(4, 4), "twn"), "a single Linear was given; put it into a network"),
     (lambda: bitq.quantize(bitq.quantize(Net(), "twn"), "twn"), "words is quantized already"),
     (lambda: bitq.quantize(Net().bfloat16(), "twn"), "words: the weight is torch.bfloat16.*float32"),
@@ -487,6 +520,21 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: bitq.calibrate(bitq.quantize(Net(), "int8", activations="static"), []), "data yields no batch"),
     (lambda: bitq.calibrate(bitq.quantize(Net(), "ring", activations="static"), [tokens()]), "trains something else"),
     (lambda: bitq.calibrate(Net(), [tokens()]), "no quantized layer"),
+    (
+        lambda: bitq.calibrate(static(), [tokens()], rounding="adaptiv"),  # type: ignore[arg-type]
+        "rounding 'adaptiv' was given; allowed: 'nearest' or 'adaptive'",
+    ),
+    (
+        lambda: bitq.calibrate(static(), [tokens()], activation_range="max"),  # type: ignore[arg-type]
+        "activation_range 'max' was given; allowed: 'minmax', 'percentile' or 'mse'",
+    ),
+    (lambda: bitq.calibrate(static(), [{"x": tokens()}]), "a batch begins with dict; give tensors, or pairs"),  # type: ignore[list-item]
+    (lambda: bitq.calibrate(static(), [()]), "a batch begins with NoneType; give tensors, or pairs"),  # type: ignore[list-item]
+    (lambda: bitq.calibrate(static(), [([tokens()] * 3, 0)]), "begins with list of 3; .* inputs are a tensor or two"),  # type: ignore[list-item]
+    (
+        lambda: bitq.evaluate("net.safetensors", [], device="gpu"),
+        "^device=gpu was given; allowed: auto, cpu, cuda, cuda:N.$",
+    ),
     (lambda: bitq.export(Net(), "/nowhere/net.safetensors"), "no quantized layer"),
     (
         lambda: bitq.export(bitq.quantize(Net(), "int8", activations="static"), "/nowhere/net"),
@@ -501,6 +549,68 @@ def test_bad_input_is_refused_in_one_sentence(call: Callable[[], Any], message: 
     with pytest.raises(BitqError, match=message) as refused:
         call()
     assert str(refused.value).endswith((".", "?")) and "\n" not in str(refused.value)
+
+
+def test_evaluating_on_a_missing_gpu_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="^device=cuda was given, but no CUDA device is visible; use device=cpu.$"):
+        bitq.evaluate("net.safetensors", [], device="cuda")
+
+
+def test_full_precision_may_be_told_to_leave_activations_alone() -> None:
+    assert not quantized_layers(bitq.quantize(Net(), "fp32", activations="none"))
+
+
+class Foldable(nn.Module):
+    """A trained network with something of all that quantizing changes: a normalisation, an attention, a tied weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.norm, self.mix = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), Mix()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.norm(self.image(x)).relu().flatten(2).transpose(1, 2))
+
+
+class Mix(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.one, self.two = nn.MultiheadAttention(4, 2), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.one(self.attention(x, x, x)[0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "bitnet", "keep": "clasifier"}, "no layer matches"),
+        ({"method": "lsq", "settings": {"bit": 3}}, "has no setting"),
+        ({"method": "ring_legacy"}, "ships neither codes"),
+        ({"method": "ring", "keep": "mix.one"}, "share one weight"),
+        ({"method": "bitnet", "keep": "*"}, "keep leaves it no layer"),
+        ({"method": "fp32", "activations": "static"}, "quantizes nothing"),
+    ],
+)
+def test_a_refusal_leaves_the_network_as_it_was(options: dict[str, Any], message: str) -> None:
+    model, x = seeded(Foldable), torch.randn(3, 1, 5, 5)
+    model(x)
+    calls: list[nn.Module] = []
+    handle = model.image.register_forward_hook(lambda module, *_: calls.append(module))
+    modules, twin = list(model.named_modules()), copy.deepcopy(model.eval())
+    with pytest.raises(UsageError, match=message):
+        bitq.quantize(model, **options, fold=True)
+    assert list(model.named_modules()) == modules and str(model) == str(twin)
+    assert {name: value.tolist() for name, value in model.state_dict().items()} == {
+        name: value.tolist() for name, value in twin.state_dict().items()
+    }
+    assert torch.equal(model(x), twin(x)) and model.mix.two.weight is model.mix.one.weight
+    handle.remove()
+    calls.clear()
+    bitq.quantize(model, "ring", fold=True)(x)
+    assert not calls
+    assert torch.equal(model(x), bitq.quantize(twin, "ring", fold=True)(x))
 
 
 def test_a_layer_that_no_input_reaches_is_named() -> None:

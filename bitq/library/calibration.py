@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Literal
 
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bitq.data.inputs import Inputs
@@ -15,6 +16,7 @@ from bitq.ptq.watch import execution_order
 from bitq.quant.base import Quantizer
 from bitq.quant.layers import QuantLayer
 from bitq.quant.static import StaticUint8
+from bitq.records import explain
 from bitq.run import Calibration
 
 Batch = Tensor | tuple[Inputs, Any] | list[Any]
@@ -32,9 +34,10 @@ def calibrate(
     """Set the ranges of static activations on some batches, and round weights and correct biases on them if asked.
 
     `data` yields batches of inputs, or pairs whose first is the inputs, as a DataLoader does; the first `batches` of
-    them are used. `activation_range` chooses what a range spans: all, all but the tails, or what leaves the smallest
-    squared error. `rounding="adaptive"` (int2 to int8) rounds so that the outputs change least; `bias_correction` takes
-    the mean shift of every output channel back.
+    them are used. A pair's inputs may be two tensors, which the network gets as one tuple. `activation_range` chooses
+    what a range spans: all, all but the tails, or what leaves the smallest squared error. `rounding="adaptive"` (for
+    int2 to int8) rounds so that the outputs change least; `bias_correction` takes the mean shift of every output
+    channel back.
 
     >>> import torch
     >>> from bitq.library.quantize import quantize
@@ -54,7 +57,7 @@ def calibrate(
             "nothing would be calibrated: quantize with activations='static', or ask for rounding='adaptive' or "
             "bias_correction=True."
         )
-    plan = Calibration(
+    plan = _plan(
         activations="static" if is_static else "none",
         activation_range=activation_range if is_static else "minmax",
         rounding=rounding,
@@ -67,11 +70,25 @@ def calibrate(
     calibrate_layers(model, plan, seen)
 
 
+def _plan(**options: Any) -> Calibration:
+    try:
+        return Calibration(**options)
+    except ValidationError as error:
+        raise UsageError(explain(error)) from None
+
+
 def _inputs(batch: Any) -> Inputs:
-    inputs = batch[0] if isinstance(batch, tuple | list) else batch
-    if not isinstance(inputs, Tensor):
-        raise UsageError(f"a batch begins with {type(inputs).__name__}; give tensors, or pairs of inputs and labels.")
-    return inputs
+    inputs: Any = next(iter(batch), None) if isinstance(batch, tuple | list) else batch
+    if isinstance(inputs, Tensor):
+        return inputs
+    found = type(inputs).__name__
+    if isinstance(inputs, tuple | list):
+        if len(inputs) == 2 and all(isinstance(each, Tensor) for each in inputs):
+            return inputs[0], inputs[1]
+        found = f"{found} of {len(inputs)}"
+    raise UsageError(
+        f"a batch begins with {found}; give tensors, or pairs of inputs and labels, whose inputs are a tensor or two."
+    )
 
 
 def _check_layers(model: nn.Module, layers: dict[str, QuantLayer], seen: list[Inputs]) -> None:

@@ -12,6 +12,7 @@ from bitq.deploy.evaluate import Score
 from bitq.deploy.evaluate import evaluate as evaluate_batches
 from bitq.errors import DataError, UsageError
 from bitq.library.loading import load
+from bitq.machine import machine
 
 
 def evaluate(
@@ -37,11 +38,18 @@ def evaluate(
     ...     evaluate(f"{folder}/net.safetensors", data, into=fresh())
     Score(correct=2, total=3, finite=True)
     """
-    on = torch.device(device)
+    on = _device(device)
     score = evaluate_batches(load(path, into).to(on), _moved(data, on))
     if not score.finite:
         raise DataError(f"{path} answers with NaN or infinite logits, so it has no accuracy; train it again.")
     return score
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return machine(str(name)).device
+    except UsageError as error:
+        raise UsageError(str(error).replace("--device ", "device=")) from None
 
 
 def _moved(data: Iterable[Any], device: torch.device) -> Iterator[tuple[Inputs, Tensor]]:

@@ -12,6 +12,7 @@ from bitq.library.attention import can_be_separated, leave_fast_paths, separate
 from bitq.library.bypass import check_at_first_call
 from bitq.library.rules import check_globs, check_rules, is_kept
 from bitq.library.training import project_before_each_call
+from bitq.library.undo import unchanged_if_refused
 from bitq.models.fold import fold as fold_norms
 from bitq.models.fold import foldable
 from bitq.models.layers import WeightLayer, weight_layers
@@ -56,7 +57,7 @@ def quantize(
     part of the layer before it, which is for trained networks.
 
     The float weights are where training starts. Attention of `torch.nn` is cut into linear layers. Make the optimizer
-    afterwards.
+    afterwards. A call that is refused leaves the network as it was.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
@@ -73,27 +74,20 @@ def quantize(
     chosen = method_named(method)
     globs = [keep] if isinstance(keep, str) else list(keep)
     activation = chosen.activation if activations is None else activation_named(activations)
-    _check_method(method, settings or {})
-    before = quantized_layers(model)
-    _check_unquantized(before, globs)
+    _check_method(settings or {})
+    if chosen.weight is Fp32 and activation is not None:
+        raise UsageError(
+            f"method {method} quantizes nothing, but activations={activations!r} was given; leave it out, or give int8 "
+            "or another method."
+        )
+    _check_unquantized(quantized_layers(model), globs)
     check_rules(model, globs)
-    if fold:
-        _fold(model)
-    packed = [path for path in attentions(model) if not is_kept(path, globs)]
-    _check_untied(model, packed)
-    separate(model, packed)
-    check_globs(model, globs)
-    tied = tied_layers(model, globs)
-    convert(model, method, settings, kept_layers(model, globs) | tied.keys(), False, activation)
-    if chosen.weight is Fp32:
-        return model
-    _check_ships(method, model)
-    for path, first in tied.items():
-        tie(model.get_submodule(path), model.get_submodule(first), activation)  # type: ignore[arg-type]
-    for path, layer in quantized_layers(model).items():
-        if activation is None and path not in before:
-            layer.activation = None
-    finish(model)
+    with unchanged_if_refused(model):
+        if fold:
+            _fold(model)
+        _separate(model, globs)
+        check_globs(model, globs)
+        _convert(model, method, settings, globs, activation)
     return model
 
 
@@ -151,6 +145,28 @@ def tie(layer: WeightLayer, first: QuantLayer, activation: Activation | None) ->
     first.weight.data.copy_(latent)  # it was a latent already
 
 
+def _separate(model: nn.Module, globs: list[str]) -> None:
+    packed = [path for path in attentions(model) if not is_kept(path, globs)]
+    _check_untied(model, packed)
+    separate(model, packed)
+
+
+def _convert(
+    model: nn.Module, method: str, settings: Mapping[str, Any] | None, globs: list[str], activation: Activation | None
+) -> None:
+    before, tied = quantized_layers(model), tied_layers(model, globs)
+    convert(model, method, settings, kept_layers(model, globs) | tied.keys(), False, activation)
+    if method_named(method).weight is Fp32:
+        return
+    _check_ships(method, model)
+    for path, first in tied.items():
+        tie(model.get_submodule(path), model.get_submodule(first), activation)  # type: ignore[arg-type]
+    for path, layer in quantized_layers(model).items():
+        if activation is None and path not in before:
+            layer.activation = None
+    finish(model)
+
+
 def _fold(model: nn.Module) -> None:
     norms = [norm for _, norm in foldable(model)]
     if not norms:
@@ -160,7 +176,7 @@ def _fold(model: nn.Module) -> None:
         model.set_submodule(norm, FoldedNorm())
 
 
-def _check_method(method: str, settings: Mapping[str, Any]) -> None:
+def _check_method(settings: Mapping[str, Any]) -> None:
     own = [settings, *(value for value in settings.values() if isinstance(value, Mapping))]
     if any(each.get("budget") is not None for each in own):
         raise UsageError(
