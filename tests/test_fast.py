@@ -1,5 +1,6 @@
 """Fast inference: kernels and whole networks equal the int32 arithmetic bit by bit; answers are those of the file."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -238,6 +239,120 @@ def test_functions_and_methods_join_as_modules_do() -> None:
         assert named.count("StaticEncode") == 1 and named.count("CodePool") == 2
         with torch.no_grad():
             assert torch.equal(quick(x).argmax(1), net(x).argmax(1))
+
+
+def in_bitnet(net: nn.Module) -> nn.Module:
+    """A small network of seeded weights, its layers ternary and their inputs of dynamic codes."""
+    generator = torch.Generator().manual_seed(0)
+    for value in (*net.parameters(), *net.buffers()):
+        if value.is_floating_point():
+            value.data = 0.2 + torch.rand(value.shape, generator=generator)
+    convert(net.eval(), "bitnet", {}, activation=activation_named("dynamic"))
+    return net
+
+
+def answers_alike(net: nn.Module, x: Tensor) -> list[str]:
+    """Compare fast inference with the network, and name the kinds of modules it is left with."""
+    quick = by_reference(net, x)
+    with torch.no_grad():
+        # Copies: an addition may change its input.
+        torch.testing.assert_close(quick(x.clone()), net(x.clone()), rtol=1e-4, atol=1e-3)
+    return [type(child).__name__ for child in quick.network.children()]
+
+
+@pytest.mark.parametrize("shape", [(4, 16), (4, 16, 16), (4, 8, 16)])
+def test_normalisation_joins_a_linear_layer_only_where_it_takes_the_same_dimension(shape: tuple[int, ...]) -> None:
+    net = in_bitnet(nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(shape[1])))
+    assert ("BatchNorm1d" in answers_alike(net, torch.randn(shape))) == (len(shape) == 3)
+
+
+class Sums(nn.Module):
+    """A network of two convolutions that adds in one of several ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.one, self.two, self.drop = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Dropout()
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = getattr(self, self.way)(x.relu())
+        return y
+
+    def skip(self, x: Tensor) -> Tensor:
+        old = x
+        x += self.one(x)
+        return 10 * old + x
+
+    def other_name(self, x: Tensor) -> Tensor:
+        old, x = x, self.drop(x)
+        x += self.one(x)
+        return 10 * old + x
+
+    def second_reading(self, x: Tensor) -> Tensor:
+        old = x
+        x += self.one(x)
+        return x + self.two(old)  # which differs from self.two of the value that self.one had
+
+    def below_zero(self, x: Tensor) -> Tensor:
+        old = x
+        x += self.one(x) - 100
+        return x * self.two(old)
+
+    def late(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        x += 1
+        return y.relu()
+
+    def late_summand(self, x: Tensor) -> Tensor:
+        y = self.one(x) + x
+        x *= 2
+        return y.relu() + x
+
+    def output(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        y += x
+        return y
+
+    def number(self, x: Tensor) -> Tensor:
+        return (self.one(x) + x.shape[0]).relu()
+
+    def number_in_place(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        y += x.size(2)
+        return y
+
+
+@pytest.mark.parametrize("way", ["skip", "other_name", "second_reading", "below_zero", "late", "late_summand"])
+def test_who_kept_a_value_sees_it_changed_in_place(way: str) -> None:
+    answers_alike(in_bitnet(Sums(way)), torch.randn(2, 4, 5, 5))
+
+
+def test_an_addition_to_the_output_of_a_layer_joins_it() -> None:
+    assert answers_alike(in_bitnet(Sums("output")), torch.randn(2, 4, 5, 5)) == ["DynamicEncode", "DynamicProduct"]
+    plain = by_reference(quantized("resnet18", "bitnet", "dynamic"), images(1))
+    assert not [node for node in plain.network.graph.nodes if "add" in node.name]
+
+
+@pytest.mark.parametrize("way", ["number", "number_in_place"])
+def test_a_number_of_the_shape_may_be_added(way: str) -> None:
+    answers_alike(in_bitnet(Sums(way)), torch.randn(3, 4, 5, 5))
+
+
+class Named(nn.Module):
+    """A network that gives its modules their input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.norm, self.act = nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        name = next(iter(inspect.signature(self.fc.forward).parameters))
+        y: Tensor = self.act(input=self.norm(input=self.fc(**{name: x})))
+        return y
+
+
+def test_modules_may_get_their_input_by_name() -> None:
+    assert answers_alike(in_bitnet(Named()), torch.randn(4, 16)) == ["DynamicEncode", "DynamicProduct"]
 
 
 def test_a_file_is_run_from_its_path(tmp_path: Path) -> None:

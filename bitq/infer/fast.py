@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from bitq.deploy.evaluate import full_precision, inference
 from bitq.errors import UsageError
 from bitq.infer.fuse import fused, signed_inputs
 from bitq.infer.kernels import MakeKernel, exact_kernels
-from bitq.infer.layers import FastLayer, has_integers, product_of
+from bitq.infer.layers import FastLayer, has_channels_second, has_integers, product_of
 from bitq.infer.reference import Epilogue, Reference
 from bitq.quant.convert import quantized_layers
 from bitq.quant.static import StaticUint8
@@ -56,8 +57,9 @@ def _with(model: nn.Module, example: Tensor, choose: Choose) -> Fast:
             "zeros before as after, but no layer of this network does so; use method bitnet, or quantize activations "
             'too: bitq train --calibration activations=static, or bitq.quantize(..., activations="static").'
         )
+    with_norms = {name for name, (layer, x, _) in inputs.items() if has_channels_second(layer, x)}
     with torch.inference_mode():
-        network = fused(model, makers)
+        network = fused(model, makers, with_norms)
     return Fast(network, {name: _name(make) for name, make in chosen.items()})
 
 
@@ -72,11 +74,14 @@ def inputs_of(model: nn.Module, example: Tensor) -> dict[str, tuple[FastLayer, T
     layers = {name: layer for name, layer in quantized_layers(model).items() if has_integers(layer)}
     handles = []
 
-    def note(name: str, layer: FastLayer, x: Tensor) -> None:
-        seen[name] = (layer, x, name in signed)
+    def note(name: str, layer: FastLayer, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        (x,) = (*given, *named.values())
+        # Of several calls the one counts whose shape keeps normalisation apart.
+        if name not in seen or has_channels_second(*seen[name][:2]):
+            seen[name] = (layer, x, name in signed)
 
     for name, layer in layers.items():
-        handles.append(layer.register_forward_pre_hook(lambda of, x, name=name: note(name, of, x[0])))
+        handles.append(layer.register_forward_pre_hook(partial(note, name), with_kwargs=True))
     try:
         with inference(model), full_precision():
             model(example)

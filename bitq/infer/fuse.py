@@ -24,6 +24,7 @@ from bitq.quant.static import StaticUint8
 Code = tuple[float, int] | tuple[tuple[int, ...], bool]  # scale and zero, or dims and whether codes are signed
 Makers = Mapping[str, MakeKernel]  # by layer
 SUMS = (operator.add, operator.iadd, torch.add)
+IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv, torch.relu_)
 RELUS = (torch.relu, nn.functional.relu, torch.relu_)
 FLATTENS = (torch.flatten,)
 POOLS = (nn.functional.max_pool2d,)
@@ -41,14 +42,36 @@ class Chain:
     relu: bool = False
 
 
-def fused(model: nn.Module, makers: Makers) -> fx.GraphModule:
-    """Rewrite the network so that the layers of `makers` run on their kernels."""
+def fused(model: nn.Module, makers: Makers, with_norms: Collection[str]) -> fx.GraphModule:
+    """Rewrite the network so that the layers of `makers` run on their kernels, those of `with_norms` with a norm."""
     traced = fx.GraphModule(model, graph_of(model))
-    return _Rewriting(traced, makers).result()
+    return _Rewriting(traced, makers, with_norms).result()
+
+
+class _Proxy(fx.Proxy):
+    """A value that records changes in place, for which torch.fx alone records a new value."""
+
+    def __iadd__(self, other: object) -> fx.Proxy:
+        return self._changed(operator.iadd, other)
+
+    def __isub__(self, other: object) -> fx.Proxy:
+        return self._changed(operator.isub, other)
+
+    def __imul__(self, other: object) -> fx.Proxy:
+        return self._changed(operator.imul, other)
+
+    def __itruediv__(self, other: object) -> fx.Proxy:
+        return self._changed(operator.itruediv, other)
+
+    def _changed(self, function: Callable[..., Any], other: object) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
 
 
 class Tracer(fx.Tracer):
     """A tracer that does not enter layers with weights."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, WeightLayer) or super().is_leaf_module(m, module_qualified_name)
@@ -58,12 +81,21 @@ def graph_of(model: nn.Module) -> fx.Graph:
     """Trace the network with its input alone, or say that it cannot be."""
     defaults = defaults_of(model)
     try:
-        return Tracer().trace(model, concrete_args=defaults or None)
+        graph = Tracer().trace(model, concrete_args=defaults or None)
     except Exception as error:  # torch.fx raises whatever the model's own code does with a proxy
         raise UsageError(
             f"{type(model).__name__} cannot be traced, so nothing can be joined to its layers ({error}); "
             "run it as bitq.load returns it, or without --backend fast."
         ) from error
+    _give_by_position(graph)
+    return graph
+
+
+def _give_by_position(graph: fx.Graph) -> None:
+    """Turn the one input that a module is given by name into its first argument."""
+    for node in graph.nodes:
+        if node.op == "call_module" and not node.args and len(node.kwargs) == 1:
+            node.args, node.kwargs = tuple(node.kwargs.values()), {}
 
 
 def defaults_of(model: nn.Module) -> dict[str, Any]:
@@ -82,34 +114,38 @@ def signed_inputs(model: nn.Module) -> set[str]:
     """Name the layers whose input may have negative numbers."""
     graph, modules = graph_of(model), dict(model.named_modules(remove_duplicate=False))
     layers = [node for node in graph.nodes if isinstance(_module(node, modules), WeightLayer)]
-    return {str(node.target) for node in layers if not _is_positive(node.args[0], modules)}
+    return {str(node.target) for node in layers if not _reads_positive(node, modules)}
 
 
 class _Rewriting:
     """The graph to write, and where it holds a value of the old one: as real numbers, as codes, or as both."""
 
-    def __init__(self, traced: fx.GraphModule, makers: Makers) -> None:
-        self.traced, self.makers = traced, makers
+    def __init__(self, traced: fx.GraphModule, makers: Makers, with_norms: Collection[str]) -> None:
+        self.traced, self.makers, self.with_norms = traced, makers, with_norms
         self.modules = dict(traced.named_modules(remove_duplicate=False))
         self.chains: dict[fx.Node, Chain] = {}  # by tail
         self.layers: dict[fx.Node, Chain] = {}
         self.within: set[fx.Node] = set()  # nodes of chains but their tails
+        self.tails: dict[fx.Node, fx.Node] = {}  # by where a chain is written
         for node in traced.graph.nodes:
             self._find_chain(node)
         self.graph = fx.Graph()
         self.root = nn.Module()
         self.real: dict[fx.Node, fx.Node] = {}
         self.coded: dict[tuple[fx.Node, Code], fx.Node] = {}
+        self.sources: dict[fx.Node, fx.Node] = {}  # the codes that a layer takes
 
     def result(self) -> fx.GraphModule:
         for node in self.traced.graph.nodes:
             if node in self.layers:
-                self._codes(node.args[0], self._code_of(node))  # where the layer stood: its input may change after it
-            if node in self.chains:
-                self._write_chain(node, self.chains[node])
-            elif node not in self.within and not self._write_codes(node):
+                # Where the layer stood: its input may change after it.
+                self.sources[node] = self._codes(node.args[0], self._code_of(node))
+            if node in self.tails:
+                self._write_chain(self.tails[node], self.chains[self.tails[node]])
+            elif node not in self.within and node not in self.chains and not self._write_codes(node):
                 idle = _is_idle(self._module(node))
                 self.real[node] = self.real[node.args[0]] if idle else self._copied(node)
+                self._forget_codes(node)
         return fx.GraphModule(self.root, self.graph)
 
     # --- what joins a layer ---
@@ -119,23 +155,30 @@ class _Rewriting:
             return
         norm: Norm | None = None
         other: fx.Node | None = None
-        relu, tail = False, node
+        relu, tail, place = False, node, None
         while len(tail.users) == 1 and not relu:
             after = next(iter(tail.users))
             module = self._module(after)
             if after in self.within or after in self.chains:  # the sum belongs to its other summand
                 break
-            if isinstance(module, Norm) and module.running_var is not None and norm is None and other is None:
+            if self._may_join(module, node) and norm is None and other is None:
+                assert isinstance(module, Norm)
                 norm = module
             elif other is None and (added := _added_to(tail, after)):
                 other = added
+                place = after  # where the chain is written: the other summand may change after the sum
             elif _is_relu(after, self.modules):
                 relu = True
             elif not _is_idle(self._module(after)):
                 break
             self.within.add(tail)
             tail = after
+        self.tails[place or tail] = tail
         self.layers[node] = self.chains[tail] = Chain(node, norm, other, relu)
+
+    def _may_join(self, module: nn.Module | None, layer: fx.Node) -> bool:
+        """Tell whether a module normalises the channels of a layer by constants."""
+        return isinstance(module, Norm) and module.running_var is not None and str(layer.target) in self.with_norms
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         return _module(node, self.modules)
@@ -148,7 +191,7 @@ class _Rewriting:
         if isinstance(activation, StaticUint8):
             return float(activation.scale), int(activation.zero)
         assert isinstance(activation, Int8Activation)
-        return activation.dims, not _is_positive(layer.args[0], self.modules)
+        return activation.dims, not _reads_positive(layer, self.modules)
 
     def _wanted(self, node: fx.Node) -> set[Code | None]:
         """Return the codes in which a value is wanted; None: as real numbers."""
@@ -178,7 +221,7 @@ class _Rewriting:
         layer, code = self._layer(chain.layer), self._code_of(chain.layer)
         make = self.makers[str(chain.layer.target)]
         affine, product = affine_of(layer, chain.norm), product_of(layer, signed=bool(code[1]))
-        source = self._codes(chain.layer.args[0], code)
+        source = self.sources[chain.layer]
         if isinstance(layer.activation, Int8Activation):
             module: nn.Module = DynamicProduct(make(product), product, affine, chain.relu)
             self.real[tail] = self._call(module, chain, source)
@@ -208,6 +251,14 @@ class _Rewriting:
                 encode = StaticEncode(torch.tensor(code[0]), int(code[1]))
             self.coded[node, code] = self._write(f"encode_{node.name}", encode, (self.real[node],))
         return self.coded[node, code]
+
+    def _forget_codes(self, node: fx.Node) -> None:
+        """Let a value that a node changes in place be encoded anew when it is read again."""
+        changed = next(iter(node.all_input_nodes), None)
+        if changed is not None and _changes(node, changed, self.modules):
+            value = self.real[changed]
+            kept = [key for key in self.coded if self.real.get(key[0]) is not value]
+            self.coded = {key: self.coded[key] for key in kept}
 
     def _write_codes(self, node: fx.Node) -> bool:
         """Repeat a step on codes where its input exists as codes alone."""
@@ -278,22 +329,40 @@ def _is_idle(module: nn.Module | None) -> bool:
     return isinstance(module, nn.Identity | nn.Dropout)
 
 
-def _is_positive(node: object, modules: Modules) -> bool:
-    """Tell whether a value is known to have no negative numbers."""
+def _reads_positive(reader: fx.Node, modules: Modules) -> bool:
+    """Tell whether what a node reads is known to have no negative numbers."""
+    return _is_positive(reader.args[0], reader, modules)
+
+
+def _is_positive(node: object, reader: fx.Node, modules: Modules) -> bool:
+    """Tell whether a value is known to have no negative numbers when `reader` reads it."""
     if not isinstance(node, fx.Node):
+        return False
+    if any(user < reader and _changes(user, node, modules) and not _is_relu(user, modules) for user in node.users):
         return False
     module = _module(node, modules)
     if _is_relu(node, modules) or isinstance(module, nn.ReLU6 | nn.Sigmoid):
         return True
     keeps = isinstance(module, nn.MaxPool2d | nn.AdaptiveAvgPool2d | nn.AvgPool2d) or _is_idle(module)
     keeps = keeps or _calls(node, KEEP_SIGN) or bool(_max_pool(node, modules))
-    return (keeps or _is_flatten(node, modules)) and _is_positive(node.args[0], modules)
+    return (keeps or _is_flatten(node, modules)) and _is_positive(node.args[0], reader, modules)
+
+
+def _changes(node: fx.Node, value: object, modules: Modules) -> bool:
+    """Tell whether a node changes a value in place."""
+    module = _module(node, modules)
+    if _is_idle(module) or not node.args or node.args[0] is not value:
+        return False
+    inplace = bool(node.kwargs.get("inplace")) or bool(getattr(module, "inplace", False))
+    return inplace or _calls(node, IN_PLACE) or (node.op == "call_method" and str(node.target).endswith("_"))
 
 
 def _added_to(node: fx.Node, after: fx.Node) -> fx.Node | None:
     """Return the other summand if `after` adds one to `node`."""
     if after.op != "call_function" or after.target not in SUMS or after.kwargs or len(after.args) != 2:
         return None
+    if after.target is operator.iadd and after.args[0] is not node:
+        return None  # whoever else reads the other summand, by whatever name, must see it changed
     others = [one for one in after.args if one is not node]
     return others[0] if len(others) == 1 and isinstance(others[0], fx.Node) else None
 

@@ -36,6 +36,11 @@ def product_of(layer: FastLayer, signed: bool) -> Product:
     return Product(weight, zero, highest, *geometry)  # type: ignore[arg-type]
 
 
+def has_channels_second(layer: FastLayer, x: Tensor) -> bool:
+    """Tell whether the layer's outputs for `x` lie in dimension 1, as normalisation takes them."""
+    return x.dim() == (2 if isinstance(layer, QuantLinear) else 4)
+
+
 def range_of(layer: FastLayer, signed: bool) -> tuple[int, int]:
     """Return the code that stands for zero, and the highest code."""
     if isinstance(layer.activation, StaticUint8):
@@ -83,16 +88,16 @@ class StaticProduct(nn.Module):
         self.kernel, self.epilogue = kernel, epilogue
         self.without_relu = replace(epilogue, relu=False)
 
-    def forward(self, codes: Tensor, other: Tensor | None = None) -> Tensor:
+    def forward(self, codes: Tensor, other: Tensor | float | None = None) -> Tensor:
         if other is None:
             return self.kernel(codes, self.epilogue)
         y = _added(self.kernel(codes, self.without_relu), other)
         return y.relu_() if self.epilogue.relu else y
 
 
-def _added(y: Tensor, other: Tensor) -> Tensor:
-    """Add to a fresh value, in place where the sum has its shape."""
-    return y.add_(other) if y.shape == other.shape else y + other
+def _added(y: Tensor, other: Tensor | float) -> Tensor:
+    """Add a tensor or a number to a fresh value, in place where the sum has its shape."""
+    return y.add_(other) if isinstance(other, Tensor) and y.shape == other.shape else y + other
 
 
 class DynamicProduct(nn.Module):
@@ -107,7 +112,7 @@ class DynamicProduct(nn.Module):
         self.signed = bool(product.zero)
         self.raw = Epilogue(torch.ones_like(self.gain), correction if self.signed else None)
 
-    def forward(self, coded: Coded, other: Tensor | None = None) -> Tensor:
+    def forward(self, coded: Coded, other: Tensor | float | None = None) -> Tensor:
         codes, step = coded
         if step.numel() == 1 and not self.signed:
             relu = self.relu and other is None
