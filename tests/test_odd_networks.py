@@ -170,8 +170,15 @@ def _in_place(net: Changed, x: Tensor) -> Tensor:
     return net.head((functional.relu(y, inplace=True) + y).mean((2, 3)))
 
 
+def _added_to(net: Changed, x: Tensor) -> Tensor:
+    kept = y = net.conv(x)
+    y += 1.0
+    return net.head((y * kept).mean((2, 3)))
+
+
 SILENTLY_WRONG: dict[str, tuple[Callable[[Changed, Tensor], Tensor], str]] = {
     "in place": (_in_place, "after it was changed in place"),
+    "added to": (_added_to, "after it was changed in place"),
     "parts": (lambda net, x: net.head(net.conv(x).chunk(2, 1)[0].mean((2, 3)).expand(-1, 2)), "chunk .* no single"),
     "values": (lambda net, x: net.head(net.conv(x).mean((2, 3))) * x.sum().item(), "item .* no single tensor"),
     "batch": (lambda net, x: net.head(net.conv(x).mean((2, 3)).softmax(0)), "softmax .* mixes the images"),

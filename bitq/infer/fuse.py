@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from bitq.errors import UsageError
 from bitq.infer.encode import CodePool, DynamicEncode, StaticEncode
+from bitq.infer.in_place import InPlaceTracer
 from bitq.infer.kernels import MakeKernel
 from bitq.infer.layers import DynamicProduct, FastLayer, Norm, affine_of, product_of, static_product
 from bitq.models.layers import WeightLayer
@@ -48,30 +49,8 @@ def fused(model: nn.Module, makers: Makers, with_norms: Collection[str]) -> fx.G
     return _Rewriting(traced, makers, with_norms).result()
 
 
-class _Proxy(fx.Proxy):
-    """A value that records changes in place, for which torch.fx alone records a new value."""
-
-    def __iadd__(self, other: object) -> fx.Proxy:
-        return self._changed(operator.iadd, other)
-
-    def __isub__(self, other: object) -> fx.Proxy:
-        return self._changed(operator.isub, other)
-
-    def __imul__(self, other: object) -> fx.Proxy:
-        return self._changed(operator.imul, other)
-
-    def __itruediv__(self, other: object) -> fx.Proxy:
-        return self._changed(operator.itruediv, other)
-
-    def _changed(self, function: Callable[..., Any], other: object) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-
-class Tracer(fx.Tracer):
+class Tracer(InPlaceTracer):
     """A tracer that does not enter layers with weights."""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, WeightLayer) or super().is_leaf_module(m, module_qualified_name)

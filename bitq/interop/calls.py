@@ -14,6 +14,7 @@ from bitq.data.inputs import Inputs
 from bitq.deploy.evaluate import full_precision, inference
 from bitq.errors import UsageError
 from bitq.infer.fuse import defaults_of
+from bitq.infer.in_place import InPlaceTracer
 from bitq.models.convolution import Conv2d
 from bitq.models.layers import WeightLayer
 from bitq.quant.layers import QuantEmbedding, QuantLayer
@@ -96,7 +97,7 @@ FROM_VALUES = ("item", "tolist", "equal", "allclose")  # numbers that are comput
 ALIASES = {"iadd": "add", "isub": "sub", "imul": "mul", "truediv": "div", "itruediv": "div"}
 
 
-class Tracer(fx.Tracer):
+class Tracer(InPlaceTracer):
     """A tracer that enters neither layers with weights nor what MODULES describes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
