@@ -280,6 +280,13 @@ def test_every_claim_has_its_verdict(study: Sources) -> None:
     assert body.count("Not judged, since no run shown has")
 
 
+def test_verdicts_older_than_the_list_of_claims_are_refused(study: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = [study.claims["verdicts"][0] | {"id": "gone"}]
+    monkeypatch.setitem(study.claims, "verdicts", verdicts)
+    with pytest.raises(DataError, match="judges gone, which config/claims.yaml lacks; write it anew"):
+        text("claims", study)
+
+
 def test_what_decided_a_claim_is_printed_with_its_unit(study: Sources) -> None:
     body = text("claims", study)
     assert re.search(r"less accurate than its FP32 twin.* & \$-?[\d.]+\$ points \$\[", body)
